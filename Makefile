@@ -1,0 +1,75 @@
+# `make help` lists the targets. The first one that needs it makes .venv with pinned packages.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+SIZE ?= quick
+NB ?=
+WORKERS ?= 2
+
+# Relative, so that a folder with spaces in its name is no trouble to make.
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+STAMP := .venv/.installed
+
+# Two test processes with one thread each share two cores better than the reverse. `make refresh`
+# uses all threads, so a printed number that hangs on the order of a sum is found here.
+TEST_ENV := OMP_NUM_THREADS=1 TQDM_DISABLE=1
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+.PHONY: paper
+paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for the paper's own size
+	.venv/bin/bayes-tda run --all --size '$(SIZE)'
+
+.PHONY: test
+test: lint test-code test-notebooks ## all checks
+
+.PHONY: test-code
+test-code: $(STAMP) ## tests and the examples in docstrings, the checks of notebooks and manifest too
+	$(TEST_ENV) $(PY) -m pytest -n '$(WORKERS)' --dist loadscope
+
+.PHONY: test-notebooks
+test-notebooks: $(STAMP) ## run every notebook and compare its checked outputs with the stored ones
+	$(TEST_ENV) $(PY) -m pytest --nbval-lax --nbval-current-env \
+	    --nbval-sanitize-with=tests/nbval_sanitize.cfg -n '$(WORKERS)' --dist loadfile notebooks/*.ipynb
+
+.PHONY: lint
+lint: $(STAMP) ## style of code and notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+.PHONY: format
+format: $(STAMP) ## repair what `make lint` finds, as far as that is mechanical
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+
+.PHONY: refresh
+refresh: $(STAMP) ## make .ipynb from .py with fresh outputs; NB="05 06" for some only
+	$(PY) tools/refresh_notebooks.py $(NB)
+
+.PHONY: lock
+lock: $(STAMP) ## resolve pyproject.toml's ranges anew into requirements.lock
+	$(PY) tools/lock.py
+
+.PHONY: clean
+clean: ## remove caches and executed copies; .venv and finished scores stay
+	rm -rf .pytest_cache .ruff_cache .hypothesis build dist *.egg-info paper/runs/quick paper/runs/full
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, and removed first: an installation cut short is taken up again.
+$(STAMP): requirements.lock pyproject.toml
+	@rm -f $(STAMP)
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "bayes-tda needs Python 3.11 or newer; '$(PYTHON)' says: $$('$(PYTHON)' --version 2>&1 || true)." \
+	        "Name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PY) -c 'import pip' 2>/dev/null || '$(PYTHON)' -m venv --clear .venv || { \
+	    echo "No virtual environment could be made with '$(PYTHON)'; on Debian and Ubuntu," \
+	        "'apt install python3-venv' adds what is missing." >&2; exit 1; }
+	$(PIP) install --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)

@@ -1,0 +1,57 @@
+"""Tiny tasks and networks that every oracle can afford."""
+
+import os
+
+# Before any progress bar is made: test output is a log.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import pytest
+import torch
+from torch import nn
+
+from tda_utils import Recipe, Task, sample_posterior
+
+
+def make_task(n_train=12, n_test=7, classes=3, channels=1, size=8, seed=0) -> Task:
+    """Return images in which each class has its own bright patch, so that training means much."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def split(n):
+        labels = torch.arange(n) % classes
+        images = torch.rand(n, channels, size, size, generator=generator)
+        for image, label in zip(images, labels, strict=True):
+            image[:, : size // 2, int(label) * 2 : int(label) * 2 + 2] += 1.0
+        return images, labels, torch.arange(n) * 10 + 3
+
+    return Task("tiny", *split(n_train), *split(n_test), classes=classes)
+
+
+def build_tiny_cnn() -> nn.Module:
+    """Return a network with the layers of the paper's CNNs, small enough for a dense Hessian."""
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3),
+        nn.GELU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(27, 5),
+        nn.GELU(),
+        nn.Linear(5, 4),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_task() -> Task:
+    """Return 12 training and 7 test images of 8 x 8 pixels in three classes."""
+    return make_task()
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """Return three batches an epoch, so that the order matters."""
+    return Recipe(epochs=4, batch_size=5, lr=1e-2, weight_decay=5e-3, keep_last=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_posterior(tiny_task, tiny_recipe):
+    """Return three members with two checkpoints each."""
+    return sample_posterior(build_tiny_cnn, tiny_task, tiny_recipe, seeds=(446, 724, 571))
