@@ -1,0 +1,88 @@
+"""Five attributions, each (posterior, task) -> scores (member, checkpoint, train, test)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+from tda_utils.attribution.influence import influence
+from tda_utils.attribution.retraining import ats, drift_share, loo
+from tda_utils.attribution.scores import (
+    PROTOCOLS,
+    Protocol,
+    as_scores,
+    removal_signed,
+    remove_drift,
+)
+from tda_utils.attribution.similarity import grad_cos, grad_dot
+from tda_utils.data import Task
+from tda_utils.posterior import Posterior
+
+METHODS: dict[str, Callable[..., xr.DataArray]] = {
+    "loo": loo,
+    "ats": ats,
+    "influence": influence,
+    "grad_dot": grad_dot,
+    "grad_cos": grad_cos,
+}
+
+__all__ = [
+    "METHODS",
+    "PROTOCOLS",
+    "Protocol",
+    "as_scores",
+    "ats",
+    "attribute",
+    "drift_share",
+    "grad_cos",
+    "grad_dot",
+    "influence",
+    "loo",
+    "removal_signed",
+    "remove_drift",
+]
+
+
+def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> xr.DataArray:
+    """Return the scores of a method given by name.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The trained models.
+    task : Task
+        Training and test samples.
+    method : {"loo", "ats", "influence", "grad_dot", "grad_cos"}
+        Which attribution.
+    **options
+        Passed on, for example ``protocol="released"``.
+
+    Returns
+    -------
+    DataArray, dims (member, checkpoint, train, test)
+
+    Raises
+    ------
+    ValueError
+        If there is no method of that name.
+
+    Examples
+    --------
+    >>> from tda_utils import Recipe, load_task, sample_posterior
+    >>> import torch
+    >>> task = load_task("mnist3", per_class=10, test_per_class=1)
+    >>> build = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    >>> posterior = sample_posterior(build, task, Recipe(epochs=1, keep_last=1), seeds=[446])
+    >>> attribute(posterior, task, "grad_cos").attrs["method"]
+    'grad_cos'
+    """
+    return method_of(method)(posterior, task, **options)
+
+
+def method_of(name: str) -> Callable[..., xr.DataArray]:
+    """Return the attribution of that name, or raise a `ValueError` that names the known ones."""
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}; it must be one of {list(METHODS)}.")
+    return METHODS[name]

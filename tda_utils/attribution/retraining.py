@@ -1,0 +1,336 @@
+"""Leave-one-out (LOO) and one additional training step (ATS): attribution by training again.
+
+Both are lists of jobs for the engine in `tda_utils.training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
+from tda_utils.data import Task
+from tda_utils.parallel import parallel_map
+from tda_utils.posterior import Posterior
+from tda_utils.training import (
+    Job,
+    Recipe,
+    batch_order,
+    initial_state,
+    sample_losses,
+    train,
+)
+
+
+def loo(
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe | None = None,
+    *,
+    protocol: Protocol = "paired",
+    build_model: Callable[[], nn.Module] | None = None,
+    workers: int | None = None,
+) -> xr.DataArray:
+    """Leave-one-out: how much the loss on a test sample rises when a training sample is left out.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The trained models.
+    task : Task
+        The data they were trained on, and the test samples.
+    recipe : Recipe, optional
+        How they were trained. Default: ``posterior.recipe``.
+    protocol : {"paired", "released"}
+        ``"paired"``: each member is trained again from scratch without z_j, with its own
+        initialisation and batch order, and compared checkpoint by checkpoint. ``"released"``: what
+        the paper's code computes: each checkpoint, which has seen z_j, is trained on for all epochs
+        of the recipe with a fresh Adam, the random state reset to the member's seed and z_j's loss
+        set to zero, and compared with the checkpoint before that. The drift of this continuation is
+        no property of z_j; the coordinate ``drift`` holds it (the same continuation with nothing
+        left out), and `remove_drift` takes it off.
+    build_model : callable, optional
+        Builds a fresh model, for a posterior of a user's own checkpoints. Default:
+        ``posterior.build_model``.
+    workers : int, optional
+        Models trained at the same time. Default: one a core.
+
+    Returns
+    -------
+    DataArray, float32, dims (member, checkpoint, train, test)
+        ``tau = L(z; theta without z_j) - L(z; theta)`` in nats, removal sign: positive where z_j
+        helps.
+
+    Raises
+    ------
+    ValueError
+        If the recipe is unknown or is not the posterior's, seeds are unknown, or a model cannot be
+        built.
+
+    Notes
+    -----
+    Source: paper, definition of tau and section on leave-one-out. Both protocols take the mean of a
+    batch over all its samples, the one of weight zero included.
+
+    Examples
+    --------
+    >>> from tda_utils import Recipe, load_task, sample_posterior
+    >>> task = load_task("mnist3", per_class=10, test_per_class=1).select(train=[0, 1, 2])
+    >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    >>> posterior = sample_posterior(build, task, Recipe(epochs=2, keep_last=2), seeds=[446])
+    >>> dict(loo(posterior, task).sizes)
+    {'member': 1, 'checkpoint': 2, 'train': 3, 'test': 3}
+    """
+    check_inputs(posterior, task, protocol)
+    recipe = _recipe_of(posterior, recipe)
+    if posterior.order_seeds is None:
+        raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
+    if protocol == "released":
+        return _continued_loo(posterior, task, recipe, workers)
+    build_model = build_model or posterior.build_model
+    if build_model is None:
+        raise ValueError("build_model is None; paired LOO retrains from scratch and needs it.")
+    jobs = [
+        Job(state, order, weights)
+        for state, order, base in _starts(posterior, task, recipe, build_model)
+        for weights in _leave_one_out_weights(base)
+    ]
+    losses = _losses_of(posterior, task, recipe, jobs, workers, "LOO retrainings")
+    # The first model of each member leaves nothing out: the member itself.
+    losses = losses.reshape(posterior.members, 1 + task.n_train, recipe.keep_last, task.n_test)
+    tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
+    return as_scores(tau, posterior, task, method="loo", protocol="paired", sign="removal")
+
+
+def _starts(posterior: Posterior, task: Task, recipe: Recipe, build_model: Callable[[], nn.Module]):
+    for member, (init_seed, order_seed) in enumerate(
+        zip(posterior.init_seeds, posterior.order_seeds, strict=True)
+    ):
+        yield (
+            initial_state(build_model, init_seed),
+            batch_order(order_seed, task.n_train, recipe, build_model),
+            _base_weights(posterior, task, member),
+        )
+
+
+def _base_weights(posterior: Posterior, task: Task, member: int) -> Tensor:
+    return torch.ones(task.n_train) if posterior.weights is None else posterior.weights[member]
+
+
+def _leave_one_out_weights(base: Tensor) -> list[Tensor]:
+    """Return the weights that leave nothing out, then those that leave out each sample in turn."""
+    removed = base.repeat(len(base), 1)
+    removed.fill_diagonal_(0)
+    return [base, *removed]
+
+
+def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
+    known = posterior.recipe
+    if recipe is None and known is None:
+        raise ValueError("recipe is None and the posterior does not know its own; pass recipe=.")
+    if recipe is not None and known is not None and recipe != known:
+        raise ValueError(f"recipe is {recipe}; the posterior was trained with {known}.")
+    recipe = recipe or known
+    if recipe.keep_last != posterior.checkpoints:
+        raise ValueError(
+            f"recipe keeps {recipe.keep_last} checkpoints; the posterior has "
+            f"{posterior.checkpoints}."
+        )
+    return recipe
+
+
+def _losses_of(posterior, task, recipe, jobs, workers, describe) -> Tensor:
+    """Train all jobs; return the test losses, shape (jobs, checkpoints, test)."""
+    observed = train(
+        posterior.model,
+        task.train_x,
+        task.train_y,
+        recipe,
+        jobs,
+        lambda model, _: sample_losses(model, task.test_x, task.test_y),
+        workers=workers,
+        describe=describe,
+    )
+    return torch.stack([torch.stack(losses) for losses in observed])
+
+
+def _continued_loo(
+    posterior: Posterior, task: Task, recipe: Recipe, workers: int | None
+) -> xr.DataArray:
+    orders = [batch_order(seed, task.n_train, recipe) for seed in posterior.order_seeds]
+    jobs = [
+        Job(posterior.states[member][checkpoint], orders[member], weights)
+        for member, checkpoint in posterior.samples
+        for weights in _leave_one_out_weights(_base_weights(posterior, task, member))
+    ]
+    last_only = Recipe(
+        recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay, keep_last=1
+    )
+    losses = _losses_of(posterior, task, last_only, jobs, workers, "continued LOO")
+    losses = losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+    return _with_drift(losses, 1.0, posterior, task, "loo", "released", "removal")
+
+
+def _with_drift(
+    losses: Tensor,
+    factor: float,
+    posterior: Posterior,
+    task: Task,
+    method,
+    protocol,
+    sign,
+    **attributes,
+) -> xr.DataArray:
+    """Label `factor` times the losses after training minus those before.
+
+    ``losses[:, :, 0]`` belongs to the run that singles out no training sample: the drift.
+    """
+    before = torch.from_numpy(posterior.losses(task).values)[:, :, None]
+    change = factor * (losses - before)
+    scores = as_scores(
+        change[:, :, 1:], posterior, task, method=method, protocol=protocol, sign=sign, **attributes
+    )
+    return scores.assign_coords(drift=(("member", "checkpoint", "test"), change[:, :, 0].numpy()))
+
+
+def ats(
+    posterior: Posterior,
+    task: Task,
+    *,
+    protocol: Protocol = "paired",
+    lr: float | None = None,
+    workers: int | None = None,
+) -> xr.DataArray:
+    """One additional training step: what one step on z_j alone does to the loss on a test sample.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The trained models.
+    task : Task
+        Training and test samples.
+    protocol : {"paired", "released"}
+        ``"paired"``: one step of the member's own Adam with the state it had at that checkpoint,
+        or, where there is no such state, one plain gradient step; ``attrs["step"]`` says which;
+        removal sign. ``"released"``: one step of a fresh Adam, which moves every parameter by about
+        the learning rate whatever the gradient's size, so that it is a sign step; up-weighting
+        sign.
+    lr : float, optional
+        Learning rate. Default: the recipe's, or 1e-3 where there is none.
+    workers : int, optional
+        Models at the same time. Default: one a core.
+
+    Returns
+    -------
+    DataArray, float32, dims (member, checkpoint, train, test)
+        Change of the loss in nats. The coordinate ``drift`` holds what the optimiser's memory and
+        weight decay alone do in that step (the loss of z_j set to zero); see `remove_drift`.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit.
+
+    Notes
+    -----
+    Source: paper, section on attribution methods (ATS).
+
+    Examples
+    --------
+    >>> from tda_utils import Recipe, load_task, sample_posterior
+    >>> task = load_task("mnist3", per_class=10, test_per_class=1)
+    >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    >>> posterior = sample_posterior(build, task, Recipe(epochs=2, keep_last=1), seeds=[446])
+    >>> ats(posterior, task).attrs["step"]
+    'Adam with its state at the checkpoint'
+    """
+    check_inputs(posterior, task, protocol)
+    known = posterior.recipe or Recipe()
+    step_recipe = Recipe(1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1)
+    if protocol == "released":
+        losses = _losses_after_adam_step(posterior, task, step_recipe, False, workers)
+        return _with_drift(
+            losses, 1.0, posterior, task, "ats", protocol, "upweighting", step="fresh Adam"
+        )
+    if posterior.adam is not None:
+        losses = _losses_after_adam_step(posterior, task, step_recipe, True, workers)
+        step = "Adam with its state at the checkpoint"
+    else:
+        losses = _losses_after_gradient_step(posterior, task, step_recipe.lr, workers)
+        step = "plain gradient step"
+    return _with_drift(losses, -1.0, posterior, task, "ats", protocol, "removal", step=step)
+
+
+def _losses_after_adam_step(
+    posterior: Posterior, task: Task, recipe: Recipe, with_state: bool, workers: int | None
+) -> Tensor:
+    nothing = torch.zeros(task.n_train)
+    steps = [(torch.tensor([0]), nothing)]
+    steps += [(torch.tensor([sample]), None) for sample in range(task.n_train)]
+    jobs = [
+        Job(
+            posterior.states[member][checkpoint],
+            [[batch]],
+            weights,
+            posterior.adam[member][checkpoint] if with_state else None,
+        )
+        for member, checkpoint in posterior.samples
+        for batch, weights in steps
+    ]
+    losses = _losses_of(posterior, task, recipe, jobs, workers, "ATS steps")
+    return losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+
+
+def _losses_after_gradient_step(
+    posterior: Posterior, task: Task, lr: float, workers: int | None
+) -> Tensor:
+    """Take one plain gradient step on each z_j; the step on nothing leaves the model as it is."""
+
+    def after_step(sample: tuple[int, int, int]) -> Tensor:
+        member, checkpoint, position = sample
+        model = posterior.module(member, checkpoint)
+        if position >= 0:
+            dtype = next(model.parameters()).dtype
+            logits = model(task.train_x[[position]].to(dtype))
+            loss = nn.functional.cross_entropy(logits, task.train_y[[position]])
+            gradients = torch.autograd.grad(loss, list(model.parameters()))
+            with torch.no_grad():
+                for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                    parameter -= lr * gradient
+        return sample_losses(model, task.test_x, task.test_y)
+
+    samples = [
+        (*sample, position) for sample in posterior.samples for position in range(-1, task.n_train)
+    ]
+    losses = torch.stack(parallel_map(after_step, samples, workers=workers, describe="ATS steps"))
+    return losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+
+
+def drift_share(scores: xr.DataArray) -> float:
+    """Return the share of the scores' variance that is drift, common to all training samples.
+
+    Parameters
+    ----------
+    scores : DataArray, dims (..., train, test)
+        For example continued leave-one-out of one member and checkpoint, or of many.
+
+    Returns
+    -------
+    float
+        Variance over everything but `train` of the mean over `train`, divided by the variance over
+        all.
+
+    Examples
+    --------
+    >>> tau = xr.DataArray([[1.0, 3.0], [1.0, 3.0]], dims=("train", "test"))
+    >>> drift_share(tau)
+    1.0
+    """
+    total = float(np.var(scores.values.astype(np.float64)))
+    if total == 0:
+        raise ValueError("scores are all equal; their variance is zero and has no shares.")
+    return float(np.var(scores.mean("train").values.astype(np.float64))) / total

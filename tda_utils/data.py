@@ -1,0 +1,336 @@
+"""Labelled images: the paper's own subsets, shipped with the package, and the full sets on request.
+
+Everything an experiment needs to know about its data is in a `Task`. Nothing here knows about
+models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHA256 = {
+    "mnist3": "13c84135e3273ae0efa713c9d2eb4107af7a3835ae99d2dc0f3e1710b3f6b1bf",
+    "cifar10": "4941389d5b1dea81d5f4dfa1fe3fcbc0168aeffc92e167bb869568fe54d05391",
+}
+# Lists of CIFAR-10 that index the test split, although they are named training lists.
+DEFECTIVE_LISTS = {"cifar10": (10, 30, 40)}
+CLASSES = {"mnist3": 3, "cifar10": 10, "mnist": 10}
+PER_CLASS = {"mnist3": (10, 20, 50), "cifar10": (10, 20, 30, 40, 50, 60)}
+CORRECTED_DRAW_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Training and test images with labels and the indices they have in the original data set.
+
+    Parameters
+    ----------
+    name : str
+        What to call the task.
+    train_x : Tensor, shape (n_train, channels, height, width), float32
+    train_y : Tensor, shape (n_train,), int64, in ``range(classes)``
+    train_index : Tensor, shape (n_train,), int64
+        Original indices; they name the training samples in scores and must be unique.
+    test_x, test_y, test_index : Tensor
+        The same for the test samples.
+    classes : int
+        Number of classes. A model may have more logits than that, never fewer.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a pixel is not finite, a label is out of range or an index repeats.
+    TypeError
+        If a tensor has the wrong type of number.
+
+    Examples
+    --------
+    >>> task = load_task("mnist3", per_class=10)
+    >>> task
+    Task('mnist3', 30 train x 900 test, 3 classes, 1x28x28)
+    """
+
+    name: str
+    train_x: Tensor
+    train_y: Tensor
+    train_index: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    test_index: Tensor
+    classes: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.classes, int) or self.classes < 1:
+            raise ValueError(f"classes is {self.classes!r}; it must be a positive integer.")
+        for split in ("train", "test"):
+            _check_split(split, *self.split(split), self.classes)
+        if self.train_x.shape[1:] != self.test_x.shape[1:]:
+            raise ValueError(
+                f"test_x has images of shape {tuple(self.test_x.shape[1:])}; they must have the "
+                f"shape of train_x, {tuple(self.train_x.shape[1:])}."
+            )
+
+    def __repr__(self) -> str:
+        shape = "x".join(str(size) for size in self.train_x.shape[1:])
+        return (
+            f"Task({self.name!r}, {self.n_train} train x {self.n_test} test, "
+            f"{self.classes} classes, {shape})"
+        )
+
+    @property
+    def n_train(self) -> int:
+        """Number of training samples."""
+        return len(self.train_y)
+
+    @property
+    def n_test(self) -> int:
+        """Number of test samples."""
+        return len(self.test_y)
+
+    def split(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, labels and indices of the ``"train"`` or the ``"test"`` split."""
+        return (
+            getattr(self, f"{name}_x"),
+            getattr(self, f"{name}_y"),
+            getattr(self, f"{name}_index"),
+        )
+
+    def select(self, train: Tensor | None = None, test: Tensor | None = None) -> Task:
+        """Return the task with only the samples at the given positions (int64 tensors or lists).
+
+        Examples
+        --------
+        >>> load_task("mnist3", per_class=10).select(test=[0, 5, 7]).n_test
+        3
+        """
+        changes = {}
+        for name, positions in (("train", train), ("test", test)):
+            if positions is not None:
+                positions = torch.as_tensor(positions, dtype=torch.int64)
+                for field, tensor in zip(("x", "y", "index"), self.split(name), strict=True):
+                    changes[f"{name}_{field}"] = tensor[positions]
+        return replace(self, **changes)
+
+    def fingerprint(self) -> str:
+        """Return a sha256 (hexadecimal) over images, labels, indices and the number of classes."""
+        digest = hashlib.sha256(str(self.classes).encode())
+        for split in ("train", "test"):
+            for tensor in self.split(split):
+                digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, classes: int) -> None:
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        raise TypeError(f"{split}_x must be a float tensor, not {_kind(images)}.")
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(
+            f"{split}_x has shape {tuple(images.shape)}; it must be (samples, channels, height, "
+            "width), none of them zero."
+        )
+    for name, values in ((f"{split}_y", labels), (f"{split}_index", index)):
+        if not isinstance(values, Tensor) or values.dtype != torch.int64:
+            raise TypeError(f"{name} must be an int64 tensor, not {_kind(values)}.")
+        if tuple(values.shape) != (len(images),):
+            raise ValueError(
+                f"{name} has shape {tuple(values.shape)}; {split}_x asks for ({len(images)},)."
+            )
+    if not bool(torch.isfinite(images).all()):
+        bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"{split}_x holds NaN or infinite pixels, first in sample {bad}.")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(
+            f"{split}_y has labels from {int(labels.min())} to {int(labels.max())}; with "
+            f"classes={classes} they must lie in 0 to {classes - 1}."
+        )
+    if len(torch.unique(index)) != len(index):
+        raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+
+
+def load_task(
+    name: str,
+    *,
+    per_class: int | None = None,
+    test_per_class: int | None = None,
+    lists: str | None = None,
+    source: str = "package",
+    root: str | Path | None = None,
+) -> Task:
+    """Load one of the paper's tasks.
+
+    Parameters
+    ----------
+    name : {"mnist3", "cifar10", "mnist"}
+        ``"mnist3"`` is the digits 0, 1 and 2. ``"mnist"`` is all of MNIST (torchvision only).
+    per_class : int, optional
+        Training samples per class: 10, 20 or 50 for MNIST3; 10, 20, ..., 60 for CIFAR-10. Needed
+        for the package's subsets; without it, ``source="torchvision"`` gives the full training set.
+    test_per_class : int, optional
+        Keep only the first so many test samples of each class. Default: the whole evaluation set
+        (300 per class for MNIST3, 50 for CIFAR-10).
+    lists : {"released", "corrected"}, optional
+        Only for CIFAR-10 with 10, 30 or 40 per class, whose released lists index the *test* split
+        by mistake. ``"released"`` takes those test images and removes those that are also
+        evaluation images from the evaluation set; ``"corrected"`` takes a balanced seeded draw from
+        the train split. There is no default, so that splits are never mixed silently.
+    source : {"package", "torchvision"}
+        Where the images come from: the shipped file, or torchvision's copy of the full set.
+    root : path, optional
+        The folder of torchvision's copy; needed with ``source="torchvision"``.
+
+    Returns
+    -------
+    Task
+        Images in [0, 1] for MNIST (`ToTensor`), in [-1, 1] for CIFAR-10 (`Normalize(0.5, 0.5)`).
+
+    Raises
+    ------
+    ValueError
+        If a name or number is not available, or the shipped file is damaged.
+    FileNotFoundError
+        If torchvision neither finds nor can fetch the full data set.
+
+    Examples
+    --------
+    >>> load_task("mnist3", per_class=20).train_x.shape
+    torch.Size([60, 1, 28, 28])
+    """
+    if name not in CLASSES:
+        raise ValueError(f"task name is {name!r}; it must be one of {sorted(CLASSES)}.")
+    if source not in ("package", "torchvision"):
+        raise ValueError(f"source is {source!r}; it must be 'package' or 'torchvision'.")
+    if name == "mnist" and source == "package":
+        raise ValueError("task 'mnist' is not shipped; pass source='torchvision' and root=FOLDER.")
+    if per_class is None and (source == "package" or name not in PER_CLASS):
+        if name != "mnist":
+            raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
+    if per_class is not None and per_class not in PER_CLASS.get(name, ()):
+        raise ValueError(
+            f"per_class is {per_class!r}; for {name} it must be one of "
+            f"{PER_CLASS.get(name, (None,))}."
+        )
+    if source == "torchvision":
+        pools = {split: _torchvision_pool(name, split, root) for split in ("train", "test")}
+    else:
+        pools = {split: _package_pool(name, split) for split in ("train", "test")}
+    train, test = _choose(name, per_class, lists, pools)
+    if test_per_class is not None:
+        test = _first_per_class(test, test_per_class)
+    return Task(name, *_tensors(name, train), *_tensors(name, test), classes=CLASSES[name])
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """uint8 images with labels and original indices."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+
+    def at(self, wanted: np.ndarray) -> _Pool:
+        position = {int(original): place for place, original in enumerate(self.index)}
+        rows = np.array([position[int(original)] for original in wanted], dtype=np.int64)
+        return _Pool(self.images[rows], self.labels[rows], self.index[rows])
+
+
+@cache
+def _package_file(name: str) -> dict[str, np.ndarray]:
+    path = resources.files("tda_utils") / "data_files" / f"{name}.npz"
+    with resources.as_file(path) as file:
+        if hashlib.sha256(file.read_bytes()).hexdigest() != SHA256[name]:
+            raise ValueError(
+                f"the shipped data file {file.name} is damaged (its sha256 differs); reinstall the "
+                "package."
+            )
+        with np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays}
+
+
+def _package_pool(name: str, split: str) -> _Pool:
+    arrays = _package_file(name)
+    return _Pool(*(arrays[f"{split}_{field}"] for field in ("image", "label", "index")))
+
+
+def _torchvision_pool(name: str, split: str, root: str | Path | None) -> _Pool:
+    """Read the full set through torchvision, which checks the md5 sums of CIFAR-10's files."""
+    if root is None:
+        raise ValueError("root is None; source='torchvision' needs the folder to keep the data in.")
+    from torchvision import datasets
+
+    kind = datasets.CIFAR10 if name == "cifar10" else datasets.MNIST
+    try:
+        full = kind(str(root), train=split == "train", download=True)
+    except (RuntimeError, OSError) as problem:
+        raise FileNotFoundError(
+            f"{kind.__name__} is not in root={str(root)!r} and could not be fetched ({problem}); "
+            "put torchvision's files there, or use source='package', which needs no network."
+        ) from problem
+    return _Pool(np.asarray(full.data), np.asarray(full.targets), np.arange(len(full.targets)))
+
+
+def _choose(
+    name: str, per_class: int | None, lists: str | None, pools: dict[str, _Pool]
+) -> tuple[_Pool, _Pool]:
+    """Return the training and evaluation images of a task."""
+    defective = per_class in DEFECTIVE_LISTS.get(name, ())
+    if lists not in (None, "released", "corrected"):
+        raise ValueError(f"lists is {lists!r}; it must be 'released', 'corrected' or left out.")
+    if defective and lists is None:
+        raise ValueError(
+            f"the released list of {name} with per_class={per_class} indexes the test split by "
+            "mistake; pass lists='released' (test images, overlap removed) or "
+            "lists='corrected' (train images)."
+        )
+    if per_class is None:
+        return pools["train"], pools["test"]
+    arrays = _package_file(name)
+    test = pools["test"].at(arrays["subset_test"])
+    wanted = arrays[f"subset_train_{per_class}"]
+    if defective and lists == "released":
+        return pools["test"].at(wanted), test.at(np.setdiff1d(test.index, wanted))
+    if defective:
+        return _balanced_draw(_package_pool(name, "train"), per_class), test
+    return pools["train"].at(wanted), test
+
+
+def _balanced_draw(pool: _Pool, per_class: int) -> _Pool:
+    generator = np.random.default_rng(CORRECTED_DRAW_SEED)
+    chosen = [
+        generator.choice(np.flatnonzero(pool.labels == label), per_class, replace=False)
+        for label in np.unique(pool.labels)
+    ]
+    return pool.at(pool.index[generator.permutation(np.concatenate(chosen))])
+
+
+def _first_per_class(pool: _Pool, per_class: int) -> _Pool:
+    counts = np.bincount(pool.labels)
+    available = int(counts[counts > 0].min())
+    if not 1 <= per_class <= available:
+        raise ValueError(f"test_per_class is {per_class}; it must lie in 1 to {available}.")
+    rank = np.zeros(len(pool.labels), dtype=np.int64)
+    for label in np.unique(pool.labels):
+        members = pool.labels == label
+        rank[members] = np.arange(members.sum())
+    return pool.at(pool.index[rank < per_class])
+
+
+def _tensors(name: str, pool: _Pool) -> tuple[Tensor, Tensor, Tensor]:
+    images = torch.from_numpy(pool.images.astype(np.float32) / np.float32(255))
+    images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None]
+    if name == "cifar10":
+        images = (images - 0.5) / 0.5
+    labels, index = (torch.from_numpy(v.astype(np.int64)) for v in (pool.labels, pool.index))
+    return images.contiguous(), labels, index

@@ -1,0 +1,389 @@
+"""The posterior: trained parameters stacked as (member, checkpoint, ...).
+
+A member is one training run (one seed of a deep ensemble); its checkpoints are the states after the
+last epochs. Together they are the samples of p(theta | D) in the paper's section on posterior
+sampling.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from tda_utils.data import Task
+from tda_utils.parallel import parallel_map
+from tda_utils.training import (
+    AdamState,
+    Job,
+    Recipe,
+    State,
+    adam_state,
+    architecture,
+    batch_order,
+    initial_state,
+    load_state,
+    sample_losses,
+    train,
+)
+
+# The ten seeds of the paper's released code; one seed sets initialisation and batch order.
+PAPER_SEEDS = (446, 724, 571, 296, 854, 968, 245, 374, 829, 470)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Samples of a trained model: ``states[member][checkpoint]`` and how they came about.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The architecture; its own parameters are not used.
+    states : sequence of sequences of dict
+        State dicts, ``states[member][checkpoint]``, all with the same names and shapes.
+    init_seeds, order_seeds : tuple of int, optional
+        The seeds of each member's initialisation and batch order.
+    epochs : tuple of int
+        The epoch of each checkpoint, counted from one.
+    recipe : Recipe, optional
+        How the members were trained, if that is known.
+    build_model : callable, optional
+        Builds a fresh model; needed to retrain members from scratch.
+    adam : sequence of sequences of AdamState, optional
+        The optimiser's state at each checkpoint.
+    weights : Tensor, shape (members, n_train), optional
+        Weight of each training sample in each member. Default: ones.
+
+    Examples
+    --------
+    >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> Posterior.from_state_dicts(layer, [[layer.state_dict()], [layer.state_dict()]])
+    Posterior(2 members x 1 checkpoints of Sequential, seeds None)
+    """
+
+    model: nn.Module
+    states: Sequence[Sequence[State]]
+    init_seeds: tuple[int, ...] | None = None
+    order_seeds: tuple[int, ...] | None = None
+    epochs: tuple[int, ...] = ()
+    recipe: Recipe | None = None
+    build_model: Callable[[], nn.Module] | None = None
+    adam: Sequence[Sequence[AdamState]] | None = None
+    weights: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Posterior({self.members} members x {self.checkpoints} checkpoints of "
+            f"{type(self.model).__name__}, seeds {self.order_seeds})"
+        )
+
+    @classmethod
+    def from_state_dicts(
+        cls,
+        model: nn.Module,
+        states: Sequence[Sequence[Mapping[str, Tensor]]],
+        seeds: Sequence[int] | None = None,
+    ) -> Posterior:
+        """Make a posterior of a user's own checkpoints.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The architecture.
+        states : sequence of sequences of state dicts
+            ``states[member][checkpoint]``; every member needs the same number of checkpoints.
+        seeds : sequence of int, optional
+            One a member; what continued leave-one-out resets the random state to.
+
+        Raises
+        ------
+        ValueError
+            If there is no state, members differ in their number of checkpoints, a name or shape
+            does not fit the model, a value is not finite, or seeds do not count as many as members.
+
+        Examples
+        --------
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]], seeds=[446]).members
+        1
+        """
+        counts = {len(member) for member in states}
+        if not states or counts == {0}:
+            raise ValueError(
+                "states is empty; it must hold at least one member with one checkpoint."
+            )
+        if len(counts) > 1:
+            raise ValueError(
+                f"states has members with {sorted(counts)} checkpoints; all must have the same "
+                "number."
+            )
+        for member, checkpoints in enumerate(states):
+            for checkpoint, state in enumerate(checkpoints):
+                _check_state(model, state, f"states[{member}][{checkpoint}]")
+        seeds = None if seeds is None else tuple(int(seed) for seed in seeds)
+        if seeds is not None and len(seeds) != len(states):
+            raise ValueError(f"seeds has {len(seeds)} values; states asks for {len(states)}.")
+        copies = [
+            [{name: value.detach().clone() for name, value in state.items()} for state in member]
+            for member in states
+        ]
+        epochs = tuple(range(1, counts.pop() + 1))
+        return cls(copy.deepcopy(model), copies, seeds, seeds, epochs)
+
+    @property
+    def members(self) -> int:
+        """Number of members (training runs)."""
+        return len(self.states)
+
+    @property
+    def checkpoints(self) -> int:
+        """Number of checkpoints of each member."""
+        return len(self.states[0])
+
+    @property
+    def samples(self) -> list[tuple[int, int]]:
+        """All pairs (member, checkpoint) of positions, member by member."""
+        return [(m, c) for m in range(self.members) for c in range(self.checkpoints)]
+
+    @property
+    def member_labels(self) -> tuple[int, ...]:
+        """What names a member in scores: its seed, or its position where seeds repeat or lack."""
+        for seeds in (self.order_seeds, self.init_seeds):
+            if seeds is not None and len(set(seeds)) == self.members:
+                return seeds
+        return tuple(range(self.members))
+
+    def module(self, member: int, checkpoint: int) -> nn.Module:
+        """Return a copy of the model with the parameters of one sample, in evaluation mode.
+
+        Examples
+        --------
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).module(0, 0).training
+        False
+        """
+        return load_state(copy.deepcopy(self.model), self.states[member][checkpoint]).eval()
+
+    def select(self, members: Sequence[int]) -> Posterior:
+        """Return the posterior with only the members at the given positions.
+
+        Examples
+        --------
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> both = Posterior.from_state_dicts(layer, [[layer.state_dict()]] * 2, seeds=[1, 2])
+        >>> both.select([1]).order_seeds
+        (2,)
+        """
+
+        def pick(values):
+            return None if values is None else type(values)(values[m] for m in members)
+
+        return replace(
+            self,
+            states=pick(list(self.states)),
+            init_seeds=pick(self.init_seeds),
+            order_seeds=pick(self.order_seeds),
+            adam=pick(self.adam),
+            weights=None if self.weights is None else self.weights[list(members)],
+        )
+
+    def losses(self, task: Task) -> xr.DataArray:
+        """Return the loss of each test sample under each posterior sample.
+
+        Returns
+        -------
+        DataArray, float32, dims (member, checkpoint, test)
+            Cross-entropy in nats.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> task = load_task("mnist3", per_class=10, test_per_class=2)
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).losses(task).sizes["test"]
+        6
+        """
+        values = parallel_map(
+            lambda sample: sample_losses(self.module(*sample), task.test_x, task.test_y),
+            self.samples,
+        )
+        cube = torch.stack(values).reshape(self.members, self.checkpoints, task.n_test)
+        return xr.DataArray(
+            cube.numpy(),
+            dims=("member", "checkpoint", "test"),
+            coords={**self.coordinates(), **sample_coordinates(task)},
+            name="loss",
+        )
+
+    def coordinates(self) -> dict[str, object]:
+        """Return the coordinates of the dims member and checkpoint, as xarray takes them."""
+        coordinates: dict[str, object] = {
+            "member": np.array(self.member_labels),
+            "checkpoint": np.array(self.epochs),
+        }
+        for name, seeds in (("init_seed", self.init_seeds), ("order_seed", self.order_seeds)):
+            if seeds is not None:
+                coordinates[name] = ("member", np.array(seeds))
+        return coordinates
+
+
+def sample_coordinates(task: Task) -> dict[str, object]:
+    """Return the coordinates of the dim test: original indices, and labels beside them."""
+    return {"test": task.test_index.numpy(), "test_label": ("test", task.test_y.numpy())}
+
+
+def sample_posterior(
+    build_model: Callable[[], nn.Module],
+    task: Task,
+    recipe: Recipe,
+    seeds: Sequence[int] = PAPER_SEEDS,
+    *,
+    init_seeds: Sequence[int] | None = None,
+    order_seeds: Sequence[int] | None = None,
+    weights: Tensor | None = None,
+    workers: int | None = None,
+) -> Posterior:
+    """Train one member a seed and keep the last checkpoints of each.
+
+    Parameters
+    ----------
+    build_model : callable
+        Returns a fresh `nn.Module` that maps images to logits, shape (n, at least
+        ``task.classes``).
+    task : Task
+        The training data.
+    recipe : Recipe
+        How to train.
+    seeds : sequence of int
+        One a member; sets initialisation and batch order, consumed as the released code does: seed,
+        build the model, then one epoch after another. Default: the ten seeds of the paper.
+    init_seeds, order_seeds : sequence of int, optional
+        Set the two apart, for example one initialisation with many orders. Each defaults to
+        `seeds`.
+    weights : Tensor, shape (members, n_train), optional
+        Weight of each training sample in each member's loss. Default: ones.
+    workers : int, optional
+        Members trained at the same time. Default: one a core.
+
+    Returns
+    -------
+    Posterior
+        With the optimiser's state at each checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If numbers of seeds differ, weights have another shape, or the model does not take the
+        images.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the training of a member diverged; its parameters are not finite from that epoch on.
+
+    Notes
+    -----
+    Equal to a plain loop over models with ``torch.optim.Adam`` to float32 rounding, and identical
+    to the last bit for any number of workers. Source: paper, section on sampling from the posterior
+    (deep ensemble and the checkpoints of the last epochs).
+
+    Examples
+    --------
+    >>> from tda_utils import load_task
+    >>> task = load_task("mnist3", per_class=10, test_per_class=2)
+    >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    >>> sample_posterior(build, task, Recipe(epochs=2, keep_last=1), seeds=[446, 724])
+    Posterior(2 members x 1 checkpoints of Sequential, seeds (446, 724))
+    """
+    init_seeds = tuple(seeds if init_seeds is None else init_seeds)
+    order_seeds = tuple(seeds if order_seeds is None else order_seeds)
+    if len(init_seeds) != len(order_seeds) or not init_seeds:
+        raise ValueError(
+            f"init_seeds has {len(init_seeds)} and order_seeds {len(order_seeds)} values; they "
+            "must count the same, at least one."
+        )
+    if weights is not None and tuple(weights.shape) != (len(init_seeds), task.n_train):
+        raise ValueError(
+            f"weights has shape {tuple(weights.shape)}; it must be "
+            f"({len(init_seeds)}, {task.n_train})."
+        )
+    model = architecture(build_model)
+    check_model(model, task)
+    jobs = [
+        Job(
+            initial_state(build_model, init_seed),
+            batch_order(order_seed, task.n_train, recipe, build_model),
+            None if weights is None else weights[member],
+        )
+        for member, (init_seed, order_seed) in enumerate(zip(init_seeds, order_seeds, strict=True))
+    ]
+    snapshots = train(model, task.train_x, task.train_y, recipe, jobs, _snapshot, workers=workers)
+    posterior = Posterior(
+        model=model,
+        states=[[state for state, _ in member] for member in snapshots],
+        init_seeds=init_seeds,
+        order_seeds=order_seeds,
+        epochs=recipe.checkpoint_epochs,
+        recipe=recipe,
+        build_model=build_model,
+        adam=[[adam for _, adam in member] for member in snapshots],
+        weights=weights,
+    )
+    _warn_if_diverged(posterior)
+    return posterior
+
+
+def _snapshot(model: nn.Module, optimizer: torch.optim.Adam) -> tuple[dict[str, Tensor], AdamState]:
+    # Contiguous copies: the model trains on, and in a layout that is the engine's own business.
+    state = {name: value.contiguous().clone() for name, value in model.state_dict().items()}
+    return state, adam_state(model, optimizer)
+
+
+def _warn_if_diverged(posterior: Posterior) -> None:
+    for member, checkpoint in posterior.samples:
+        if not all_finite(posterior.states[member][checkpoint]):
+            warnings.warn(
+                f"the training of member {posterior.member_labels[member]} diverged by epoch "
+                f"{posterior.epochs[checkpoint]}: its parameters are not finite.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def all_finite(state: State) -> bool:
+    """Return whether every floating-point value of a state is finite."""
+    return all(
+        bool(torch.isfinite(value).all()) for value in state.values() if value.is_floating_point()
+    )
+
+
+def check_model(model: nn.Module, task: Task) -> None:
+    """Raise a `ValueError` unless the model maps the task's images to enough logits."""
+    dtype = next(model.parameters()).dtype
+    try:
+        with torch.no_grad():
+            logits = copy.deepcopy(model).eval()(task.train_x[:1].to(dtype))
+    except RuntimeError as problem:
+        raise ValueError(
+            f"model does not take images of shape {tuple(task.train_x.shape[1:])}: {problem}"
+        ) from problem
+    if logits.ndim != 2 or logits.shape[1] < task.classes:
+        raise ValueError(
+            f"model gives outputs of shape {tuple(logits.shape)}; they must be logits (n, at least "
+            f"{task.classes})."
+        )
+
+
+def _check_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    try:
+        load_state(copy.deepcopy(model), state)
+    except ValueError as problem:
+        raise ValueError(f"{name} does not fit the model: {problem}") from problem
+    if not all_finite(state):
+        raise ValueError(f"{name} holds NaN or infinite parameters.")

@@ -1,0 +1,161 @@
+import hashlib
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+
+from tda_utils import Task, load_task
+from tda_utils import data as data_module
+from tests.conftest import make_task
+
+
+@pytest.mark.parametrize("per_class", [10, 20, 50])
+def test_mnist3_has_the_papers_sizes_and_is_balanced(per_class):
+    task = load_task("mnist3", per_class=per_class)
+    assert (task.n_train, task.n_test, task.classes) == (3 * per_class, 900, 3)
+    assert torch.bincount(task.train_y).tolist() == [per_class] * 3
+    assert torch.bincount(task.test_y).tolist() == [300] * 3
+    assert float(task.train_x.min()) == 0 and float(task.train_x.max()) == 1
+
+
+def test_order_and_pixels_are_those_of_the_file():
+    file = resources.files("tda_utils") / "data_files" / "mnist3.npz"
+    arrays = np.load(str(file), allow_pickle=False)
+    task = load_task("mnist3", per_class=10)
+    assert task.train_index.tolist() == arrays["subset_train_10"].tolist()
+    for position in (0, 17, 29):
+        row = int(np.flatnonzero(arrays["train_index"] == int(task.train_index[position]))[0])
+        wanted = arrays["train_image"][row] / 255
+        np.testing.assert_allclose(task.train_x[position, 0], wanted, rtol=1e-6)
+        assert int(task.train_y[position]) == arrays["train_label"][row]
+
+
+@pytest.mark.parametrize("per_class", [20, 50, 60])
+def test_sound_cifar_lists_are_balanced_train_images(per_class):
+    task = load_task("cifar10", per_class=per_class)
+    assert torch.bincount(task.train_y).tolist() == [per_class] * 10
+    assert (task.n_test, tuple(task.train_x.shape[1:])) == (500, (3, 32, 32))
+    assert -1 <= float(task.train_x.min()) < 0 < float(task.train_x.max()) <= 1
+
+
+@pytest.mark.parametrize(("per_class", "overlap"), [(10, 6), (30, 13), (40, 15)])
+def test_defective_cifar_lists_need_a_reading(per_class, overlap):
+    with pytest.raises(ValueError, match="indexes the test split by mistake"):
+        load_task("cifar10", per_class=per_class)
+    released = load_task("cifar10", per_class=per_class, lists="released")
+    assert released.n_test == 500 - overlap
+    assert not set(released.train_index.tolist()) & set(released.test_index.tolist())
+    corrected = load_task("cifar10", per_class=per_class, lists="corrected")
+    assert torch.bincount(corrected.train_y).tolist() == [per_class] * 10
+    assert corrected.n_test == 500
+    again = load_task("cifar10", per_class=per_class, lists="corrected")
+    assert corrected.fingerprint() == again.fingerprint()
+
+
+def test_test_per_class_keeps_the_first_of_each_class():
+    small = load_task("mnist3", per_class=10, test_per_class=4)
+    full = load_task("mnist3", per_class=10)
+    assert torch.bincount(small.test_y).tolist() == [4, 4, 4]
+    wanted = torch.cat([full.test_index[full.test_y == label][:4] for label in range(3)])
+    assert set(small.test_index.tolist()) == set(wanted.tolist())
+
+
+def test_torchvision_source_reads_idx_files_and_gives_the_same_subset(tmp_path):
+    """A folder as torchvision lays it out, holding the shipped digits at their original places."""
+    arrays = data_module._package_file("mnist3")
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, stem, total in (("train", "train", 60000), ("test", "t10k", 10000)):
+        images = np.zeros((total, 28, 28), np.uint8)
+        labels = np.zeros(total, np.uint8)
+        images[arrays[f"{split}_index"]] = arrays[f"{split}_image"]
+        labels[arrays[f"{split}_index"]] = arrays[f"{split}_label"]
+        header = np.array([0x803, total, 28, 28], ">i4").tobytes()
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = np.array([0x801, total], ">i4").tobytes()
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    subset = load_task("mnist3", per_class=10, source="torchvision", root=tmp_path)
+    assert subset.fingerprint() == load_task("mnist3", per_class=10).fingerprint()
+    full = load_task("mnist", source="torchvision", root=tmp_path)
+    assert (full.n_train, full.n_test, full.classes) == (60000, 10000, 10)
+
+
+def test_a_set_that_cannot_be_fetched_is_said(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    def offline(*_, **__):
+        raise RuntimeError("Error downloading")
+
+    monkeypatch.setattr(datasets.MNIST, "download", offline)
+    with pytest.raises(FileNotFoundError, match="could not be fetched.*source='package'"):
+        load_task("mnist", source="torchvision", root=tmp_path)
+
+
+def test_a_damaged_data_file_is_refused(monkeypatch):
+    monkeypatch.setitem(data_module.SHA256, "mnist3", hashlib.sha256(b"other").hexdigest())
+    data_module._package_file.cache_clear()
+    with pytest.raises(ValueError, match="mnist3.npz is damaged"):
+        load_task("mnist3", per_class=10)
+    data_module._package_file.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "mnist4", "per_class": 10}, "task name is 'mnist4'; it must be one of"),
+        ({"name": "mnist3", "per_class": 11}, r"per_class is 11; for mnist3 .*\(10, 20, 50\)"),
+        ({"name": "mnist3"}, "per_class is None"),
+        ({"name": "mnist"}, "not shipped"),
+        ({"name": "mnist3", "per_class": 10, "source": "web"}, "source is 'web'"),
+        ({"name": "mnist3", "per_class": 10, "source": "torchvision"}, "root is None"),
+        ({"name": "mnist3", "per_class": 10, "test_per_class": 0}, "test_per_class is 0"),
+        ({"name": "mnist3", "per_class": 10, "test_per_class": 301}, "in 1 to 300"),
+        ({"name": "cifar10", "per_class": 10, "lists": "mine"}, "lists is 'mine'"),
+    ],
+)
+def test_bad_arguments_get_one_clear_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_task(**arguments)
+
+
+def fields(**changes):
+    task = make_task()
+    names = (
+        "name",
+        "train_x",
+        "train_y",
+        "train_index",
+        "test_x",
+        "test_y",
+        "test_index",
+        "classes",
+    )
+    return {**{name: getattr(task, name) for name in names}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"train_x": torch.rand(12, 8, 8)}, ValueError, r"train_x has shape \(12, 8, 8\)"),
+        ({"train_x": torch.full((12, 1, 8, 8), torch.nan)}, ValueError, "NaN.*first in sample 0"),
+        ({"train_x": torch.ones(12, 1, 8, 8, dtype=torch.uint8)}, TypeError, "not torch.uint8"),
+        ({"train_y": torch.zeros(11, dtype=torch.int64)}, ValueError, r"train_y has shape \(11,\)"),
+        ({"train_y": torch.full((12,), 3)}, ValueError, "labels from 3 to 3.*0 to 2"),
+        ({"train_y": torch.full((12,), -1)}, ValueError, "labels from -1 to -1"),
+        ({"train_y": torch.zeros(12)}, TypeError, "train_y must be an int64 tensor"),
+        ({"train_index": torch.zeros(12, dtype=torch.int64)}, ValueError, "names a sample twice"),
+        ({"test_x": torch.rand(7, 1, 9, 9)}, ValueError, "must have the shape of train_x"),
+        ({"classes": 0}, ValueError, "classes is 0"),
+    ],
+)
+def test_a_task_checks_its_tensors(changes, error, message):
+    with pytest.raises(error, match=message):
+        Task(**fields(**changes))
+
+
+def test_fingerprint_notices_one_pixel():
+    task = make_task()
+    other = task.train_x.clone()
+    other[3, 0, 2, 2] += 1e-6
+    assert Task(**fields(train_x=other)).fingerprint() != task.fingerprint()

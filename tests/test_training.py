@@ -1,0 +1,260 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tda_utils import PAPER_SEEDS, Recipe, load_task, model_builder, sample_posterior
+from tda_utils.models import CNN2L, CNN3L
+from tda_utils.parallel import parallel_map
+from tda_utils.training import Job, batch_order, initial_state, sample_losses, train
+from tests.conftest import build_tiny_cnn, make_task
+
+
+def plain_loop(build_model, task, recipe, seed, dtype=torch.float32):
+    """Train as one would without this package: one model, one DataLoader, PyTorch's own Adam."""
+    torch.manual_seed(seed)
+    model = build_model().to(dtype)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=False
+    )
+    loader = DataLoader(
+        TensorDataset(task.train_x.to(dtype), task.train_y), recipe.batch_size, shuffle=True
+    )
+    kept = []
+    for epoch in range(recipe.epochs):
+        for images, labels in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+        if epoch >= recipe.epochs - recipe.keep_last:
+            kept.append(copy.deepcopy(model.state_dict()))
+    return kept, optimizer
+
+
+@pytest.mark.parametrize(
+    "count", [(CNN2L, 1, 225034), (CNN2L, 3, 259914), (CNN3L, 1, 619786), (CNN3L, 3, 620362)]
+)
+def test_networks_have_the_papers_numbers_of_parameters(count):
+    network, channels, parameters = count
+    assert sum(p.numel() for p in network(channels).parameters()) == parameters
+    size = 28 if channels == 1 else 32
+    assert network(channels)(torch.zeros(2, channels, size, size)).shape == (2, 10)
+
+
+def test_members_equal_the_plain_loop_in_float32():
+    """On the paper's network and data; 60 images make two batches an epoch, so the order matters.
+
+    Adam divides by the square root of the gradient's running square, so rounding in tiny gradients
+    shows: the tolerance is 1e-4 absolute, a tenth of one step of the optimiser.
+    """
+    task = load_task("mnist3", per_class=20, test_per_class=1)
+    recipe = Recipe(epochs=3, keep_last=2)
+    build = model_builder("cnn2", channels=1)
+    posterior = sample_posterior(build, task, recipe, seeds=PAPER_SEEDS[:2])
+    for member, seed in enumerate(PAPER_SEEDS[:2]):
+        kept, _ = plain_loop(build, task, recipe, seed)
+        for checkpoint, state in enumerate(kept):
+            for name, value in state.items():
+                ours = posterior.states[member][checkpoint][name]
+                np.testing.assert_allclose(ours, value, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_members_equal_the_plain_loop_in_float64(tiny_task, tiny_recipe):
+    def build():
+        return build_tiny_cnn().double()
+
+    posterior = sample_posterior(build, tiny_task, tiny_recipe, seeds=(446, 724))
+    for member, seed in enumerate((446, 724)):
+        kept, optimizer = plain_loop(build, tiny_task, tiny_recipe, seed, torch.float64)
+        for checkpoint, state in enumerate(kept):
+            for name, value in state.items():
+                np.testing.assert_allclose(
+                    posterior.states[member][checkpoint][name], value, rtol=1e-9, atol=1e-9
+                )
+        adam = posterior.adam[member][-1]
+        for (name, _), state in zip(
+            build().named_parameters(), optimizer.state.values(), strict=True
+        ):
+            assert adam.step == float(state["step"])
+            np.testing.assert_allclose(adam.exp_avg[name], state["exp_avg"], rtol=1e-8, atol=1e-11)
+            np.testing.assert_allclose(
+                adam.exp_avg_sq[name], state["exp_avg_sq"], rtol=1e-8, atol=1e-13
+            )
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_results_do_not_depend_on_workers_or_company(
+    tiny_task, tiny_recipe, tiny_posterior, workers
+):
+    """Exactly: to the last bit."""
+    alone = sample_posterior(build_tiny_cnn, tiny_task, tiny_recipe, seeds=(724,), workers=workers)
+    for checkpoint in range(2):
+        for name, value in alone.states[0][checkpoint].items():
+            assert torch.equal(value, tiny_posterior.states[1][checkpoint][name]), name
+
+
+def test_seeds_can_be_set_apart(tiny_task, tiny_recipe):
+    def members(**seeds):
+        return sample_posterior(build_tiny_cnn, tiny_task, tiny_recipe, **seeds).states
+
+    both = members(seeds=(1, 2))
+    mixed = members(init_seeds=(1, 1, 2), order_seeds=(1, 2, 2))
+    assert torch.equal(mixed[0][-1]["0.weight"], both[0][-1]["0.weight"])
+    assert torch.equal(mixed[2][-1]["0.weight"], both[1][-1]["0.weight"])
+    assert not torch.equal(mixed[1][-1]["0.weight"], mixed[0][-1]["0.weight"])
+    assert not torch.equal(mixed[1][-1]["0.weight"], mixed[2][-1]["0.weight"])
+
+
+def test_the_global_random_state_is_left_alone(tiny_task, tiny_recipe):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    sample_posterior(build_tiny_cnn, tiny_task, tiny_recipe, seeds=(1,))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_batch_order_without_a_model_is_the_loader_right_after_the_seed():
+    recipe = Recipe(epochs=2, batch_size=4, keep_last=1)
+    torch.manual_seed(9)
+    loader = DataLoader(range(10), 4, shuffle=True)
+    wanted = [[batch.tolist() for batch in loader] for _ in range(2)]
+    assert [[b.tolist() for b in epoch] for epoch in batch_order(9, 10, recipe)] == wanted
+
+
+def test_zero_weight_equals_a_zeroed_loss_and_the_full_batch_mean(tiny_task):
+    """The batch mean counts the left-out sample, as the released code's does."""
+    model = build_tiny_cnn()
+    recipe = Recipe(epochs=1, batch_size=12, keep_last=1, lr=0.1, weight_decay=0.0)
+    weights = torch.ones(12)
+    weights[4] = 0
+    job = Job(model.state_dict(), [[torch.arange(12)]], weights)
+
+    def gradients(network, _):
+        return {name: p.grad.clone() for name, p in network.named_parameters()}
+
+    [[ours]] = train(model, tiny_task.train_x, tiny_task.train_y, recipe, [job], gradients)
+    losses = nn.functional.cross_entropy(
+        model(tiny_task.train_x), tiny_task.train_y, reduction="none"
+    )
+    keep = torch.arange(12) != 4
+    wanted = torch.autograd.grad(losses[keep].sum() / 12, list(model.parameters()))
+    for (name, gradient), value in zip(ours.items(), wanted, strict=True):
+        np.testing.assert_allclose(gradient, value, rtol=1e-4, atol=1e-7, err_msg=name)
+
+
+def test_a_model_that_views_its_activations_keeps_working():
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.head = nn.Linear(4 * 36, 4)
+
+        def forward(self, images):
+            return self.head(self.conv(images).view(len(images), -1))
+
+    task, recipe = make_task(), Recipe(epochs=2, batch_size=5, keep_last=1)
+    posterior = sample_posterior(Viewing, task, recipe, seeds=(446,))
+    kept, _ = plain_loop(Viewing, task, recipe, 446)
+    np.testing.assert_allclose(
+        posterior.states[0][0]["conv.weight"], kept[0]["conv.weight"], atol=1e-5
+    )
+
+
+def test_batch_norm_buffers_are_kept_and_used():
+    def build():
+        return nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.GELU(), nn.Flatten(), nn.Linear(108, 4)
+        )
+
+    task, recipe = make_task(), Recipe(epochs=2, batch_size=6, keep_last=1)
+    posterior = sample_posterior(build, task, recipe, seeds=(446,))
+    kept, _ = plain_loop(build, task, recipe, 446)
+    for name in ("1.running_mean", "1.running_var", "1.num_batches_tracked"):
+        np.testing.assert_allclose(posterior.states[0][0][name], kept[0][name], rtol=1e-4)
+
+
+def test_evaluation_in_batches_equals_one_batch():
+    task = make_task(n_test=230)
+    model = build_tiny_cnn().double()
+    whole = nn.functional.cross_entropy(model(task.test_x.double()), task.test_y, reduction="none")
+    np.testing.assert_allclose(
+        sample_losses(model, task.test_x, task.test_y), whole.detach(), rtol=1e-12
+    )
+
+
+def test_dropout_is_refused():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 4))
+    with pytest.raises(ValueError, match=r"dropout \(p=0.1\) in layer '1'"):
+        sample_posterior(lambda: model, make_task(), Recipe(), seeds=(1,))
+
+
+def test_divergence_is_said_with_member_and_epoch():
+    task = make_task()
+    recipe = Recipe(epochs=3, batch_size=12, lr=1e30, keep_last=1)
+    with pytest.warns(RuntimeWarning, match="member 446 diverged by epoch 3"):
+        sample_posterior(build_tiny_cnn, task, recipe, seeds=(446,))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0; it must be a positive integer"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"keep_last": 16}, "keep_last is 16; it must be at most epochs"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+    ],
+)
+def test_a_recipe_checks_its_values(values, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**values)
+
+
+def test_bad_calls_of_sample_posterior():
+    task, recipe = make_task(), Recipe(epochs=1, keep_last=1)
+    with pytest.raises(ValueError, match="init_seeds has 2 and order_seeds 3"):
+        sample_posterior(build_tiny_cnn, task, recipe, init_seeds=(1, 2), order_seeds=(1, 2, 3))
+    with pytest.raises(ValueError, match=r"weights has shape \(1, 3\); it must be \(1, 12\)"):
+        sample_posterior(build_tiny_cnn, task, recipe, seeds=(1,), weights=torch.ones(1, 3))
+    with pytest.raises(ValueError, match=r"does not take images of shape \(1, 8, 8\)"):
+        sample_posterior(lambda: nn.Linear(3, 3), task, recipe, seeds=(1,))
+    with pytest.raises(ValueError, match="at least 3"):
+        sample_posterior(
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), task, recipe, seeds=(1,)
+        )
+    with pytest.raises(ValueError, match="model is 'vgg'; it must be one of"):
+        model_builder("vgg", 1)
+    with pytest.raises(ValueError, match="channels is 2"):
+        model_builder("cnn2", 2)()
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    state = initial_state(lambda: nn.Linear(3, 3), 0)
+    with pytest.raises(ValueError, match="state does not fit the model"):
+        train(
+            build_tiny_cnn(),
+            torch.rand(2, 1, 8, 8),
+            torch.tensor([0, 1]),
+            Recipe(epochs=1, keep_last=1),
+            [Job(state, [[torch.tensor([0, 1])]])],
+            lambda *_: None,
+        )
+
+
+def test_parallel_map_keeps_order_raises_and_restores_threads():
+    threads = torch.get_num_threads()
+    assert parallel_map(lambda n: n * n, range(20), workers=3) == [n * n for n in range(20)]
+    assert torch.get_num_threads() == threads
+
+    def fail(n):
+        if n == 3:
+            raise RuntimeError("third")
+        return n
+
+    with pytest.raises(RuntimeError, match="third"):
+        parallel_map(fail, range(10), workers=2)
+    with pytest.raises(ValueError, match="workers is 0"):
+        parallel_map(fail, [1], workers=0)
+    assert parallel_map(fail, [], workers=2) == []
