@@ -1,0 +1,833 @@
+r"""Reliability: how far a training data attribution score can be trusted.
+
+A score tau(z_j, z) belongs to one trained model, and a trained model is one draw from a posterior.
+The score is therefore a random variable, and what can be said about it comes from a sample of
+models: its mean, its spread, and a test of whether the mean differs from zero at all. Everything
+here starts from one labelled array, ``scores``, with dimensions ``(member, checkpoint, train,
+test)`` (``checkpoint`` may be missing):
+
+=================================== ============================================================
+`summarise`                         mean, standard deviation, signal-to-noise ratio and p
+`p_values`                          p alone, by a t-test or by the formula of the released code
+`snr_threshold`, `null_reference`   what these look like when scores are pure noise
+`significant`                       which pairs to believe, many tests at once
+`trusted_pairs`, `noisiest_pairs`   the two ends of the list
+`mean_p_by_checkpoints`             do more checkpoints help?
+`variance_components`               does the noise come from members or from checkpoints?
+`agreement`                         do two methods tell one story, more than by chance?
+=================================== ============================================================
+
+The members are the independent draws. Checkpoints of one member follow each other along one
+training run, so they are averaged within a member before any test; counting them as further
+independent draws would make every p too small.
+
+Scores may come from any library: only xarray, NumPy and SciPy are used here.
+
+Source: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training Data Attribution",
+NeurIPS 2023, arXiv 2305.19765.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from scipy import integrate, stats
+
+__all__ = [
+    "NullReference",
+    "agreement",
+    "mean_p_by_checkpoints",
+    "noisiest_pairs",
+    "null_reference",
+    "p_values",
+    "significant",
+    "snr_threshold",
+    "summarise",
+    "trusted_pairs",
+    "variance_components",
+]
+
+Test = Literal["t", "released"]
+TESTS = ("t", "released")
+QUANTITIES = ("mean", "std", "p", "snr")
+
+
+# ---------------- one pair at a time: mean, std,
+# snr, p
+
+
+def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
+    r"""Mean, standard deviation, signal-to-noise ratio and p-value of every train-test pair.
+
+    With :math:`\bar\tau_m` the score of member :math:`m`, averaged over its checkpoints, and
+    :math:`n` members,
+
+    .. math:: \mu = \tfrac1n\sum_m \bar\tau_m, \qquad
+              \sigma^2 = \tfrac1{n-1}\sum_m (\bar\tau_m - \mu)^2, \qquad
+              \mathrm{snr} = \mu / \sigma .
+
+    Parameters
+    ----------
+    scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
+        Attribution scores, in units of the loss; at least two members.
+    test : {"t", "released"}
+        Which p-value; see `p_values`.
+
+    Returns
+    -------
+    Dataset, (train, test), float64
+        Variables ``mean``, ``std`` (of the members' checkpoint averages, n - 1 in the denominator),
+        ``snr`` (signed; 0 for a pair whose scores are all 0, infinite for a constant other than 0)
+        and ``p``. Coordinates and attributes of `scores` are kept, and the attributes ``members``,
+        ``checkpoints``, ``test`` and ``null_mean_p`` (the mean p that pure noise would give,
+        `null_reference`) are added.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If its dimensions are others, it has fewer than two members or an infinite value, or `test`
+        is unknown.
+
+    Notes
+    -----
+    A pair with NaN in any member or checkpoint has NaN in every variable: no member is left out
+    silently.
+
+    Source: arXiv 2305.19765, the mean and variance of tau over posterior samples and the test of
+    its mean.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils.reliability import summarise
+    >>> values = [[[1.0, 5.0]], [[2.0, -5.0]], [[3.0, 0.0]]]
+    >>> tau = xr.DataArray(values, dims=("member", "train", "test"))
+    >>> summary = summarise(tau)
+    >>> summary["mean"].values, summary["std"].values, summary["snr"].values
+    (array([[2., 0.]]), array([[1., 5.]]), array([[2., 0.]]))
+    >>> summary["p"].round(3).values
+    array([[0.074, 1.   ]])
+    """
+    member_scores = _member_scores(scores)
+    _check_test(test)
+    members = member_scores.sizes["member"]
+    mean = member_scores.mean("member", skipna=False)
+    std = member_scores.std("member", ddof=1, skipna=False)
+    snr = _ratio(mean, std)
+    attributes = dict(
+        scores.attrs,
+        members=members,
+        checkpoints=scores.sizes.get("checkpoint", 1),
+        test=test,
+        null_mean_p=null_reference(members, test).mean_p,
+    )
+    p = snr.copy(data=_p_from_snr(snr.values, members, test))
+    variables = {"mean": mean, "std": std, "snr": snr, "p": p}
+    return xr.Dataset({name: _bare(values) for name, values in variables.items()}, attrs=attributes)
+
+
+def p_values(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
+    r"""Two-sided p-value of "the mean score is zero", for every train-test pair.
+
+    Parameters
+    ----------
+    scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
+        Attribution scores; at least two members. Checkpoints are averaged within a member first.
+    test : {"t", "released"}
+        ``"t"``: the one-sample t-test, :math:`p = 2\,P(T_{n-1} > \sqrt n\,|\mu/\sigma|)`.
+        ``"released"``: what the authors' released code computes,
+        :math:`p = 2\,(1 - \Phi(|\mu/\sigma|))`, with neither :math:`\sqrt n` nor a t distribution.
+        It asks whether *one* model's score differs from zero, not whether the mean does, and it is
+        not uniform under noise (`null_reference`).
+
+    Returns
+    -------
+    DataArray, (train, test), float64
+        p in [0, 1]. All scores of a pair 0: p = 1, there is nothing to detect. All scores of a pair
+        the same number other than 0: p = 0, the limit of less and less noise; a method that is
+        meant to vary over members but does not looks perfectly certain, so look at ``std`` as well.
+        NaN in any member or checkpoint: p is NaN.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If its dimensions are others, it has fewer than two members or an infinite value, or `test`
+        is unknown.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765 (a test of the mean of tau over posterior samples); ``"released"`` is
+    read off the released code, github.com/ElisaNguyen/bayesian-tda.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from tda_utils.reliability import p_values
+    >>> tau = xr.DataArray([[[1.0]], [[2.0]], [[3.0]]], dims=("member", "train", "test"))
+    >>> p_values(tau).round(4).item(), p_values(tau, test="released").round(4).item()
+    (0.0742, 0.0455)
+    """
+    p = summarise(scores, test)["p"]
+    return p.assign_attrs(scores.attrs, test=test)
+
+
+def _ratio(mean: xr.DataArray, std: xr.DataArray) -> xr.DataArray:
+    """Return mean / std, where 0 / 0 means "nothing to detect" and is 0."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return xr.where((mean == 0) & (std == 0), 0.0, mean / std)
+
+
+def _p_from_snr(snr: np.ndarray, members: int, test: Test) -> np.ndarray:
+    """Return the two-sided p-value of a signal-to-noise ratio over this many members."""
+    if test == "released":
+        return 2 * stats.norm.sf(np.abs(snr))
+    return 2 * stats.t.sf(np.sqrt(members) * np.abs(snr), members - 1)
+
+
+# ---------------- what pure noise looks like
+
+
+@dataclass(frozen=True)
+class NullReference:
+    """What scores that are pure Gaussian noise around zero give, in expectation.
+
+    Attributes
+    ----------
+    mean_p : float
+        Expected p-value.
+    fraction_significant : float
+        Expected fraction of pairs with p below alpha.
+    """
+
+    mean_p: float
+    fraction_significant: float
+
+
+def null_reference(members: int, test: Test = "t", alpha: float = 0.05) -> NullReference:
+    r"""Mean p and fraction of p < alpha that pure Gaussian noise gives, by integration.
+
+    Under noise the p-value of the t-test, :math:`u`, is uniform on (0, 1), and the signal-to-noise
+    ratio behind it is :math:`|\mu/\sigma| = t^{-1}_{n-1}(1 - u/2) / \sqrt n`. The mean of any other
+    p is the integral of that p over :math:`u`.
+
+    Parameters
+    ----------
+    members : int
+        Number of members, 2 or more.
+    test : {"t", "released"}
+        Which p-value; see `p_values`.
+    alpha : float
+        Level, between 0 and 1.
+
+    Returns
+    -------
+    NullReference
+        ``mean_p`` and ``fraction_significant``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    A reference line for every figure of p-values from arXiv 2305.19765: a mean p is read against
+    it, not against 0.
+
+    Examples
+    --------
+    >>> from tda_utils.reliability import null_reference
+    >>> fair = null_reference(10)
+    >>> round(fair.mean_p, 3), round(fair.fraction_significant, 3)
+    (0.5, 0.05)
+    >>> released = null_reference(10, "released")
+    >>> round(released.mean_p, 2), round(released.fraction_significant, 5)
+    (0.79, 0.00016)
+    """
+    threshold = snr_threshold(members, alpha, test)
+    fraction = 2 * stats.t.sf(np.sqrt(members) * threshold, members - 1)
+    return NullReference(_null_mean_p(int(members), test), float(fraction))
+
+
+@cache
+def _null_mean_p(members: int, test: Test) -> float:
+    """Integrate p over the uniform p-value of the t-test; kept, as every summary asks for it."""
+
+    def p_at(uniform: float) -> float:
+        snr = stats.t.isf(uniform / 2, members - 1) / np.sqrt(members)
+        return float(_p_from_snr(snr, members, test))
+
+    return float(integrate.quad(p_at, 0, 1, epsabs=1e-7)[0])
+
+
+def snr_threshold(members: int, alpha: float = 0.05, test: Test = "t") -> float:
+    r"""Return the signal-to-noise ratio :math:`|\mu/\sigma|` beyond which p falls below alpha.
+
+    Parameters
+    ----------
+    members : int
+        Number of members, 2 or more.
+    alpha : float
+        Level, between 0 and 1.
+    test : {"t", "released"}
+        Which p-value; see `p_values`.
+
+    Returns
+    -------
+    float
+        The threshold, without unit.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    Source: the two p-values for scores as in arXiv 2305.19765; see `p_values`.
+
+    Examples
+    --------
+    >>> from tda_utils.reliability import snr_threshold
+    >>> round(snr_threshold(10), 3), round(snr_threshold(10, test="released"), 3)
+    (0.715, 1.96)
+    """
+    _check_count("members", members, least=2)
+    _check_alpha(alpha)
+    _check_test(test)
+    if test == "released":
+        return float(stats.norm.isf(alpha / 2))
+    return float(stats.t.isf(alpha / 2, members - 1) / np.sqrt(members))
+
+
+# ---------------- many pairs at once
+
+
+def significant(
+    p: xr.DataArray, alpha: float = 0.05, correction: Literal["bh", "by"] | None = "bh"
+) -> xr.DataArray:
+    """Which pairs have a mean score that differs from zero.
+
+    Among 27,000 pairs of pure noise some 1,350 have p < 0.05, so the default controls the false
+    discovery rate: among the pairs called significant, at most a fraction alpha is expected to be
+    noise.
+
+    Parameters
+    ----------
+    p : DataArray, any dimensions
+        P-values in [0, 1], or NaN where there is none. All of them are one family of tests.
+    alpha : float
+        Level, between 0 and 1.
+    correction : {"bh", "by", None}
+        ``"bh"``: Benjamini and Hochberg (1995), right for independent or positively dependent
+        tests. ``"by"``: Benjamini and Yekutieli (2001), right under any dependence, and stricter.
+        None: each pair on its own.
+
+    Returns
+    -------
+    DataArray, same dimensions, bool
+        True where significant, False where not and where `p` is NaN. Attributes ``alpha``,
+        ``correction`` ("none" for None) and ``fraction``, the fraction of significant pairs among
+        those that have a p-value (NaN if none has).
+
+    Raises
+    ------
+    TypeError
+        If `p` is not a DataArray.
+    ValueError
+        If a p-value or `alpha` is out of its range, or `correction` is unknown.
+
+    Notes
+    -----
+    ``correction=None`` gives the fraction of pairs with p < 0.05 of arXiv 2305.19765.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from tda_utils.reliability import significant
+    >>> p = xr.DataArray([[0.001, 0.03, 0.04, 0.9, float("nan")]], dims=("train", "test"))
+    >>> significant(p).values
+    array([[ True, False, False, False, False]])
+    >>> significant(p, correction=None).attrs["fraction"]
+    0.75
+    """
+    values = _checked_p(p)
+    _check_alpha(alpha)
+    if correction not in ("bh", "by", None):
+        raise ValueError(f'correction must be "bh", "by" or None, not {correction!r}.')
+    tested = np.isfinite(values)
+    adjusted = values.copy()
+    if correction is not None and tested.any():
+        adjusted[tested] = stats.false_discovery_control(values[tested], method=correction)
+    rejected = np.where(tested, adjusted, 1.0) < alpha
+    fraction = float(rejected[tested].mean()) if tested.any() else float("nan")
+    attributes = dict(p.attrs, alpha=alpha, correction=correction or "none", fraction=fraction)
+    return xr.DataArray(rejected, p.coords, p.dims, name="significant", attrs=attributes)
+
+
+def trusted_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
+    """Return the n pairs with the smallest p, ties in favour of the larger |snr|.
+
+    Parameters
+    ----------
+    summary : Dataset, (train, test)
+        What `summarise` returns.
+    n : int
+        How many pairs, 1 or more.
+
+    Returns
+    -------
+    Dataset, (pair,)
+        The variables of `summary`, most trusted pair first, with coordinates ``train`` and ``test``
+        (original indices, or positions if `summary` has none) and the labels that `summary` has.
+        Pairs without a p-value are left out.
+
+    Raises
+    ------
+    TypeError
+        If `summary` is not a Dataset.
+    ValueError
+        If a variable is missing, or there are fewer than n pairs with a p-value.
+
+    Notes
+    -----
+    The pairs that arXiv 2305.19765 calls noise-independent, for its example pictures.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils.reliability import summarise, trusted_pairs
+    >>> tau = np.random.default_rng(0).normal(size=(8, 3, 4))
+    >>> tau[:, 2, 1] += 9
+    >>> pairs = trusted_pairs(summarise(xr.DataArray(tau, dims=("member", "train", "test"))))
+    >>> pairs["train"].item(), pairs["test"].item()
+    (2, 1)
+    """
+    return _ends(summary, n, most_trusted=True)
+
+
+def noisiest_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
+    """Return the n pairs with the largest p, ties in favour of the smaller |snr|.
+
+    Parameters
+    ----------
+    summary : Dataset, (train, test)
+        What `summarise` returns.
+    n : int
+        How many pairs, 1 or more.
+
+    Returns
+    -------
+    Dataset, (pair,)
+        As `trusted_pairs`, noisiest pair first.
+
+    Raises
+    ------
+    TypeError
+        If `summary` is not a Dataset.
+    ValueError
+        If a variable is missing, or there are fewer than n pairs with a p-value.
+
+    Notes
+    -----
+    The high-noise counterparts among the example pictures of arXiv 2305.19765.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from tda_utils.reliability import noisiest_pairs, summarise
+    >>> values = [[[1.0, 5.0]], [[2.0, -5.0]], [[3.0, 0.0]]]
+    >>> tau = xr.DataArray(values, dims=("member", "train", "test"))
+    >>> noisiest_pairs(summarise(tau))["test"].item()
+    1
+    """
+    return _ends(summary, n, most_trusted=False)
+
+
+def _ends(summary: xr.Dataset, n: int, most_trusted: bool) -> xr.Dataset:
+    """One end of the list of pairs, ordered by p and then by |snr|."""
+    _check_summary("summary", summary)
+    _check_count("n", n, least=1)
+    with_positions = summary.assign_coords(
+        {d: np.arange(summary.sizes[d]) for d in ("train", "test") if d not in summary.coords}
+    )
+    stacked = with_positions[list(QUANTITIES)].stack(pair=("train", "test")).reset_index("pair")
+    p, distance = stacked["p"].values, np.abs(stacked["snr"].values)
+    order = np.lexsort((-distance, p) if most_trusted else (distance, -p))
+    order = order[np.isfinite(p[order])]
+    if n > order.size:
+        raise ValueError(f"n must be at most the {order.size} pairs that have a p-value, not {n}.")
+    return stacked.isel(pair=order[:n])
+
+
+# ---------------- where the noise comes from
+
+
+def mean_p_by_checkpoints(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
+    """Mean p over all pairs when the last k checkpoints of each member are averaged, k = 1 ... C.
+
+    Parameters
+    ----------
+    scores : DataArray, (member, checkpoint, train, test)
+        Attribution scores, checkpoints in the order of training.
+    test : {"t", "released"}
+        Which p-value; see `p_values`.
+
+    Returns
+    -------
+    DataArray, (checkpoints,), float64
+        Mean p over the pairs that have one; coordinate ``checkpoints`` is k. Attributes as
+        `summarise`, without
+        ``checkpoints``.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        As `summarise`, and if there is no checkpoint dimension.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, p-values against the number of checkpoints.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils.reliability import mean_p_by_checkpoints
+    >>> noise = np.random.default_rng(0).normal(size=(5, 3, 20, 50))
+    >>> tau = xr.DataArray(0.5 + noise, dims=("member", "checkpoint", "train", "test"))
+    >>> mean_p_by_checkpoints(tau).round(2).values
+    array([0.34, 0.26, 0.2 ])
+    """
+    _check_scores(scores, need_checkpoints=1)
+    counts = range(1, scores.sizes["checkpoint"] + 1)
+    summaries = [summarise(scores.isel(checkpoint=slice(-k, None)), test) for k in counts]
+    attributes = {k: v for k, v in summaries[0].attrs.items() if k != "checkpoints"}
+    return xr.DataArray(
+        [float(summary["p"].mean()) for summary in summaries],
+        {"checkpoints": list(counts)},
+        ("checkpoints",),
+        name="mean_p",
+        attrs=attributes,
+    )
+
+
+def variance_components(scores: xr.DataArray) -> xr.Dataset:
+    r"""Split the variance of each pair's score into that of members and of checkpoints within them.
+
+    The model is nested, :math:`\tau_{mc} = \mu + a_m + e_{mc}`, with :math:`M` members and
+    :math:`C` checkpoints each. The method of moments equates mean squares and their expectations,
+
+    .. math:: \hat\sigma_e^2 = \mathrm{MS}_\text{within}, \qquad
+              \hat\sigma_a^2 =
+              \max\{0, (\mathrm{MS}_\text{between} - \mathrm{MS}_\text{within}) / C\} .
+
+    Parameters
+    ----------
+    scores : DataArray, (member, checkpoint, train, test)
+        Attribution scores; at least two members and two checkpoints. A design in which
+        initialisation and batch order are *crossed* has two member dimensions and another analysis
+        of variance; it is not this function's.
+
+    Returns
+    -------
+    Dataset, (train, test), float64
+        ``member`` and ``checkpoint``, the variances :math:`\hat\sigma_a^2` and
+        :math:`\hat\sigma_e^2` in squared units of the score, and ``member_share``, the first over
+        their sum (NaN if both are 0). A pair with any NaN is NaN.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If its dimensions are others, there are fewer than two members or checkpoints, or a value is
+        infinite.
+
+    Notes
+    -----
+    Successive checkpoints are correlated, and a trend over epochs that all members share counts as
+    checkpoint variance.
+
+    The sources of noise are those of arXiv 2305.19765 (deep ensemble and checkpoints along
+    training); the estimator is the textbook one, S. R. Searle, G. Casella and C. E. McCulloch,
+    Variance Components, 1992, chapter 3.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from tda_utils.reliability import variance_components
+    >>> tau = xr.DataArray([[0.0, 2.0], [10.0, 12.0]], dims=("member", "checkpoint"))
+    >>> parts = variance_components(tau.expand_dims(("train", "test")))
+    >>> parts["member"].item(), parts["checkpoint"].item(), round(parts["member_share"].item(), 3)
+    (49.0, 2.0, 0.961)
+    """
+    _check_scores(scores, need_checkpoints=2)
+    scores64 = scores.astype(np.float64)
+    checkpoints = scores64.sizes["checkpoint"]
+    member_means = scores64.mean("checkpoint", skipna=False)
+    # All members have the same number of checkpoints, so the pooled variance is the plain average.
+    within = scores64.var("checkpoint", ddof=1, skipna=False).mean("member", skipna=False)
+    between = checkpoints * member_means.var("member", ddof=1, skipna=False)
+    member = np.maximum((between - within) / checkpoints, 0)
+    total = member + within
+    share = xr.where(total > 0, member / total.where(total > 0), np.nan)
+    variables = {"member": member, "checkpoint": within, "member_share": share}
+    attributes = dict(scores.attrs, members=scores.sizes["member"], checkpoints=checkpoints)
+    return xr.Dataset({name: _bare(values) for name, values in variables.items()}, attrs=attributes)
+
+
+# ---------------- agreement between methods
+
+
+def agreement(
+    scores_by_method: Mapping[str, xr.DataArray | xr.Dataset],
+    of: Literal["mean", "std", "p", "snr"] = "mean",
+    kind: Literal["pearson", "spearman"] = "pearson",
+    test: Test = "t",
+    permutations: int = 200,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Correlation between methods over all train-test pairs, beside what chance alone would give.
+
+    Pairs are not independent: those of one training sample, or of one test sample, move together.
+    So the reference is not the textbook distribution of a correlation but a permutation one: the
+    training samples, and the test samples, of one of the two methods are shuffled, which keeps each
+    method's rows and columns and breaks what the two share.
+
+    Parameters
+    ----------
+    scores_by_method : mapping of str to DataArray or Dataset
+        Scores, (member, checkpoint, train, test) or (member, train, test), or the summaries that
+        `summarise` made of them. All must hold the same training and test samples; they are matched
+        by coordinate, in whatever order they come.
+    of : {"mean", "std", "p", "snr"}
+        Which variable of `summarise` to correlate. Note that the released code draws its matrices
+        "of p-values" from the signed ratio of mean and standard deviation, which is ``"snr"`` here.
+    kind : {"pearson", "spearman"}
+        Of the values, or of their ranks (ties share their mean rank).
+    test : {"t", "released"}
+        Which p-value, for ``of="p"``. Summaries must have been made with the same.
+    permutations : int
+        How many shuffles, 1 or more.
+    seed : int
+        Seed of the shuffles.
+
+    Returns
+    -------
+    Dataset, (method_a, method_b), float64
+        ``correlation``, and ``null_low`` and ``null_high``, the central 95 % of the correlations
+        after shuffling (two unrelated methods leave that interval 5 % of the time). A method that
+        is constant over pairs, or has a NaN (or, for Pearson, an infinite value), has NaN.
+        Coordinate ``sign`` repeats each method's attribute: **signs are never flipped**, so a
+        method of removal sign and one of up-weighting sign that agree perfectly have a correlation
+        of -1 in ``mean`` and ``snr``.
+
+    Raises
+    ------
+    TypeError
+        If an entry is neither a DataArray nor a Dataset.
+    ValueError
+        If there is no method, pairs do not match, an argument is unknown, or a summary was made
+        with another test.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, the matrices of Pearson and Spearman correlations of means, standard
+    deviations and p-values; the permutation reference is not in the paper.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils.reliability import agreement
+    >>> values = np.random.default_rng(0).normal(size=(4, 5, 6))
+    >>> tau = xr.DataArray(values, dims=("member", "train", "test"))
+    >>> agreement({"loo": tau, "twice": 2 * tau})["correlation"].round(6).values
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    if not isinstance(scores_by_method, Mapping) or not scores_by_method:
+        raise ValueError(
+            f"scores_by_method must map at least one method to scores, not {scores_by_method!r}."
+        )
+    _check_choice("of", of, QUANTITIES)
+    _check_choice("kind", kind, ("pearson", "spearman"))
+    _check_test(test)
+    _check_count("permutations", permutations, least=1)
+    names = list(scores_by_method)
+    summaries = [_summary_of(name, scores_by_method[name], test) for name in names]
+    tables = np.stack(
+        [_matched(s, summaries[0], n)[of].values for n, s in zip(names, summaries, strict=True)]
+    )
+    unit = _unit_tables(tables, kind)
+    shuffled = _shuffled_correlations(unit, permutations, np.random.default_rng(seed))
+    low, high = np.quantile(shuffled, [0.025, 0.975], axis=0)
+    results = {"correlation": _correlations(unit, unit), "null_low": low, "null_high": high}
+    return xr.Dataset(
+        {name: (("method_a", "method_b"), values) for name, values in results.items()},
+        {
+            # Not "method": that is an argument of sel already, so it could not be selected by name.
+            "method_a": names,
+            "method_b": names,
+            "sign": ("method_a", [s.attrs.get("sign", "unknown") for s in summaries]),
+        },
+        {"of": of, "kind": kind, "test": test, "permutations": permutations, "seed": seed},
+    )
+
+
+def _summary_of(name: str, entry: xr.DataArray | xr.Dataset, test: Test) -> xr.Dataset:
+    """Summarise scores; pass on a summary that was made with the same test."""
+    if isinstance(entry, xr.DataArray):
+        return summarise(entry, test)
+    _check_summary(f"scores_by_method[{name!r}]", entry)
+    if entry.attrs.get("test", test) != test:
+        raise ValueError(
+            f"scores_by_method[{name!r}] is a summary made with test={entry.attrs['test']!r},"
+            f" which must be the test={test!r} asked for."
+        )
+    return entry
+
+
+def _matched(summary: xr.Dataset, reference: xr.Dataset, name: str) -> xr.Dataset:
+    """Bring a summary's pairs into the order of the reference, if they are the same pairs."""
+    for dim in ("train", "test"):
+        own, wanted = summary[dim].values, reference[dim].values
+        if len(np.unique(own)) != own.size:
+            raise ValueError(
+                f"scores_by_method[{name!r}] names a {dim} sample twice, but each must occur once."
+            )
+        if own.size != wanted.size or not np.isin(own, wanted).all():
+            raise ValueError(
+                f"scores_by_method[{name!r}] has {own.size} {dim} samples that are not the"
+                f" {wanted.size} of the first method, but all methods must score the same pairs."
+            )
+        if dim in summary.indexes:
+            summary = summary.sel({dim: wanted})
+    return summary.transpose("train", "test", ...)
+
+
+def _unit_tables(tables: np.ndarray, kind: str) -> np.ndarray:
+    """Give each (train, test) table, or its ranks, mean 0 and norm 1; NaN if that cannot be."""
+    flat = tables.reshape(len(tables), -1).astype(np.float64)
+    usable = ~np.isnan(flat).any(1) if kind == "spearman" else np.isfinite(flat).all(1)
+    unit = np.full_like(flat, np.nan)
+    for row in np.flatnonzero(usable):
+        values = stats.rankdata(flat[row]) if kind == "spearman" else flat[row]
+        # Dividing by the largest value first keeps squares of very small or large scores in range.
+        values = values / (np.abs(values).max() or 1.0)
+        centred = values - values.mean()
+        norm = np.linalg.norm(centred)
+        if np.ptp(values) > 0 and norm > 0:
+            unit[row] = centred / norm
+    return unit.reshape(tables.shape)
+
+
+def _correlations(unit: np.ndarray, unit_other: np.ndarray) -> np.ndarray:
+    """Correlate each unit table of one stack with each of the other, (method_a, method_b)."""
+    flat, flat_other = unit.reshape(len(unit), -1), unit_other.reshape(len(unit_other), -1)
+    return np.clip(flat @ flat_other.T, -1, 1)
+
+
+def _shuffled_correlations(
+    unit: np.ndarray, permutations: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Correlate after shuffling one side's samples, (2 * permutations, method_a, method_b)."""
+    _, train, test = unit.shape
+    draws = []
+    for _ in range(permutations):
+        # Shuffling the rows of one side and the columns of the other is the same as shuffling both
+        # on one side.
+        rows_shuffled = np.take(unit, rng.permutation(train), axis=1)
+        columns_shuffled = np.take(unit, rng.permutation(test), axis=2)
+        draws.append(_correlations(rows_shuffled, columns_shuffled))
+    one_side = np.stack(draws)
+    # Which of the two methods is shuffled makes no difference in distribution: using both keeps the
+    # result symmetric.
+    return np.concatenate([one_side, one_side.transpose(0, 2, 1)])
+
+
+# ---------------- checks
+
+
+def _member_scores(scores: xr.DataArray) -> xr.DataArray:
+    """Check scores and return their checkpoint averages, float64, (member, train, test)."""
+    _check_scores(scores)
+    scores64 = scores.astype(np.float64)
+    if "checkpoint" in scores.dims:
+        scores64 = scores64.mean("checkpoint", skipna=False)
+    return scores64.transpose("member", "train", "test")
+
+
+def _check_scores(scores: xr.DataArray, need_checkpoints: int = 0) -> None:
+    if not isinstance(scores, xr.DataArray):
+        raise TypeError(f"scores must be an xarray.DataArray, not {type(scores).__name__}.")
+    required = {"member", "train", "test"} | ({"checkpoint"} if need_checkpoints else set())
+    if not required <= set(scores.dims) <= required | {"checkpoint"}:
+        wanted = "(member, checkpoint, train, test)"
+        optional = "" if need_checkpoints else ", of which checkpoint may be missing"
+        raise ValueError(f"scores has dimensions {scores.dims}, but must have {wanted}{optional}.")
+    if scores.dtype.kind not in "fiu":
+        raise TypeError(f"scores must hold real numbers, not {scores.dtype}.")
+    needed = {"member": 2, "checkpoint": max(need_checkpoints, 1), "train": 1, "test": 1}
+    for dim in scores.dims:
+        if scores.sizes[dim] < needed[dim]:
+            raise ValueError(
+                f"scores has {scores.sizes[dim]} along {dim}, but needs at least {needed[dim]}."
+            )
+    infinite = int(np.isinf(scores.values).sum())
+    if infinite:
+        raise ValueError(f"scores has {infinite} infinite values, but must be finite or NaN.")
+
+
+def _check_summary(name: str, summary: xr.Dataset) -> None:
+    if not isinstance(summary, xr.Dataset):
+        raise TypeError(f"{name} must be a Dataset from summarise, not {type(summary).__name__}.")
+    missing = [
+        v for v in QUANTITIES if v not in summary or set(summary[v].dims) != {"train", "test"}
+    ]
+    if missing:
+        raise ValueError(f"{name} lacks {missing} over (train, test); it must come from summarise.")
+
+
+def _checked_p(p: xr.DataArray) -> np.ndarray:
+    if not isinstance(p, xr.DataArray):
+        raise TypeError(f"p must be an xarray.DataArray, not {type(p).__name__}.")
+    values = p.values.astype(np.float64)
+    outside = values[(values < 0) | (values > 1)]
+    if outside.size:
+        raise ValueError(f"p has {outside.size} values outside [0, 1], such as {outside[0]:g}.")
+    return values
+
+
+def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+
+
+def _check_test(test: object) -> None:
+    _check_choice("test", test, TESTS)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}.")
+
+
+def _check_alpha(alpha: object) -> None:
+    if not isinstance(alpha, int | float | np.number) or not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}.")
+
+
+def _bare(values: xr.DataArray) -> xr.DataArray:
+    """Return values without the attributes of the scores, which the Dataset carries once."""
+    return values.drop_attrs(deep=False)
