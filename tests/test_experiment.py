@@ -1,0 +1,134 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import tda_utils as tda
+from tda_utils import experiment as experiment_module
+from tda_utils.store import ShardError
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Two members, one epoch, six test digits."""
+    folder = tmp_path_factory.mktemp("store")
+    return tda.Experiment(members=2, checkpoints=1, epochs=1, test_per_class=2, store=folder)
+
+
+def files(experiment):
+    return {path: path.stat().st_mtime_ns for path in experiment.store.rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize("protocol", ["paired", "released"])
+@pytest.mark.parametrize("method", tda.METHODS)
+def test_scores_are_computed_once_and_then_read_as_they_were(small, method, protocol):
+    experiment = dataclasses.replace(small, protocol=protocol)
+    first = experiment.scores(method)
+    before = files(small)
+    again = dataclasses.replace(experiment).scores(method)
+    assert files(small) == before
+    assert again.identical(first)
+    direct = tda.attribute(experiment.posterior(), experiment.data, method, protocol=protocol)
+    np.testing.assert_array_equal(again, direct)
+    assert again.attrs == direct.attrs
+    assert again.attrs["protocol"] == protocol
+
+
+def test_only_a_deleted_file_is_computed_again(small):
+    small.scores("grad_dot")
+    before = files(small)
+    deleted = small._path("grad_dot", 724)
+    deleted.unlink()
+    scores = small.scores("grad_dot")
+    after = files(small)
+    assert {path for path in after if after[path] != before.get(path)} == {deleted}
+    assert scores.sizes["member"] == 2
+
+
+def test_more_members_go_on_where_fewer_stopped(small):
+    fewer = small.scores("grad_cos")
+    before = files(small)
+    more = dataclasses.replace(small, members=3).scores("grad_cos")
+    after = files(small)
+    new = {path.name.split("-seed")[1][:3] for path in after if path not in before}
+    assert new == {"571"}
+    np.testing.assert_array_equal(more[:2], fewer)
+
+
+def test_gradient_similarity_is_shared_between_protocols(small):
+    small.scores("grad_cos")
+    before = files(small)
+    released = dataclasses.replace(small, protocol="released").scores("grad_cos")
+    assert files(small) == before and released.attrs["protocol"] == "released"
+
+
+def test_every_value_that_matters_gives_another_file(small, monkeypatch):
+    changes = [
+        {"per_class": 20},
+        {"test_per_class": 3},
+        {"model": "cnn3"},
+        {"checkpoints": 2, "epochs": 2},
+        {"epochs": 2},
+        {"damping": 0.1},
+        {"protocol": "released"},
+        {"task": "cifar10", "per_class": 20},
+    ]
+    paths = {dataclasses.replace(small, **change)._path("influence", 446) for change in changes}
+    paths.add(small._path("influence", 446))
+    paths.add(small._path("influence", 724))
+    assert len(paths) == len(changes) + 2
+    monkeypatch.setitem(experiment_module.VERSIONS, "influence", 99)
+    assert small._path("influence", 446) not in paths
+
+
+def test_the_posterior_survives_the_store(small):
+    first, again = small.posterior(), dataclasses.replace(small).posterior()
+    for name, value in first.states[1][0].items():
+        assert torch.equal(value, again.states[1][0][name])
+    for name, value in first.adam[1][0].exp_avg_sq.items():
+        assert torch.equal(value, again.adam[1][0].exp_avg_sq[name])
+    assert first.adam[0][0].step == again.adam[0][0].step == 1
+
+
+def test_a_damaged_file_is_named_and_nothing_else_is_touched(small):
+    small.scores("ats")
+    path = small._path("ats", 724)
+    content = path.read_bytes()
+    path.write_bytes(content[:-7])
+    before = files(small)
+    with pytest.raises(ShardError, match=path.name):
+        dataclasses.replace(small, members=3).scores("ats")
+    assert files(small) == before
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"task": "mnist5"}, "task name is 'mnist5'"),
+        ({"per_class": 15}, "per_class is 15"),
+        ({"model": "resnet"}, "model is 'resnet'; it must be one of"),
+        ({"protocol": "both"}, "protocol is 'both'"),
+        ({"members": 0}, "members is 0; it must lie in 1 to 10"),
+        ({"members": 11}, "members is 11"),
+        ({"checkpoints": 16}, "keep_last is 16; it must be at most epochs"),
+        ({"seeds": (1, 1), "members": 1}, "no seed may appear twice"),
+        ({"epochs": -1}, "epochs is -1"),
+    ],
+)
+def test_bad_values_are_refused_before_anything_is_computed(values, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tda.Experiment(**values, store=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_method_is_refused(small):
+    with pytest.raises(ValueError, match="method is 'shapley'"):
+        small.scores("shapley")
+
+
+def test_one_member_has_no_p_value(small):
+    scores = dataclasses.replace(small, members=1).scores("grad_dot")
+    with pytest.raises(ValueError, match="member"):
+        tda.summarise(scores)
