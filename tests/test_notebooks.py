@@ -1,0 +1,336 @@
+"""What every notebook has to keep to. Running them is nbval's part (`make test-notebooks`)."""
+
+import io
+import itertools
+import re
+import tokenize
+from pathlib import Path
+
+import nbformat
+import pytest
+import refresh_notebooks
+from jupytext.compare import compare_notebooks
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tda_utils.reproduce import fits, notebook_parameters
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+SOURCES = sorted(FOLDER.glob("*.py"))
+STORED = sorted(FOLDER.glob("*.ipynb"))
+NAMES = [path.stem for path in SOURCES]
+PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
+MOST_CODE_CELLS_IN_A_ROW = 2
+
+# ------------------------------------------------- checks: each gives the faults it has found
+
+
+def opening(notebook):
+    """The top says what a reader will do and learn, what it takes, and how long."""
+    cells = notebook.cells
+    first_code = next((i for i, c in enumerate(cells) if c.cell_type == "code"), len(cells))
+    top = "\n".join(cell.source for cell in cells[:first_code]).replace("\u2019", "'")
+    if not top.startswith("# "):
+        yield "does not begin with a title ('# ...')"
+    for heading in ("What you'll do", "What you'll learn", "What you need"):
+        if not re.search(rf"^#+ {heading}\s*$", top, re.MULTILINE):
+            yield f"no heading '{heading}' above the first code cell"
+    if not re.search(r"\d+ minutes", top):
+        yield "no reading time ('20 minutes') above the first code cell"
+
+
+def execution(notebook):
+    """Every code cell has been run, once and in order, and none wrote an error or a warning."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    counts = [cell.execution_count for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        yield f"cells were executed as {counts}, not 1, 2, 3, ..."
+    for cell in code:
+        for output in cell.outputs:
+            if output.output_type == "error":
+                yield f"{cell.source!r} ends in {output.ename}"
+            if output.get("name") == "stderr":
+                yield f"{cell.source!r} writes to stderr: {output.text!r}"
+
+
+def checked_cells(notebook):
+    """Something is compared when the notebook is run again, and it is text, as pictures are not."""
+    checked = [c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])]
+    if not checked:
+        yield "no cell has the tag 'nbval-check-output'"
+    for cell in checked:
+        if cell.cell_type != "code" or not any(text for text, _ in texts(cell)):
+            yield f"{cell.source!r} is to be checked and has no text among its outputs"
+
+
+def alt_text(notebook):
+    """Every picture has a text for those who do not see it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for picture in re.findall(r"!\[\s*\]\(.*?\)", cell.source):
+                yield f"{picture!r} has no text between the brackets"
+            yield from bare_img_tags(cell.source)
+            continue
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for kind in set(PICTURES) & set(data):
+                own = output.metadata.get(kind, {}).get("alt", "")
+                if not (own or cell.metadata.get("alt", "")).strip():
+                    yield f"{kind} of {cell.source!r} has no alt text"
+            yield from bare_img_tags(data.get("text/html", ""))
+
+
+def bare_img_tags(html):
+    for tag in re.findall(r"<img\b[^>]*>", html):
+        if not re.search(r"""\balt=["'][^"']*\w""", tag):
+            yield f"{tag[:80]!r} has no alt text"
+
+
+def semicolons(notebook):
+    """nbval does not know that a closing ';' hides an output; `_ =` does the same for all."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            tokens = list(tokenize.generate_tokens(io.StringIO(cell.source).readline))
+            ends = (tokenize.COMMENT, tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER)
+            for token, after in itertools.pairwise(tokens):
+                if token.string == ";" and after.type in ends:
+                    yield f"{token.line!r} ends with ';'"
+
+
+def prose(notebook):
+    """A notebook is a text with code in it: two code cells at most stand together."""
+    row = 0
+    for cell in notebook.cells:
+        row = row + 1 if cell.cell_type == "code" else 0
+        if row == MOST_CODE_CELLS_IN_A_ROW + 1:
+            yield f"{cell.source!r} is the third code cell in a row; say what happens"
+
+
+CHANGING = {
+    "a duration": r"\b(CPU times|Wall time)\b"
+    r"|\b\d+(\.\d+)?\s?([mun\u00b5]?s|sec|seconds?|min|minutes?)\b",
+    "a progress bar": r"\d(it|\w+)/s\b|\d\d:\d\d<",
+    "a date or time": r"\b20\d\d-\d\d-\d\d\b|\b\d\d:\d\d:\d\d\b",
+    "a memory address": r"\b0x[0-9a-f]{6,16}\b",
+    "a path of one machine": r"(?<![\w.])/(home|root|tmp|Users|work)/|[A-Z]:\\Users",
+}
+
+
+def stable_outputs(notebook):
+    """Nothing printed is another thing the next time or on another machine."""
+    for cell in notebook.cells:
+        for text, is_html in texts(cell):
+            for what, pattern in CHANGING.items():
+                # In HTML, style sheets give durations.
+                if not (is_html and what == "a duration") and (found := re.search(pattern, text)):
+                    yield f"{cell.source!r} prints {what}: {found.group()!r}"
+
+
+def texts(cell):
+    """Texts among the outputs of a cell, each with whether it is HTML."""
+    for output in cell.get("outputs", []):
+        yield output.get("text", ""), False
+        data = output.get("data", {})
+        yield data.get("text/html", ""), True
+        if not set(PICTURES) & set(data):  # the text beside a picture is its repr
+            yield data.get("text/plain", ""), False
+
+
+CHECKS = [opening, execution, checked_cells, alt_text, semicolons, prose, stable_outputs]
+
+# ---------------- the notebooks of this repository
+
+
+def test_there_are_notebooks():
+    assert SOURCES, f"no *.py in {FOLDER}"
+    assert [path.stem for path in STORED] == NAMES, "each .py has its .ipynb: make refresh"
+    for name in NAMES:
+        assert re.fullmatch(r"\d\d_[a-z0-9_]+", name), f"{name}: two digits, then lower case"
+    numbers = [int(name[:2]) for name in NAMES]
+    assert numbers == list(range(1, len(numbers) + 1)), "read in order, none missing"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_notebook(path, check):
+    assert list(check(nbformat.read(path, as_version=4))) == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_the_stored_notebook_is_made_from_its_source(source):
+    stored = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    built = refresh_notebooks.build(source)
+    # Raises with a readable difference; `make refresh` is the cure.
+    compare_notebooks(stored, built, fmt="py:percent", compare_outputs=False)
+    assert [(c.id, c.metadata) for c in stored.cells] == [(c.id, c.metadata) for c in built.cells]
+    assert stored.metadata == built.metadata
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_parameters_are_declared_and_explained(source):
+    parameters = notebook_parameters(source)
+    assert parameters
+    for name, parameter in parameters.items():
+        assert fits(parameter.default, parameter.annotation), name
+        assert len(parameter.comment) >= 5, f"no comment says what {name} is"
+
+
+# -------------------------------------------- the checks find what they are for, and only that
+
+
+def printed(text):
+    return new_output("stream", name="stdout", text=text)
+
+
+def good():
+    """A notebook that passes every check: six cells, the third and fifth of them code."""
+    picture = new_output(
+        "display_data",
+        data={"image/png": "iVBORw0=", "text/plain": "<Figure object at 0x7f0123456789>"},
+        metadata={"image/png": {"alt": "A rising line."}},
+    )
+    checked = {"tags": ["nbval-check-output"]}
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# A title\n\n**20 minutes**"),
+            new_markdown_cell("## What you'll do\n\n## What you\u2019ll learn\n\n## What you need"),
+            new_code_cell(
+                "print(1); print(2)", execution_count=1, outputs=[printed("0.5 of 15 epochs")]
+            ),
+            new_markdown_cell("![A digit](digit.png) and <img src='x.png' alt='the same'>"),
+            new_code_cell("a = ';'", execution_count=2, outputs=[picture]),
+            new_code_cell("b", execution_count=3, outputs=[printed("p = 0.04")], metadata=checked),
+        ]
+    )
+
+
+def put(**values):
+    """A change of the good notebook: values of the cell with this position."""
+
+    def change(notebook, position):
+        notebook.cells[position].update(values)
+
+    return change
+
+
+def data_of(**data):
+    kinds = {kind.replace("_", "/"): value for kind, value in data.items()}
+    return [new_output("display_data", data=kinds)]
+
+
+def insert_code(notebook, position):
+    notebook.cells.insert(position, new_code_cell("c", execution_count=4))
+
+
+FAULTS = [
+    (opening, 0, put(source="A title\n\n20 minutes"), "title"),
+    (opening, 0, put(source="# A title"), "reading time"),
+    (opening, 1, put(source="## What you'll do\n\n## What you'll learn"), "What you need"),
+    (opening, 1, put(source="What you'll do, what you'll learn, what you need"), "What you'll do"),
+    (execution, 2, put(execution_count=7), r"\[7, 2, 3\]"),
+    (execution, 4, put(execution_count=None), r"\[1, None, 3\]"),
+    (execution, 4, put(outputs=[new_output("error", ename="KeyError")]), "KeyError"),
+    (execution, 4, put(outputs=[new_output("stream", name="stderr", text="!")]), "stderr"),
+    (checked_cells, 5, put(metadata={}), "no cell has the tag"),
+    (checked_cells, 5, put(outputs=[]), "no text"),
+    (
+        checked_cells,
+        5,
+        put(outputs=data_of(image_png="iVBORw0=", text_plain="<Figure>")),
+        "no text",
+    ),
+    (alt_text, 3, put(source="![](digit.png)"), "brackets"),
+    (alt_text, 3, put(source="<img src='x.png' alt=''>"), "no alt text"),
+    (alt_text, 4, put(outputs=data_of(image_png="iVBORw0=")), "image/png of .* no alt text"),
+    (alt_text, 4, put(outputs=data_of(text_html="<p><img src='x.png'></p>")), "no alt text"),
+    (semicolons, 4, put(source="plot();"), "ends with ';'"),
+    (semicolons, 4, put(source="plot();  # drawn\nmore()"), "ends with ';'"),
+    (prose, 6, insert_code, "third code cell"),
+    (stable_outputs, 2, put(outputs=[printed("done in 3.2 s")]), "a duration: '3.2 s'"),
+    (stable_outputs, 2, put(outputs=[printed("50%|# | 5/10 [00:01<00:01, 4.9it/s]")]), "progress"),
+    (stable_outputs, 2, put(outputs=data_of(text_plain="2025-03-01")), "a date"),
+    (stable_outputs, 2, put(outputs=data_of(text_plain="<Axes at 0x7f12345678>")), "an? memory"),
+    (stable_outputs, 2, put(outputs=data_of(text_html="<b>/home/ann/x</b>")), "path of one"),
+]
+
+
+def test_the_good_notebook_has_no_fault():
+    notebook = good()
+    assert {check.__name__: list(check(notebook)) for check in CHECKS} == {
+        check.__name__: [] for check in CHECKS
+    }
+
+
+@pytest.mark.parametrize(("check", "position", "change", "sentence"), FAULTS)
+def test_a_fault_is_found(check, position, change, sentence):
+    notebook = good()
+    change(notebook, position)
+    assert re.search(sentence, "\n".join(check(notebook)))
+
+
+# ---------------- the refresh tool
+
+SOURCE = '''\
+# %% [markdown]
+# # Title
+
+# %% tags=["parameters"]
+members: int = 3  # seeds
+
+# %% alt="A line."
+import os
+from tqdm import tqdm
+
+
+def show():
+    """Two blank lines above and below."""
+    return {name for name in "abc"}
+
+
+for _ in tqdm(range(3)):
+    print(os.getcwd().endswith("course"))
+show()
+'''
+
+
+@pytest.mark.kernel
+def test_refreshing_twice_gives_the_same_bytes(tmp_path):
+    source = tmp_path / "course" / "01_line.py"
+    source.parent.mkdir()
+    source.write_text(SOURCE)
+    target = source.with_suffix(".ipynb")
+    assert refresh_notebooks.refresh(source) == "written"
+    first = target.read_bytes()
+    target.write_bytes(first.replace(b"seeds", b"seed"))
+    assert refresh_notebooks.refresh(source) == "written"
+    assert target.read_bytes() == first
+    assert [path.name for path in source.parent.iterdir()].count("01_line.ipynb.partial") == 0
+
+    notebook = nbformat.reads(first.decode(), as_version=4)
+    assert [list(cell.metadata) for cell in notebook.cells] == [[], ["tags"], ["alt"]]
+    assert "version" not in notebook.metadata.language_info
+    assert notebook.cells[2].outputs[0].text == "True\n" * 3  # its own folder, and no progress bar
+    assert list(execution(notebook)) == []
+    compare_notebooks(notebook, refresh_notebooks.build(source), fmt="py:percent")
+
+
+@pytest.mark.kernel
+def test_a_failing_notebook_keeps_its_old_copy_and_names_the_cell(tmp_path, monkeypatch, capsys):
+    source = tmp_path / "01_line.py"
+    source.write_text("# %%\na = 1\n\n# %%\nb = a / 0\nc = b\n\n# %%\nprint(c)\n")
+    source.with_suffix(".ipynb").write_text("old")
+    monkeypatch.setattr(refresh_notebooks, "NOTEBOOKS", tmp_path)
+    assert refresh_notebooks.main(["01"]) == 1
+    sentence = "FAILED 01_line.py, cell 2 ('b = a / 0'): ZeroDivisionError: division by zero"
+    assert sentence in capsys.readouterr().err
+    assert source.with_suffix(".ipynb").read_text() == "old"
+
+
+def test_an_unknown_notebook_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no notebook"):
+        refresh_notebooks.select([], tmp_path)
+    for name in ("01_line", "02_curve"):
+        (tmp_path / f"{name}.py").touch()
+    with pytest.raises(ValueError, match="begins with '02_curv3'; did you mean '02_curve'"):
+        refresh_notebooks.select(["02_curv3"], tmp_path)
+    chosen = refresh_notebooks.select(["02", "notebooks/01_line.ipynb"], tmp_path)
+    assert [path.stem for path in chosen] == ["01_line", "02_curve"]

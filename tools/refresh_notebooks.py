@@ -1,0 +1,165 @@
+"""Make notebooks/NAME.ipynb from notebooks/NAME.py, with fresh outputs; never the other way round.
+
+Each notebook runs in a new kernel in its own folder. What is written has no random ids, no times
+and no versions, so a second run gives the same bytes. A notebook that fails keeps its old .ipynb.
+
+    python tools/refresh_notebooks.py            all notebooks
+    python tools/refresh_notebooks.py 05 06_     those whose names begin so
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from tqdm import tqdm
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+#: Notebooks are to run within a minute; one cell that takes ten has gone wrong.
+CELL_TIMEOUT = 600
+#: Progress bars print times, and the order of a set hangs on the hash seed.
+ENVIRONMENT = {"TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def select(names: list[str], folder: Path) -> list[Path]:
+    """Return the notebooks of a folder whose names begin as given, or all of them.
+
+    Raises
+    ------
+    ValueError
+        If the folder has no notebooks, or none begins with one of the names.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "01_what.py").touch()
+    >>> [path.name for path in select(["01"], folder)]
+    ['01_what.py']
+    """
+    every = sorted(folder.glob("*.py"))
+    if not every:
+        raise ValueError(f"there is no notebook (*.py) in {folder.name}/.")
+    chosen = []
+    for name in names:
+        start = Path(name).name.removesuffix(".ipynb").removesuffix(".py")
+        found = [path for path in every if path.stem.startswith(start)]
+        if not found:
+            stems = [path.stem for path in every]
+            close = difflib.get_close_matches(start, stems, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ValueError(f"no notebook begins with {name!r}{hint} Known: {', '.join(stems)}.")
+        chosen += found
+    return sorted(set(chosen)) if names else every
+
+
+def build(source: Path) -> nbformat.NotebookNode:
+    """Return the notebook of a py:percent file, without outputs and with ids that stay the same.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "01_what.py"
+    >>> _ = path.write_text("# %% [markdown]\\n# # What\\n\\n# %%\\n1 + 1\\n")
+    >>> [cell.id for cell in build(path).cells]
+    ['01-what-001', '01-what-002']
+    """
+    read = jupytext.read(source, fmt="py:percent")
+    slug = source.stem.replace("_", "-")[:50]
+    for position, cell in enumerate(read.cells, start=1):
+        cell.id = f"{slug}-{position:03d}"
+        kept = ("tags", "alt")
+        cell.metadata = nbformat.from_dict(
+            {k: cell.metadata[k] for k in kept if k in cell.metadata}
+        )
+    metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=read.cells, metadata=metadata)
+
+
+def run(source: Path) -> nbformat.NotebookNode:
+    """Return the executed notebook of a py:percent file.
+
+    Raises
+    ------
+    RuntimeError
+        If a cell fails; names the cell and the error.
+    """
+    notebook = build(source)
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": str(source.parent)}},
+        record_timing=False,
+        coalesce_streams=True,
+        store_widget_state=False,
+        extra_arguments=["--log-level=CRITICAL"],  # no remarks on transport, nor on being stopped
+    )
+    try:
+        client.execute(env={**os.environ, **ENVIRONMENT})
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise RuntimeError(f"{source.name}, {_where(notebook, error)}") from error
+    notebook.metadata["language_info"] = {"name": "python"}  # the kernel adds its version
+    return notebook
+
+
+def _where(notebook: nbformat.NotebookNode, error: Exception) -> str:
+    """Name the cell that failed: the first with an error, else the first that did not finish."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    failed = [c for c in code if any(o.output_type == "error" for o in c.outputs)]
+    failed += [c for c in code if c.source.strip() and c.execution_count is None]
+    reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
+    if not failed:
+        return reason
+    first = failed[0].source.strip().splitlines()[0]
+    return f"cell {notebook.cells.index(failed[0]) + 1} ({first!r}): {reason}"
+
+
+def refresh(source: Path) -> str:
+    """Run one notebook, write its .ipynb if the bytes differ, and say which it was."""
+    text = nbformat.writes(run(source)) + "\n"
+    target = source.with_suffix(".ipynb")
+    if target.is_file() and target.read_text(encoding="utf-8") == text:
+        return "unchanged"
+    # In one step, so that an interruption leaves the old file whole.
+    partial = target.with_suffix(".ipynb.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(target)
+    return "written"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Refresh the named notebooks; 1 if one fails, 2 for a name that no notebook has."""
+    parser = argparse.ArgumentParser(description="Make .ipynb from .py, with fresh outputs.")
+    parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; all if left out")
+    try:
+        sources = select(parser.parse_args(arguments).names, NOTEBOOKS)
+    except ValueError as error:
+        print(f"refresh: error: {error}", file=sys.stderr)
+        return 2
+    failures = []
+    try:
+        for source in tqdm(sources, desc="notebooks", disable=None):
+            try:
+                tqdm.write(f"{source.stem}: {refresh(source)}")
+            except RuntimeError as error:
+                failures.append(str(error))
+                tqdm.write(f"{source.stem}: FAILED", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nrefresh: interrupted; notebooks already written stay.", file=sys.stderr)
+        return 130
+    for failure in failures:
+        print(f"FAILED {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
