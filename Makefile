@@ -52,6 +52,10 @@ format: $(STAMP) ## repair what `make lint` finds, as far as that is mechanical
 refresh: $(STAMP) ## make .ipynb from .py with fresh outputs; NB="05 06" for some only
 	$(PY) tools/refresh_notebooks.py $(NB)
 
+.PHONY: readme
+readme: $(STAMP) ## fill README.md's tables and gallery from paper/
+	$(PY) tools/write_readme.py
+
 .PHONY: lock
 lock: $(STAMP) ## resolve pyproject.toml's ranges anew into requirements.lock
 	$(PY) tools/lock.py

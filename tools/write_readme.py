@@ -1,0 +1,139 @@
+"""Fill the generated parts of README.md from the manifest and the committed results.
+
+A part lies between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. No number in it is typed: all
+come from paper/figures.yaml, paper/tables and paper/numbers.
+
+    python tools/write_readme.py           write README.md
+    python tools/write_readme.py --check   exit with 1 if it would change
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from tda_utils.reproduce import Manifest, load_manifest
+
+ROOT = Path(__file__).resolve().parent.parent
+LABELS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}
+
+
+def results(manifest: Manifest) -> str:
+    """Return the table of mean p-values and significant fractions, both protocols side by side."""
+    tables, sizes = {}, {}
+    for protocol in ("paired", "released"):
+        stem = f"significant_fraction-{protocol}"
+        tables[protocol] = pd.read_csv(manifest.folder / "tables" / f"{stem}.csv")
+        tables[protocol] = tables[protocol].set_index("method")
+        sizes[protocol] = json.loads((manifest.folder / "numbers" / f"{stem}.json").read_text())
+    size = sizes["paired"]
+    lines = [
+        f"MNIST3, CNN2-L, {size['members']} members x {size['checkpoints']} checkpoints, "
+        f"{size['train']} training x {size['test']} test digits, all pairs.",
+        "",
+        "| | paired: mean p | p < 0.05 | after FDR | released: mean p | p < 0.05 | after FDR |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for method in tables["paired"].index:
+        cells = [
+            cell
+            for table in tables.values()
+            for cell in (
+                f"{table.loc[method, 'mean p']:.3f}",
+                *(f"{table.loc[method, column]:.1%}" for column in ("p < 0.05", "after FDR")),
+            )
+        ]
+        lines.append(f"| {LABELS[method]} | {' | '.join(cells)} |")
+    nulls = []
+    for protocol in sizes:
+        numbers = json.loads((manifest.folder / "numbers" / f"mean_p-{protocol}.json").read_text())
+        nulls += [
+            f"{numbers['null mean p']:.3f}",
+            _percent(sizes[protocol]["null fraction"]),
+            "at most 5% of them",
+        ]
+    return "\n".join([*lines, f"| *pure noise* | {' | '.join(nulls)} |"])
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:.1%}" if fraction >= 1e-3 else f"{fraction:.2%}"
+
+
+def gallery(manifest: Manifest) -> str:
+    """Return each figure with its caption, under each of its protocols."""
+    parts = []
+    for figure in manifest.figures.values():
+        if "figure" not in figure.outputs:
+            continue
+        parts += [f"### {figure.name}", "", figure.caption.strip(), ""]
+        for protocol in figure.protocols or (None,):
+            under = f" Protocol: {protocol}." if protocol else ""
+            alt = f"{figure.alt.strip()}{under}"
+            parts += [f"![{alt}](paper/figures/{figure.stem(protocol)}.png)", ""]
+            if protocol:
+                parts += [f"*{protocol}*", ""]
+    return "\n".join(parts).rstrip()
+
+
+def sources(manifest: Manifest) -> str:
+    """Return the table figure -> notebook -> parameters."""
+    lines = [
+        "| figure | notebook | parameters at full size | outputs |",
+        "| --- | --- | --- | --- |",
+    ]
+    for figure in manifest.figures.values():
+        values = manifest.sizes[figure.notebook]["full"]
+        parameters = ", ".join(f"`{name}={value}`" for name, value in values.items())
+        if figure.protocols:
+            parameters += ", `protocol=" + "\\|".join(figure.protocols) + "`"
+        notebook = f"[{figure.notebook}](notebooks/{figure.notebook}.ipynb)"
+        lines.append(
+            f"| `{figure.name}` | {notebook} | {parameters} | {', '.join(figure.outputs)} |"
+        )
+    return "\n".join(lines)
+
+
+PARTS = {"results": results, "gallery": gallery, "sources": sources}
+
+
+def fill(text: str, manifest: Manifest) -> str:
+    """Return the text with every generated part made anew.
+
+    Raises
+    ------
+    ValueError
+        If a part is missing or is not known.
+    """
+    found = re.findall(r"<!-- begin (\w+) -->", text)
+    if sorted(found) != sorted(PARTS):
+        raise ValueError(f"README.md has the generated parts {found}; it must have {list(PARTS)}.")
+    for name in found:
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        made = PARTS[name](manifest)
+        text = re.sub(pattern, lambda m, made=made: f"{m[1]}{made}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write README.md, or check it; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
+    options = parser.parse_args(arguments)
+    readme = ROOT / "README.md"
+    before = readme.read_text(encoding="utf-8")
+    after = fill(before, load_manifest(ROOT / "paper" / "figures.yaml"))
+    if options.check:
+        if after != before:
+            print("README.md is out of date: run `make readme`.", file=sys.stderr)
+        return int(after != before)
+    readme.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
