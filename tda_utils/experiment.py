@@ -19,10 +19,11 @@ import xarray as xr
 
 from tda_utils.attribution import METHODS, PROTOCOLS, as_scores, method_of
 from tda_utils.data import Task, load_task
+from tda_utils.learners import AdamState
 from tda_utils.models import MODELS, model_builder
 from tda_utils.posterior import PAPER_SEEDS, Posterior, sample_posterior
 from tda_utils.store import key_of, read_shard, write_shard
-from tda_utils.training import AdamState, Recipe, architecture
+from tda_utils.training import Recipe, architecture
 
 # Raise a number when that method gives other numbers than before: old files are then left aside.
 VERSIONS = {"posterior": 1, "loo": 1, "ats": 1, "influence": 1, "grad_dot": 1, "grad_cos": 1}

@@ -13,14 +13,32 @@ from torch import Tensor, nn
 LOGITS = 10  # The paper's networks have ten logits, also on MNIST3 with its three classes.
 
 
-class CNN2L(nn.Module):
+class ConvolutionalNetwork(nn.Module):
+    """``conv1``, ``conv2``, ..., each with GELU and 2 x 2 max-pooling, ``fc1``, GELU, ``fc2``."""
+
+    fc1: nn.Linear
+    fc2: nn.Linear
+
+    def convolutions(self) -> list[nn.Conv2d]:
+        """Return the convolutions from first to last."""
+        return [layer for layer in self.children() if isinstance(layer, nn.Conv2d)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, shape (n, 10), of images, shape (n, channels, height, width)."""
+        hidden = images
+        for convolution in self.convolutions():
+            hidden = F.max_pool2d(F.gelu(convolution(hidden)), 2)
+        return self.fc2(F.gelu(self.fc1(hidden.flatten(1))))
+
+
+class CNN2L(ConvolutionalNetwork):
     """CNN2-L: two convolutions, each with GELU and max-pooling, then two linear layers.
 
     Parameters
     ----------
     channels : {1, 3}
-        Colour channels of the images: 1 for MNIST (28 x 28, 3 x 3 kernels), 3 for CIFAR-10 (32 x
-        32, 5 x 5 kernels).
+        Colour channels of the images: 1 for MNIST (28 x 28, 3 x 3 kernels), 3 for CIFAR-10
+        (32 x 32, 5 x 5 kernels).
 
     Raises
     ------
@@ -41,14 +59,8 @@ class CNN2L(nn.Module):
         self.fc1 = nn.Linear(64 * 5 * 5, 128)
         self.fc2 = nn.Linear(128, LOGITS)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits, shape (n, 10), of images, shape (n, channels, height, width)."""
-        hidden = F.max_pool2d(F.gelu(self.conv1(images)), 2)
-        hidden = F.max_pool2d(F.gelu(self.conv2(hidden)), 2)
-        return self.fc2(F.gelu(self.fc1(hidden.flatten(1))))
 
-
-class CNN3L(nn.Module):
+class CNN3L(ConvolutionalNetwork):
     """CNN3-L: three convolutions, each with GELU and max-pooling, then two linear layers.
 
     Parameters
@@ -75,13 +87,6 @@ class CNN3L(nn.Module):
         self.conv3 = nn.Conv2d(64, 128, 3, padding=paddings[2])
         self.fc1 = nn.Linear(128 * 4 * 4, 256)
         self.fc2 = nn.Linear(256, LOGITS)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits, shape (n, 10), of images, shape (n, channels, height, width)."""
-        hidden = images
-        for convolution in (self.conv1, self.conv2, self.conv3):
-            hidden = F.max_pool2d(F.gelu(convolution(hidden)), 2)
-        return self.fc2(F.gelu(self.fc1(hidden.flatten(1))))
 
 
 def _per_channels(channels: int, table: dict):

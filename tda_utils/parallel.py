@@ -45,7 +45,8 @@ def parallel_map(
     Parameters
     ----------
     function : callable
-        Called once an item, in a thread whose PyTorch kernels use one core.
+        Called once an item, in a thread whose PyTorch kernels use that thread's share of the
+        cores: one, where there are as many items.
     items : sequence
         The items; each call must be independent of the others.
     workers : int, optional
@@ -77,6 +78,9 @@ def parallel_map(
     workers = available_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1.")
+    used = min(workers, max(len(items), 1))
+    # Fewer items than cores: each kernel may use the cores that are left.
+    threads = max(available_cores() // used, 1)
     # Where a bar is wanted, TQDM_DISABLE=1 still turns it off, for logs and committed notebooks.
     hidden = {} if describe else {"disable": True}
     bar = tqdm(total=len(items), desc=describe, leave=False, **hidden)
@@ -88,9 +92,7 @@ def parallel_map(
 
     with (
         bar,
-        ThreadPoolExecutor(
-            min(workers, max(len(items), 1)), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
+        ThreadPoolExecutor(used, initializer=torch.set_num_threads, initargs=(threads,)) as pool,
     ):
         futures = [pool.submit(call, item) for item in items]
         try:

@@ -18,19 +18,15 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.data import Task
-from tda_utils.parallel import parallel_map
+from tda_utils.learners import AdamState, State, load_state
 from tda_utils.training import (
-    AdamState,
     Job,
     Recipe,
-    State,
-    adam_state,
     architecture,
     batch_order,
     initial_state,
-    load_state,
-    sample_losses,
-    train,
+    state_losses,
+    train_states,
 )
 
 # The ten seeds of the paper's released code; one seed sets initialisation and batch order.
@@ -209,11 +205,9 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).losses(task).sizes["test"]
         6
         """
-        values = parallel_map(
-            lambda sample: sample_losses(self.module(*sample), task.test_x, task.test_y),
-            self.samples,
-        )
-        cube = torch.stack(values).reshape(self.members, self.checkpoints, task.n_test)
+        states = [self.states[member][checkpoint] for member, checkpoint in self.samples]
+        losses = state_losses(self.model, states, task.test_x, task.test_y)
+        cube = losses.reshape(self.members, self.checkpoints, task.n_test)
         return xr.DataArray(
             cube.numpy(),
             dims=("member", "checkpoint", "test"),
@@ -323,7 +317,7 @@ def sample_posterior(
         )
         for member, (init_seed, order_seed) in enumerate(zip(init_seeds, order_seeds, strict=True))
     ]
-    snapshots = train(model, task.train_x, task.train_y, recipe, jobs, _snapshot, workers=workers)
+    snapshots = train_states(model, task.train_x, task.train_y, recipe, jobs, workers=workers)
     posterior = Posterior(
         model=model,
         states=[[state for state, _ in member] for member in snapshots],
@@ -337,12 +331,6 @@ def sample_posterior(
     )
     _warn_if_diverged(posterior)
     return posterior
-
-
-def _snapshot(model: nn.Module, optimizer: torch.optim.Adam) -> tuple[dict[str, Tensor], AdamState]:
-    # Contiguous copies: the model trains on, and in a layout that is the engine's own business.
-    state = {name: value.contiguous().clone() for name, value in model.state_dict().items()}
-    return state, adam_state(model, optimizer)
 
 
 def _warn_if_diverged(posterior: Posterior) -> None:

@@ -2,30 +2,33 @@
 
 A trained model is a point in (initialisation, batch order, weight per training sample). A deep
 ensemble varies the first two, leave-one-out sets one weight to zero, and one additional training
-step is one step on one sample. So all of them are lists of `Job`s for `train`.
+step is one step on one sample. So all of them are lists of `Job`s for `train_states` or
+`train_losses`.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tda_utils.learners import (
+    AdamState,
+    Learner,
+    Network,
+    State,
+    float_dtype,
+    network_for,
+)
 from tda_utils.parallel import parallel_map
 
 Observation = TypeVar("Observation")
-State = Mapping[str, Tensor]
 Order = Sequence[Sequence[Tensor]]
-
-# Activations of that many images fit the cache of one core; larger and smaller batches are slower.
-EVALUATION_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,6 @@ class Recipe:
     def checkpoint_epochs(self) -> tuple[int, ...]:
         """The epochs, counted from one, after which a checkpoint is kept."""
         return tuple(range(self.epochs - self.keep_last + 1, self.epochs + 1))
-
-
-@dataclass(frozen=True, eq=False)
-class AdamState:
-    """What Adam remembers: for each parameter the running means of gradient and squared gradient.
-
-    Parameters
-    ----------
-    step : float
-        Number of steps taken.
-    exp_avg, exp_avg_sq : dict of str to Tensor
-        The running means, by parameter name.
-    """
-
-    step: float
-    exp_avg: State
-    exp_avg_sq: State
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,18 +179,17 @@ def batch_order(
         return [list(loader) for _ in range(recipe.epochs)]
 
 
-def train(
+def train_states(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     recipe: Recipe,
     jobs: Sequence[Job],
-    observe: Callable[[nn.Module, torch.optim.Adam], Observation],
     *,
     workers: int | None = None,
     describe: str | None = None,
-) -> list[list[Observation]]:
-    """Train one model a job and observe it after each of the last ``recipe.keep_last`` epochs.
+) -> list[list[tuple[dict[str, Tensor], AdamState]]]:
+    """Train one model a job and return its state after each of the last epochs.
 
     Parameters
     ----------
@@ -219,9 +204,6 @@ def train(
         each job.
     jobs : sequence of Job
         What to train.
-    observe : callable
-        ``observe(model, optimizer)`` is called in evaluation mode and without gradients. What it
-        returns must not share memory with the model, which trains on.
     workers : int, optional
         Models trained at the same time, one a core. Default: the cores that this process may use.
     describe : str, optional
@@ -229,8 +211,8 @@ def train(
 
     Returns
     -------
-    list of list
-        ``observations[job][checkpoint]``.
+    list of list of (dict, AdamState)
+        ``states[job][checkpoint]``: parameters and buffers, and the state of the optimiser.
 
     Raises
     ------
@@ -249,154 +231,122 @@ def train(
     >>> recipe = Recipe(epochs=3, keep_last=2)
     >>> job = Job(network.state_dict(), batch_order(446, 5, recipe))
     >>> images, labels = torch.ones(5, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0])
-    >>> observed = train(network, images, labels, recipe, [job, job], lambda model, adam: 1.0)
-    >>> observed
-    [[1.0, 1.0], [1.0, 1.0]]
+    >>> states = train_states(network, images, labels, recipe, [job])
+    >>> [adam.step for _, adam in states[0]]
+    [2.0, 3.0]
     """
-    _check_deterministic(model)
-    memory_format = _memory_format(model, images)
-    images = images.contiguous(memory_format=memory_format)
+    network = network_for(model, images, _dtype(jobs))
+    return _train(
+        network,
+        images,
+        labels,
+        recipe,
+        jobs,
+        lambda own: (own.state(), own.adam()),
+        workers,
+        describe,
+    )
 
-    def run(job: Job) -> list[Observation]:
-        own = load_state(copy.deepcopy(model), job.state).to(memory_format=memory_format)
-        own_images = images.to(next(own.parameters()).dtype)
-        return _train_one(own, own_images, labels, recipe, job, observe)
 
-    return parallel_map(run, jobs, workers=workers, describe=describe)
-
-
-def _train_one(
+def train_losses(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     recipe: Recipe,
-    job: Job,
-    observe: Callable[[nn.Module, torch.optim.Adam], Observation],
-) -> list[Observation]:
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
-    if job.adam is not None:
-        _load_adam(optimizer, model, job.adam)
-    observations = []
-    for epoch, batches in enumerate(job.order, start=1):
-        model.train()
-        for batch in batches:
-            optimizer.zero_grad()
-            losses = F.cross_entropy(model(images[batch]), labels[batch], reduction="none")
-            if job.weights is not None:
-                losses = losses * job.weights[batch]
-            losses.mean().backward()
-            optimizer.step()
-        if epoch > len(job.order) - recipe.keep_last:
-            model.eval()
-            with torch.no_grad():
-                observations.append(observe(model, optimizer))
-    return observations
+    jobs: Sequence[Job],
+    test_images: Tensor,
+    test_labels: Tensor,
+    *,
+    workers: int | None = None,
+    describe: str | None = None,
+) -> Tensor:
+    """Train one model a job and return the test losses after each of the last epochs.
 
+    No model is kept, so memory does not grow with the number of jobs. Arguments and errors are
+    those of `train_states`, and beside them the test images and labels.
 
-def load_state(model: nn.Module, state: State) -> nn.Module:
-    """Load parameters and buffers into a model, set its type of number to theirs, and return it.
-
-    Raises
-    ------
-    ValueError
-        If a name or a shape does not fit.
-
-    Examples
-    --------
-    >>> layer = torch.nn.Linear(2, 1)
-    >>> load_state(layer, layer.state_dict()) is layer
-    True
-    """
-    dtypes = {value.dtype for value in state.values() if value.is_floating_point()}
-    if len(dtypes) == 1:
-        model.to(dtypes.pop())
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as problem:
-        raise ValueError(
-            f"state does not fit the model: {' '.join(str(problem).split())}"
-        ) from problem
-    return model
-
-
-def _load_adam(optimizer: torch.optim.Adam, model: nn.Module, adam: AdamState) -> None:
-    for name, parameter in model.named_parameters():
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(adam.step)),
-            # Same memory format as the parameter: the fused step walks both in memory order.
-            "exp_avg": torch.empty_like(parameter).copy_(adam.exp_avg[name]),
-            "exp_avg_sq": torch.empty_like(parameter).copy_(adam.exp_avg_sq[name]),
-        }
-
-
-def adam_state(model: nn.Module, optimizer: torch.optim.Adam) -> AdamState:
-    """Return a copy of what the optimiser remembers, by parameter name.
-
-    Examples
-    --------
-    >>> layer = torch.nn.Linear(2, 1)
-    >>> optimizer = torch.optim.Adam(layer.parameters())
-    >>> layer(torch.ones(1, 2)).sum().backward()
-    >>> optimizer.step()
-    >>> adam_state(layer, optimizer).step
-    1.0
-    """
-    states = {name: optimizer.state[parameter] for name, parameter in model.named_parameters()}
-    means = {
-        moment: {name: state[moment].contiguous().clone() for name, state in states.items()}
-        for moment in ("exp_avg", "exp_avg_sq")
-    }
-    return AdamState(float(next(iter(states.values()))["step"]), **means)
-
-
-def sample_losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of each sample, shape (n,), of a model in evaluation mode.
-
-    The images are passed in batches, so memory does not grow with their number.
+    Returns
+    -------
+    Tensor, shape (jobs, checkpoints, n_test)
+        Cross-entropy of each test sample, in nats.
 
     Examples
     --------
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    >>> sample_losses(network, torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 0])).shape
-    torch.Size([3])
+    >>> recipe = Recipe(epochs=3, keep_last=2)
+    >>> job = Job(network.state_dict(), batch_order(446, 5, recipe))
+    >>> images, labels = torch.ones(5, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0])
+    >>> train_losses(network, images, labels, recipe, [job, job], images, labels).shape
+    torch.Size([2, 2, 5])
     """
-    model.eval()
-    dtype = next(model.parameters()).dtype
-    with torch.no_grad():
-        return torch.cat(
-            [
-                F.cross_entropy(model(batch.to(dtype)), target, reduction="none")
-                for batch, target in zip(
-                    images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
-                )
-            ]
+    network = network_for(model, images, _dtype(jobs))
+    test = network.prepare(test_images)
+    losses = _train(
+        network,
+        images,
+        labels,
+        recipe,
+        jobs,
+        lambda own: own.losses(test, test_labels),
+        workers,
+        describe,
+    )
+    return torch.stack([torch.stack(kept) for kept in losses])
+
+
+def state_losses(
+    model: nn.Module,
+    states: Sequence[State],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    workers: int | None = None,
+) -> Tensor:
+    """Return the loss of each sample under each state, shape (states, n), in nats.
+
+    Examples
+    --------
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> images, labels = torch.ones(5, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0])
+    >>> state_losses(network, [network.state_dict()], images, labels).shape
+    torch.Size([1, 5])
+    """
+    network = network_for(model, images, float_dtype(states[0]))
+    prepared = network.prepare(images)
+    return torch.stack(
+        parallel_map(
+            lambda state: network.learner(Recipe(), state).losses(prepared, labels),
+            states,
+            workers=workers,
         )
+    )
 
 
-def _check_deterministic(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise ValueError(
-                f"model has dropout (p={module.p}) in layer {name!r}; it would draw from the "
-                "global random state, so that no two runs agree: set p=0."
-            )
+def _dtype(jobs: Sequence[Job]) -> torch.dtype:
+    return float_dtype(jobs[0].state)
 
 
-def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
-    """Return channels_last, the faster layout for convolutions, where the model can take it.
+def _train(
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    observe: Callable[[Learner], Observation],
+    workers: int | None,
+    describe: str | None,
+) -> list[list[Observation]]:
+    prepared = network.prepare(images)
 
-    A model that reshapes its activations with ``view`` cannot: it raises, and keeps the usual
-    layout.
-    """
-    if images.ndim != 4:
-        return torch.contiguous_format
-    probe = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
-    sample = images[:2].to(next(probe.parameters()).dtype)
-    try:
-        with torch.no_grad():
-            probe(sample.contiguous(memory_format=torch.channels_last))
-    except RuntimeError:
-        return torch.contiguous_format
-    return torch.channels_last
+    def run(job: Job) -> list[Observation]:
+        learner = network.learner(recipe, job.state, job.adam)
+        observations = []
+        for epoch, batches in enumerate(job.order, start=1):
+            for batch in batches:
+                weights = None if job.weights is None else job.weights[batch]
+                learner.step(prepared[batch], labels[batch], weights)
+            if epoch > len(job.order) - recipe.keep_last:
+                observations.append(observe(learner))
+        return observations
+
+    return parallel_map(run, jobs, workers=workers, describe=describe)

@@ -9,7 +9,6 @@ the sum over positions. All other layers fall back to `torch.func.vmap` over `to
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,33 +16,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+# Rows of a symmetric product that are computed at a time.
+PRODUCT_ROWS = 256
 
 
 class Outer(NamedTuple):
-    """Gradients that are outer products: ``errors[n, out] * inputs[n, in]`` for sample n."""
+    """Gradients of a linear layer, products of error and input, never multiplied out.
 
-    errors: Tensor
-    inputs: Tensor
+    Row ``n * repeats + k`` is the k-th gradient of sample n: errors differ, the input is the same.
+    """
+
+    errors: Tensor  # (n * repeats, out)
+    inputs: Tensor  # (n, in)
+    repeats: int
+    bias: bool  # The bias is one more weight, whose input is always one.
 
 
 class Dense(NamedTuple):
-    """Gradients written out: ``values[n]`` is that of sample n, flattened."""
+    """Gradients written out: each row that of the weight, flattened, then that of the bias."""
 
     values: Tensor
 
 
 Block = Outer | Dense
-
-
-def cross_entropy_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss of each sample, shape (n,)."""
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
-def chosen_logit(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Return one logit of each sample, shape (n,)."""
-    return logits.gather(1, chosen[:, None])[:, 0]
+Sums = Callable[[Tensor], list[Tensor]]
 
 
 def loss_gradients(
@@ -65,38 +61,43 @@ def loss_gradients(
     list of Outer or Dense
         Blocks of n gradients in the model's type of number.
     """
-    return _gradients(model, images, labels, cross_entropy_of, layers)
+    images = images.to(next(model.parameters()).dtype)
+    if layers is None:
+        return _gradients_by_vmap(
+            model, images, labels, lambda logits, label: F.cross_entropy(logits, label)
+        )
+    return _gradients_by_layer(
+        model, images, layers, lambda logits: [F.cross_entropy(logits, labels, reduction="sum")]
+    )
 
 
 def logit_gradients(
     model: nn.Module, images: Tensor, logits: int, layers: Sequence[str] | None
 ) -> list[Block]:
     """Return the gradient of each logit: row ``n * logits + k`` is logit k of sample n."""
-    repeated = images.repeat_interleave(logits, dim=0)
-    chosen = torch.arange(logits).repeat(len(images))
-    return _gradients(model, repeated, chosen, chosen_logit, layers)
+    images = images.to(next(model.parameters()).dtype)
+    if layers is None:
+        return _gradients_by_vmap(
+            model,
+            images.repeat_interleave(logits, dim=0),
+            torch.arange(logits).repeat(len(images)),
+            lambda outputs, chosen: outputs[0].gather(0, chosen)[0],
+        )
+    return _gradients_by_layer(model, images, layers, lambda outputs: list(outputs.sum(0)))
 
 
-def _gradients(
+def _gradients_by_vmap(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    objective: Objective,
-    layers: Sequence[str] | None,
+    objective: Callable[[Tensor, Tensor], Tensor],
 ) -> list[Block]:
-    images = images.to(next(model.parameters()).dtype)
-    if layers is None:
-        return _gradients_by_vmap(model, images, targets, objective)
-    return _gradients_by_layer(model, images, targets, objective, layers)
-
-
-def _gradients_by_vmap(model, images, targets, objective) -> list[Block]:
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     fixed = {name: value for name, value in model.state_dict().items() if name not in parameters}
 
     def objective_of_one(parameters, image, target):
         logits = torch.func.functional_call(model, {**fixed, **parameters}, (image[None],))
-        return objective(logits, target[None])[0]
+        return objective(logits, target[None])
 
     of_each = torch.func.vmap(
         torch.func.grad(objective_of_one), in_dims=(None, 0, 0), chunk_size=32
@@ -105,8 +106,10 @@ def _gradients_by_vmap(model, images, targets, objective) -> list[Block]:
     return [Dense(gradient.flatten(1)) for gradient in gradients.values()]
 
 
-def _gradients_by_layer(model, images, targets, objective, layers) -> list[Block]:
-    """Run once forwards and backwards; turn each layer's input and error into a block."""
+def _gradients_by_layer(
+    model: nn.Module, images: Tensor, layers: Sequence[str], sums: Sums
+) -> list[Block]:
+    """Run forwards once, and backwards once for each of the `sums` over samples of an objective."""
     modules = [model.get_submodule(name) for name in layers]
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     hooks = [
@@ -116,31 +119,40 @@ def _gradients_by_layer(model, images, targets, objective, layers) -> list[Block
         for module in modules
     ]
     try:
-        total = objective(model(images), targets).sum()
-        errors = torch.autograd.grad(total, [seen[module][1] for module in modules])
+        totals = sums(model(images))
     finally:
         for hook in hooks:
             hook.remove()
+    outputs = [seen[module][1] for module in modules]
+    errors = [
+        torch.autograd.grad(total, outputs, retain_graph=number < len(totals))
+        for number, total in enumerate(totals, start=1)
+    ]
     with torch.no_grad():
         return [
-            _block(module, seen[module][0].detach(), error)
-            for module, error in zip(modules, errors, strict=True)
+            _block(module, seen[module][0].detach(), own)
+            for module, own in zip(modules, zip(*errors, strict=True), strict=True)
         ]
 
 
-def _block(module: nn.Linear | nn.Conv2d, inputs: Tensor, errors: Tensor) -> Block:
+def _block(module: nn.Linear | nn.Conv2d, inputs: Tensor, errors: Sequence[Tensor]) -> Block:
+    bias, repeats = module.bias is not None, len(errors)
+    if inputs.ndim == 2:
+        return Outer(torch.stack(errors, 1).flatten(0, 1), inputs, repeats, bias)
     if isinstance(module, nn.Conv2d):
         inputs = _patches(module, inputs)
-        errors = errors.flatten(2).transpose(1, 2)
-    if module.bias is not None:
-        # The bias is one more weight, whose input is always one.
-        inputs = torch.cat([inputs, inputs.new_ones(*inputs.shape[:-1], 1)], dim=-1)
-    if inputs.ndim == 2:
-        return Outer(errors, inputs)
-    positions = math.prod(inputs.shape[1:-1])
-    inputs = inputs.reshape(len(inputs), positions, -1)
-    errors = errors.reshape(len(errors), positions, -1)
-    return Dense(torch.bmm(errors.transpose(1, 2), inputs).flatten(1))
+        errors = [error.flatten(2) for error in errors]
+    else:
+        inputs = inputs.flatten(1, -2)
+        errors = [error.flatten(1, -2).transpose(1, 2) for error in errors]
+    n, _, columns = inputs.shape
+    rows = errors[0].shape[1]
+    values = inputs.new_empty(n, repeats, rows * columns + rows * bias)
+    for number, error in enumerate(errors):
+        values[:, number, : rows * columns] = torch.bmm(error, inputs).flatten(1)
+        if bias:
+            values[:, number, rows * columns :] = error.sum(2)
+    return Dense(values.flatten(0, 1))
 
 
 def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:
@@ -210,15 +222,16 @@ def _blocks_are_complete(model, images, labels, layers) -> bool:
     if any(number != 1 for number in calls.values()):
         return False
     gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
-    blocks = _gradients_by_layer(model, images, labels, cross_entropy_of, layers)
-    summed = torch.cat([dense(block).sum(0) for block in blocks])
-    wanted = vectors_to_blocks(
-        model,
-        layers,
-        {n: g[None] for (n, _), g in zip(model.named_parameters(), gradients, strict=True)},
+    blocks = _gradients_by_layer(
+        model, images, layers, lambda logits: [F.cross_entropy(logits, labels, reduction="sum")]
     )
-    wanted = torch.cat([block.values[0] for block in wanted])
-    return bool(torch.allclose(summed, wanted, rtol=1e-9, atol=1e-12))
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    whole = {name: value[None] for name, value in zip(names, gradients, strict=True)}
+    wanted = vectors_to_blocks(model, layers, whole)
+    return all(
+        torch.allclose(dense(block).sum(0), one.values[0], rtol=1e-9, atol=1e-12)
+        for block, one in zip(blocks, wanted, strict=True)
+    )
 
 
 def vectors_to_blocks(
@@ -227,23 +240,30 @@ def vectors_to_blocks(
     """Lay out vectors in parameter space, ``vectors[name]`` (v, *parameter), as gradients are."""
     if layers is None:
         return [
-            Dense(vectors[n].flatten(1)) for n, p in model.named_parameters() if p.requires_grad
+            Dense(vectors[name].flatten(1))
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
         ]
-    blocks = []
-    for layer in layers:
-        weight = vectors[f"{layer}.weight" if layer else "weight"].flatten(2)
-        bias = vectors.get(f"{layer}.bias" if layer else "bias")
-        if bias is not None:
-            weight = torch.cat([weight, bias[:, :, None]], dim=2)
-        blocks.append(Dense(weight.flatten(1)))
-    return blocks
+    own = [[f"{layer}.{kind}".lstrip(".") for kind in ("weight", "bias")] for layer in layers]
+    return [
+        Dense(torch.cat([vectors[name].flatten(1) for name in names if name in vectors], dim=1))
+        for names in own
+    ]
 
 
 def dense(block: Block) -> Tensor:
-    """Return the gradients of a block written out, shape (n, parameters)."""
+    """Return the gradients of a block written out, shape (n, parameters).
+
+    Examples
+    --------
+    >>> dense(Outer(torch.tensor([[2.0]]), torch.tensor([[3.0, 1.0]]), repeats=1, bias=True))
+    tensor([[6., 2., 2.]])
+    """
     if isinstance(block, Dense):
         return block.values
-    return torch.einsum("no,ni->noi", block.errors, block.inputs).flatten(1)
+    inputs = block.inputs.repeat_interleave(block.repeats, dim=0)
+    weight = torch.einsum("no,ni->noi", block.errors, inputs).flatten(1)
+    return torch.cat([weight, block.errors], dim=1) if block.bias else weight
 
 
 def gram(left: Sequence[Block], right: Sequence[Block]) -> Tensor:
@@ -251,7 +271,7 @@ def gram(left: Sequence[Block], right: Sequence[Block]) -> Tensor:
 
     Examples
     --------
-    >>> a = [Outer(torch.tensor([[2.0]]), torch.tensor([[3.0, 1.0]]))]
+    >>> a = [Outer(torch.tensor([[2.0]]), torch.tensor([[3.0, 1.0]]), repeats=1, bias=False)]
     >>> gram(a, a)
     tensor([[40.]])
     """
@@ -260,13 +280,29 @@ def gram(left: Sequence[Block], right: Sequence[Block]) -> Tensor:
 
 def _inner_products(one: Block, other: Block) -> Tensor:
     if isinstance(one, Dense) and isinstance(other, Dense):
-        return one.values @ other.values.T
+        return _self_products(one.values) if one is other else one.values @ other.values.T
     if isinstance(one, Outer) and isinstance(other, Outer):
-        return (one.errors @ other.errors.T) * (one.inputs @ other.inputs.T)
+        by_input = one.inputs @ other.inputs.T + float(one.bias)
+        by_input = by_input.repeat_interleave(one.repeats, 0).repeat_interleave(other.repeats, 1)
+        return (one.errors @ other.errors.T).mul_(by_input)
     if isinstance(one, Dense):
         return _inner_products(other, one).T
-    vectors = other.values.reshape(len(other.values), one.errors.shape[1], one.inputs.shape[1])
-    return torch.stack([((one.errors @ vector) * one.inputs).sum(1) for vector in vectors], dim=1)
+    rows, columns = one.errors.shape[1], one.inputs.shape[1]
+    weights = other.values[:, : rows * columns].reshape(-1, rows, columns)
+    inputs = one.inputs.repeat_interleave(one.repeats, dim=0)
+    products = [((one.errors @ weight) * inputs).sum(1) for weight in weights]
+    by_bias = one.errors @ other.values[:, rows * columns :].T if one.bias else 0
+    return torch.stack(products, dim=1) + by_bias
+
+
+def _self_products(values: Tensor) -> Tensor:
+    """Return ``values @ values.T``, of which one half is the mirror of the other."""
+    products = values.new_empty(len(values), len(values))
+    for start in range(0, len(values), PRODUCT_ROWS):
+        stop = start + PRODUCT_ROWS
+        products[start:, start:stop] = values[start:] @ values[start:stop].T
+        products[start:stop, stop:] = products[stop:, start:stop].T
+    return products
 
 
 def squared_norms(blocks: Sequence[Block]) -> Tensor:
@@ -277,9 +313,11 @@ def squared_norms(blocks: Sequence[Block]) -> Tensor:
     >>> squared_norms([Dense(torch.tensor([[3.0, 4.0]])), Dense(torch.tensor([[1.0]]))])
     tensor([26.])
     """
-    return sum(
-        block.values.square().sum(1)
-        if isinstance(block, Dense)
-        else block.errors.square().sum(1) * block.inputs.square().sum(1)
-        for block in blocks
-    )
+    return sum(_squared_norms(block) for block in blocks)
+
+
+def _squared_norms(block: Block) -> Tensor:
+    if isinstance(block, Dense):
+        return block.values.square().sum(1)
+    by_input = block.inputs.square().sum(1) + float(block.bias)
+    return block.errors.square().sum(1) * by_input.repeat_interleave(block.repeats)

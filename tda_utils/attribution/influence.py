@@ -156,10 +156,11 @@ def _gauss_newton(
     # A training gradient is a mixture of logit gradients: J^T (p - y).
     errors = probabilities - F.one_hot(task.train_y, logits.shape[1])
 
-    kernel = _mix(_mix(gram(jacobian, jacobian), mixing).T, mixing)
+    half_mixed = _mix(gram(jacobian, jacobian), mixing)
+    kernel = _mix(half_mixed.T, mixing)
     kernel.diagonal().add_(damping)
     factor = torch.linalg.cholesky(kernel)
-    cross = _mix(gram(jacobian, jacobian), mixing).reshape(len(kernel), n, -1)
+    cross = half_mixed.reshape(len(kernel), n, -1)
     b_train = torch.einsum("rnk,nk->rn", cross, errors)
     solved = torch.cholesky_solve(b_train, factor)
     residual = float((kernel @ solved - b_train).norm() / b_train.norm().clamp_min(1e-300))

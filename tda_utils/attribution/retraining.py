@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.data import Task
-from tda_utils.parallel import parallel_map
+from tda_utils.learners import State
 from tda_utils.posterior import Posterior
 from tda_utils.training import (
     Job,
     Recipe,
     batch_order,
     initial_state,
-    sample_losses,
-    train,
+    state_losses,
+    train_losses,
 )
 
 
@@ -145,17 +145,17 @@ def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
 
 def _losses_of(posterior, task, recipe, jobs, workers, describe) -> Tensor:
     """Train all jobs; return the test losses, shape (jobs, checkpoints, test)."""
-    observed = train(
+    return train_losses(
         posterior.model,
         task.train_x,
         task.train_y,
         recipe,
         jobs,
-        lambda model, _: sample_losses(model, task.test_x, task.test_y),
+        task.test_x,
+        task.test_y,
         workers=workers,
         describe=describe,
     )
-    return torch.stack([torch.stack(losses) for losses in observed])
 
 
 def _continued_loo(
@@ -289,25 +289,36 @@ def _losses_after_gradient_step(
     posterior: Posterior, task: Task, lr: float, workers: int | None
 ) -> Tensor:
     """Take one plain gradient step on each z_j; the step on nothing leaves the model as it is."""
-
-    def after_step(sample: tuple[int, int, int]) -> Tensor:
-        member, checkpoint, position = sample
-        model = posterior.module(member, checkpoint)
-        if position >= 0:
-            dtype = next(model.parameters()).dtype
-            logits = model(task.train_x[[position]].to(dtype))
-            loss = nn.functional.cross_entropy(logits, task.train_y[[position]])
-            gradients = torch.autograd.grad(loss, list(model.parameters()))
-            with torch.no_grad():
-                for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                    parameter -= lr * gradient
-        return sample_losses(model, task.test_x, task.test_y)
-
-    samples = [
-        (*sample, position) for sample in posterior.samples for position in range(-1, task.n_train)
+    losses = [
+        state_losses(
+            posterior.model,
+            [
+                posterior.states[member][checkpoint],
+                *_stepped(posterior.module(member, checkpoint), task, lr),
+            ],
+            task.test_x,
+            task.test_y,
+            workers=workers,
+        )
+        for member, checkpoint in posterior.samples
     ]
-    losses = torch.stack(parallel_map(after_step, samples, workers=workers, describe="ATS steps"))
-    return losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+    shape = (posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+    return torch.stack(losses).reshape(shape)
+
+
+def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
+    """Return the state after one gradient step on each training sample."""
+    parameters, stepped = dict(model.named_parameters()), []
+    images = task.train_x.to(next(model.parameters()).dtype)
+    for image, label in zip(images, task.train_y, strict=True):
+        loss = nn.functional.cross_entropy(model(image[None]), label[None])
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        moved = {
+            name: parameter.detach() - lr * gradient
+            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+        }
+        stepped.append({**model.state_dict(), **moved})
+    return stepped
 
 
 def drift_share(scores: xr.DataArray) -> float:

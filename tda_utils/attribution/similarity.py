@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -68,9 +65,7 @@ def grad_dot(
     >>> grad_dot(posterior, task).shape
     (1, 1, 30, 3)
     """
-    return _from_gradients(
-        posterior, task, "grad_dot", protocol, workers, lambda dots, *norms: dots
-    )
+    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers)[0]
 
 
 def grad_cos(
@@ -102,7 +97,59 @@ def grad_cos(
     >>> bool((abs(grad_cos(posterior, task)) <= 1).all())
     True
     """
-    return _from_gradients(posterior, task, "grad_cos", protocol, workers, _cosine)
+    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers)[1]
+
+
+def grad_dot_and_cos(
+    posterior: Posterior,
+    task: Task,
+    *,
+    protocol: Protocol = "paired",
+    workers: int | None = None,
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return `grad_dot` and `grad_cos` from the same gradients, at the price of one.
+
+    Parameters and errors are those of `grad_dot`.
+
+    Examples
+    --------
+    >>> from tda_utils import Recipe, load_task, sample_posterior
+    >>> task = load_task("mnist3", per_class=10, test_per_class=1)
+    >>> build = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    >>> posterior = sample_posterior(build, task, Recipe(epochs=1, keep_last=1), seeds=[446])
+    >>> [scores.attrs["method"] for scores in grad_dot_and_cos(posterior, task)]
+    ['grad_dot', 'grad_cos']
+    """
+    check_inputs(posterior, task, protocol)
+    layers = gradient_layers(posterior.module(0, 0), task.train_x, task.train_y)
+
+    def scores_of(sample: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        model = posterior.module(*sample)
+        train = loss_gradients(model, task.train_x, task.train_y, layers)
+        train_squared = squared_norms(train)
+        dots, cosines = [], []
+        for images, labels in zip(
+            task.test_x.split(TEST_CHUNK), task.test_y.split(TEST_CHUNK), strict=True
+        ):
+            test = loss_gradients(model, images, labels, layers)
+            dots.append(gram(train, test))
+            cosines.append(_cosine(dots[-1], train_squared, squared_norms(test)))
+        return torch.cat(dots, dim=1), torch.cat(cosines, dim=1)
+
+    both = parallel_map(scores_of, posterior.samples, workers=workers, describe="GD and GC")
+    shape = (posterior.members, posterior.checkpoints, task.n_train, task.n_test)
+    dots, cosines = (
+        as_scores(
+            torch.stack(values).reshape(shape),
+            posterior,
+            task,
+            method=method,
+            protocol=protocol,
+            sign="removal",
+        )
+        for method, values in zip(("grad_dot", "grad_cos"), zip(*both, strict=True), strict=True)
+    )
+    return dots, cosines
 
 
 def _cosine(dots: Tensor, train_squared: Tensor, test_squared: Tensor) -> Tensor:
@@ -110,33 +157,3 @@ def _cosine(dots: Tensor, train_squared: Tensor, test_squared: Tensor) -> Tensor
     cosine = torch.where(lengths > 0, dots / lengths, torch.zeros_like(dots))
     # Rounding may carry parallel gradients past one; NaN gradients stay NaN.
     return cosine.clamp(-1, 1)
-
-
-def _from_gradients(
-    posterior: Posterior,
-    task: Task,
-    method: str,
-    protocol: str,
-    workers: int | None,
-    combine: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> xr.DataArray:
-    check_inputs(posterior, task, protocol)
-    layers = gradient_layers(posterior.module(0, 0), task.train_x, task.train_y)
-
-    def scores_of(sample: tuple[int, int]) -> np.ndarray:
-        model = posterior.module(*sample)
-        train = loss_gradients(model, task.train_x, task.train_y, layers)
-        train_squared = squared_norms(train)
-        chunks = []
-        for images, labels in zip(
-            task.test_x.split(TEST_CHUNK), task.test_y.split(TEST_CHUNK), strict=True
-        ):
-            test = loss_gradients(model, images, labels, layers)
-            chunks.append(combine(gram(train, test), train_squared, squared_norms(test)))
-        return torch.cat(chunks, dim=1).numpy()
-
-    values = parallel_map(scores_of, posterior.samples, workers=workers, describe=method)
-    cube = np.stack(values).reshape(
-        posterior.members, posterior.checkpoints, task.n_train, task.n_test
-    )
-    return as_scores(cube, posterior, task, method=method, protocol=protocol, sign="removal")
