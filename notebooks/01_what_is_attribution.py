@@ -1,0 +1,368 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Ask which training digits made a prediction
+#
+# A model has learnt from a handful of pictures, and now it reads a new one wrongly. Which of the
+# training pictures are to blame, and which ones helped? **Training data attribution** answers with
+# one number for each training picture.
+#
+# ## What you'll do
+#
+# Train a small network on a few handwritten digits. Take one digit away, train again, and see what
+# that does to one prediction. First by hand, then for every training digit.
+#
+# ## What you'll learn
+#
+# - what leave-one-out attribution is, in words, as a formula and as a loop;
+# - what its sign means, and that it belongs to a *pair* of digits;
+# - how to ask this package for it.
+#
+# ## What you need
+#
+# Basic PyTorch: a network, a loss, an optimiser, a training loop. No statistics yet.
+#
+# **15 minutes**
+
+# %% tags=["parameters"]
+seed: int = 446  # sets the initial parameters and the order of the batches
+per_class: int = 10  # training digits of each class: 10 or 20 (50 is slow)
+test_per_class: int = 30  # test digits of each class, 1 to 300
+
+# %%
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import rcParams
+from matplotlib.figure import Figure
+from torch.utils.data import DataLoader
+
+import tda_utils as tda
+from tda_utils.outputs import show, with_alt
+
+rcParams.update(tda.plots.STYLE)
+HELPS, HURTS = "#0072B2", "#D55E00"
+
+# %% [markdown]
+# ## The training digits
+#
+# The task is small on purpose: handwritten zeros, ones and twos from MNIST, a few of each. These
+# are all the pictures that the model will ever learn from.
+
+# %%
+task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
+show(tda.plots.images(task.train_x.numpy(), [f"{label}" for label in task.train_y.tolist()]))
+
+# %% [markdown]
+# ## One trained model
+#
+# `model_builder` gives a function that builds a fresh network: two convolutions and two linear
+# layers, called CNN2-L. The `Recipe` says how to train: Adam, a few passes (**epochs**) over the
+# training digits, and here we keep only the state after the last one.
+#
+# `sample_posterior` trains one model for each seed. The **seed** decides everything that is random:
+# the parameters a model starts from and the order in which it sees the digits. We give one seed, so
+# we get one model. Notebook 04 explains the name.
+
+# %%
+build_model = tda.model_builder("cnn2", channels=1)
+recipe = tda.Recipe(keep_last=1)
+posterior = tda.sample_posterior(build_model, task, recipe, seeds=[seed])
+model = posterior.module(0, 0)  # the first (and only) training run, its first (and only) state
+
+# %% tags=["nbval-check-output"]
+with torch.no_grad():
+    logits = model(task.test_x)
+wrong = int((logits.argmax(1) != task.test_y).sum())
+print(f"{task.n_train} training digits, {task.n_test} test digits, {recipe.epochs} epochs")
+print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+print(f"fewer than a tenth of the test digits are read wrongly: {wrong < task.n_test / 10}")
+assert 0 < wrong < task.n_test / 10
+
+# %% [markdown]
+# ## Which prediction do we ask about?
+#
+# The one that went worst. The **loss** of a test digit is the negative logarithm of the probability
+# that the model gives to the right answer (cross-entropy): near zero for a sure and right answer,
+# large for a wrong one. We take the test digit with the largest loss.
+
+# %%
+losses = F.cross_entropy(logits, task.test_y, reduction="none")
+t = int(losses.argmax())
+digit, label = task.test_x[t], int(task.test_y[t])
+guess = int(logits[t].argmax())
+
+figure = Figure(figsize=(4, 1.3), layout="constrained")
+left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])
+left.imshow(digit[0], cmap="gray_r")
+left.set(xticks=[], yticks=[], title=f"labelled {label}")
+left.spines[:].set(visible=True, color="#BBBBBB")
+probabilities = logits[t].softmax(0)[: task.classes]
+colours = [HELPS if k == label else "#BBBBBB" for k in range(task.classes)]
+right.barh(range(task.classes), probabilities, color=colours)
+right.set(xlim=(0, 1), yticks=range(task.classes), xlabel="probability", title="the model says")
+right.invert_yaxis()
+show(
+    with_alt(
+        figure,
+        f"A test digit labelled {label}, and the probabilities the model gives to 0, 1 and 2: "
+        + ", ".join(f"{p:.2f}" for p in probabilities),
+    )
+)
+
+# %% tags=["nbval-check-output"]
+print(f"labelled {label}, read as {guess}; loss {losses[t]:.1f}")
+assert guess != label
+
+# %% [markdown]
+# ## The question, as a formula
+#
+# Call the test digit $z$ and one of the training digits $z_j$. Write $\theta$ for the parameters of
+# the model trained on everything, and $\theta_{\setminus j}$ for those of a model trained in the
+# same way without $z_j$. The **leave-one-out** (LOO) attribution of $z_j$ to the prediction on $z$
+# is
+#
+# $$\tau(z_j, z) = L(z;\, \theta_{\setminus j}) - L(z;\, \theta),$$
+#
+# the loss *without* the digit minus the loss *with* it. So what does its sign say?
+
+# %%
+figure = Figure(figsize=(5.5, 1.2), layout="constrained")
+axes = figure.subplots()
+axes.axhline(0, color="#999999", linewidth=0.8, zorder=0)
+for end, colour, name, word in ((-1, HURTS, "B", "< 0: B hurts"), (1, HELPS, "A", "> 0: A helps")):
+    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.8, "shrinkA": 5, "shrinkB": 4}
+    axes.annotate("", (end, 0), (0, 0), arrowprops=arrow)
+    axes.plot(end, 0, "o", color=colour)
+    axes.text(end, -0.35, f"trained without digit {name}", ha="center", va="top")
+    axes.text(end / 2, 0.25, rf"$\tau$ {word}", ha="center", color=colour, fontweight="bold")
+axes.plot(0, 0, "o", color="black", markersize=7)
+axes.text(0, -0.35, "trained on all digits", ha="center", va="top", fontweight="bold")
+axes.text(-1.6, 0.12, "better", ha="left", color="#777777")
+axes.text(1.6, 0.12, "worse", ha="right", color="#777777")
+axes.set(xlim=(-1.6, 1.6), ylim=(-0.7, 0.6), yticks=[], xticks=[])
+axes.set_xlabel("loss on the test digit →", labelpad=0)
+axes.spines[:].set_visible(False)
+show(
+    with_alt(
+        figure,
+        "An axis of the loss on the test digit. Without digit A the loss is higher than with all "
+        "digits: tau is positive, A helps. Without digit B it is lower: tau is negative, B hurts.",
+    )
+)
+
+# %% [markdown]
+# **Positive: removing the digit hurts the prediction, so the digit helps.** Negative: the
+# prediction is better off without it. This is called the *removal sign*, and every method in this
+# course has it.
+#
+# ## Remove one digit by hand
+#
+# Which digit shall we remove? A natural guess is that the training digit which looks most like the
+# test digit matters. Here is the one whose pixels are nearest.
+
+# %%
+distances = (task.train_x - digit).flatten(1).norm(dim=1)
+removed = int(distances.argmin())
+pictures = torch.stack([digit, task.train_x[removed]]).numpy()
+show(tda.plots.images(pictures, ["the test digit", f"nearest: a {int(task.train_y[removed])}"]))
+
+# %% [markdown]
+# To train without it we give its loss the weight zero. It still passes through the network, but
+# nothing is learnt from it. The loop below is ordinary PyTorch. Seeding first and building the
+# model second means that both runs start from the same parameters and see the same batches in the
+# same order: **the removed digit is the only difference**.
+
+
+# %%
+def train_by_hand(weights):
+    torch.manual_seed(seed)
+    network = build_model()
+    batches = DataLoader(range(task.n_train), recipe.batch_size, shuffle=True)
+    adam = torch.optim.Adam(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+    for _ in range(recipe.epochs):
+        for batch in batches:
+            adam.zero_grad()
+            outputs = network(task.train_x[batch])
+            loss = F.cross_entropy(outputs, task.train_y[batch], reduction="none")
+            (weights[batch] * loss).mean().backward()
+            adam.step()
+    with torch.no_grad():
+        return float(F.cross_entropy(network(digit[None]), task.test_y[[t]]))
+
+
+everything = torch.ones(task.n_train)
+without = everything.clone()
+without[removed] = 0
+loss_with, loss_without = train_by_hand(everything), train_by_hand(without)
+tau_by_hand = loss_without - loss_with
+
+# %% tags=["nbval-check-output"]
+print(f"loss with the digit     {loss_with:.2f}")
+print(f"loss without the digit  {loss_without:.2f}")
+print(
+    f"tau                     {tau_by_hand:+.2f}, so it {'helps' if tau_by_hand > 0 else 'hurts'}"
+)
+
+# %% [markdown]
+# Is that what you expected of the digit that looks most alike?
+#
+# ## Remove every digit in turn
+#
+# `tda.loo` does the same for every training digit and every test digit. It trains one model on
+# everything and one without each digit.
+
+# %%
+tau = tda.loo(posterior, task)
+
+# %% tags=["nbval-check-output"]
+print(dict(tau.sizes))
+print("sign:", tau.attrs["sign"])
+
+# %% [markdown]
+# The result is a table with labelled axes: `train` and `test` name digits by their number in MNIST.
+# The axes `member` (training runs) and `checkpoint` (states kept of each run) have length one here.
+# They will grow in notebooks 03 and 04. Does the function agree with the loop?
+
+# %% tags=["nbval-check-output"]
+tau = tau.squeeze(("member", "checkpoint"))
+tau_digit = tau.isel(test=t).values  # one number for each training digit
+
+tolerance = 1e-3  # nats; rounding in another order is much smaller than that
+np.testing.assert_allclose(tau_digit[removed], tau_by_hand, atol=tolerance)
+print("by hand and with tda.loo the same, within", tolerance)
+
+# %% [markdown]
+# ## Who helped, who hurt?
+#
+# Here are all removals for our test digit. Each bar is one training digit, drawn below its bar.
+
+# %%
+order = np.argsort(tau_digit)  # from the most harmful to the most helpful
+train_pictures = task.train_x[:, 0].numpy()
+
+
+def draw(axes, picture, colour="#BBBBBB", width=0.8):
+    axes.imshow(picture, cmap="gray_r")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color=colour, linewidth=width)
+
+
+figure = Figure(figsize=(7.5, 4.1), layout="constrained")
+above, below = figure.subfigures(2, 1, height_ratios=[1, 1.9])
+panels = above.subplots(1, 7)
+draw(panels[3], digit[0])
+panels[3].set_title("the test digit", loc="center", fontweight="bold")
+names = ["most harmful", "second", "third", "third", "second", "most helpful"]
+for axes, j, name in zip([*panels[:3], *panels[4:]], [*order[:3], *order[-3:]], names, strict=True):
+    colour = HELPS if tau_digit[j] > 0 else HURTS
+    draw(axes, train_pictures[j], colour, 1.6)
+    value = f"{tau_digit[j]:+.2f}".replace("-", "−")
+    axes.set_title(f"{name}\nτ = {value}", loc="center", color=colour)
+
+axes = below.subplots()
+bars = tau_digit[order]
+axes.bar(range(len(bars)), bars, color=np.where(bars > 0, HELPS, HURTS), width=0.75)
+axes.axhline(0, color="black", linewidth=0.8)
+for place, j in enumerate(order):
+    spot = [place - 0.46, -0.19, 0.92, 0.17]
+    draw(axes.inset_axes(spot, transform=axes.get_xaxis_transform()), train_pictures[j])
+axes.set(xlim=(-0.7, len(bars) - 0.3), xticks=[], ylabel=r"$\tau$ (nats)")
+axes.spines["bottom"].set_visible(False)
+axes.text(0.99, 0.05, "negative: hurts", transform=axes.transAxes, ha="right", color=HURTS)
+axes.text(0.01, 0.93, "positive: helps", transform=axes.transAxes, va="top", color=HELPS)
+show(
+    with_alt(
+        figure,
+        f"Leave-one-out attributions of {len(bars)} training digits to one test digit, sorted: "
+        f"from {bars[0]:+.2f} to {bars[-1]:+.2f}, {int((bars > 0).sum())} of them positive. The "
+        f"most harmful are of class {', '.join(str(int(task.train_y[j])) for j in order[:3])}, the "
+        f"most helpful of class {', '.join(str(int(task.train_y[j])) for j in order[:-4:-1])}.",
+    )
+)
+
+# %% [markdown]
+# Both colours appear, so some digits made this prediction better and some made it worse. Do digits
+# of the same class help, and the others hurt?
+
+# %% tags=["nbval-check-output"]
+same = (task.train_y == label).numpy()
+some_same_hurt = bool((tau_digit[same] < 0).any())
+some_others_help = bool((tau_digit[~same] > 0).any())
+print(f"most helpful: classes {[int(task.train_y[j]) for j in order[:-4:-1]]}")
+print(f"most harmful: classes {[int(task.train_y[j]) for j in order[:3]]}")
+print(f"some digits of class {label} hurt: {some_same_hurt}")
+print(f"some digits of other classes help: {some_others_help}")
+assert some_same_hurt and some_others_help
+
+# %% [markdown]
+# Not as a rule. Compare the digits at the two ends with the test digit: stroke, slant, shape. Can
+# you think of a reason why they ended up there? Whatever you come up with, keep it as a
+# *hypothesis*: a number that comes from one model may say something about the digits, or something
+# about that one model.
+#
+# ## An attribution belongs to a pair
+#
+# Is a digit that hurts here a bad training digit? Take the most harmful one and look at what its
+# removal does to all test digits. (The axis is linear near zero and logarithmic farther out, so
+# that small attributions can be seen beside large ones.)
+
+# %%
+worst = order[0]
+row = np.sort(tau.isel(train=worst).values)
+figure = Figure(figsize=(5.5, 1.7), layout="constrained")
+left, right = figure.subplots(1, 2, width_ratios=[1, 4.5])
+draw(left, train_pictures[worst], HURTS, 1.6)
+left.set_title(f"removed: a {int(task.train_y[worst])}", loc="center")
+right.bar(range(len(row)), row, color=np.where(row > 0, HELPS, HURTS), width=1)
+right.axhline(0, color="black", linewidth=0.8)
+right.set(xticks=[], xlim=(-1, len(row)), xlabel="test digits, sorted", ylabel=r"$\tau$ (nats)")
+right.set_yscale("symlog", linthresh=0.01)
+show(
+    with_alt(
+        figure,
+        f"The removal of one training digit and all {len(row)} test digits: its attribution goes "
+        f"from {row[0]:+.2f} to {row[-1]:+.2f}; {int((row > 0).sum())} are positive.",
+    )
+)
+
+# %% tags=["nbval-check-output"]
+print("it hurts some test digits and helps others:", bool(row[0] < -0.01 and row[-1] > 0.01))
+assert row[0] < -0.01 and row[-1] > 0.01
+
+# %% [markdown]
+# So there is no such thing as *the* attribution of a training digit. There is one for each pair of
+# a training digit and a test digit, and that is the table that `tda.loo` returned.
+#
+# ## What you saw
+#
+# - Attribution asks a question about training: what would the prediction have been without this
+#   digit? Leave-one-out answers it by training again.
+# - It takes a loop of a few lines. `tda.loo` gives the same numbers for all digits at once.
+# - Positive means that removing the digit raises the loss: the digit helps.
+# - Looking alike is not enough: digits of the same class can hurt, and those of others can help.
+#   The same digit helps some predictions and hurts others.
+#
+# ## Exercises
+#
+# 1. **Another prediction** (easy, 5 minutes). Ask about the test digit with the *smallest* loss.
+#    How large are its attributions? *Hint: change `argmax` to `argmin` where `t` is chosen; the
+#    check that the model is wrong has to go.*
+# 2. **Two at once** (medium, 10 minutes). Remove the two most harmful digits together. Is the
+#    change of the loss the sum of the two single attributions? *Hint: set two weights of
+#    `everything.clone()` to zero and call `train_by_hand`.*
+# 3. **Another model** (medium, 10 minutes). Set `seed` to another one of `tda.PAPER_SEEDS` and run
+#    the notebook again. Are the digits at the two ends still the same? *Hint: keep the old bar
+#    chart beside it; and mind whether the test digit is still the same.*
+#
+# ## Next
+#
+# Training again for every digit is affordable with a model as small as this one, and not with a
+# large one. **Notebook 02** shows four methods that start from the model that is already there, and
+# compares them with leave-one-out.

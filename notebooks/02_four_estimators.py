@@ -1,0 +1,482 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Estimate attribution without training again
+#
+# Leave-one-out needs one more training for every training digit. Can the model that is already
+# there tell us the same?
+#
+# ## What you'll do
+#
+# Take the model of notebook 01 and compute four estimates of attribution, each from an idea that
+# fits in a sentence or two. Then lay them beside leave-one-out.
+#
+# ## What you'll learn
+#
+# - Grad-Dot, Grad-Cos, one additional training step, and the influence function;
+# - what curvature has to do with it, and why the exact Hessian cannot be used here;
+# - how to compare methods whose numbers have different units.
+#
+# ## What you need
+#
+# Notebook 01; gradients, and what a matrix times a vector is.
+#
+# **25 minutes**
+
+# %% tags=["parameters"]
+seed: int = 446  # sets the initial parameters and the order of the batches
+per_class: int = 10  # training digits of each class: 10 or 20 (50 is slow)
+test_per_class: int = 30  # test digits of each class, 1 to 300
+
+# %%
+import base64
+import copy
+import io
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib import rcParams
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import stats
+
+import tda_utils as tda
+from tda_utils.outputs import show, with_alt
+
+rcParams.update(tda.plots.STYLE)
+HELPS, HURTS = "#0072B2", "#D55E00"
+
+# %% [markdown]
+# ## The same model, and leave-one-out
+#
+# Task, model and test digit are those of notebook 01: the digit that the model reads worst. LOO is
+# what we would like to know, so it is computed first.
+
+# %%
+task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
+posterior = tda.sample_posterior(
+    tda.model_builder("cnn2", channels=1), task, tda.Recipe(keep_last=1), seeds=[seed]
+)
+model = posterior.module(0, 0)
+losses = posterior.losses(task).values.squeeze()
+t = int(losses.argmax())  # position of our test digit
+
+loo = tda.loo(posterior, task)
+j = int(loo.squeeze().values[:, t].argmax())  # the training digit that helps it most
+
+# %% tags=["nbval-check-output"]
+print("models trained for LOO, the first one included:", 1 + loo.sizes["train"])
+
+# %% [markdown]
+# ## Grad-Dot and Grad-Cos: do two digits pull the same way?
+#
+# The **gradient** $g(z) = \nabla_\theta L(z; \theta)$ of the loss on a digit points, in the space
+# of all parameters, where that loss rises fastest. Training on a digit moves the parameters the
+# opposite way. If the gradients of $z_j$ and $z$ point the same way, what lowers the loss on $z_j$
+# lowers that on $z$ as well. **Grad-Dot** is their inner product, and **Grad-Cos** the cosine of
+# the angle between them, which forgets how long they are:
+#
+# $$\tau_\mathrm{GD} = g(z) \cdot g(z_j), \qquad
+#   \tau_\mathrm{GC} = \frac{g(z) \cdot g(z_j)}{\lVert g(z) \rVert\, \lVert g(z_j) \rVert}.$$
+#
+# Positive: the digit helps. The package computes both for all pairs. By hand, for one pair, is it
+# the same?
+
+# %%
+grad_dot = tda.grad_dot(posterior, task)
+grad_cos = tda.grad_cos(posterior, task)
+
+
+def gradient(network, picture, label):
+    loss = F.cross_entropy(network(picture[None]), label[None])
+    return torch.autograd.grad(loss, list(network.parameters()))
+
+
+exact = copy.deepcopy(model).double()  # double precision, for a clean comparison
+pull_test = gradient(exact, task.test_x[t].double(), task.test_y[t])
+pull_train = gradient(exact, task.train_x[j].double(), task.train_y[j])
+
+
+def dot(left, right):
+    return sum(float((a * b).sum()) for a, b in zip(left, right, strict=True))
+
+
+# %% tags=["nbval-check-output"]
+gd = dot(pull_test, pull_train)
+gc = gd / np.sqrt(dot(pull_test, pull_test) * dot(pull_train, pull_train))
+np.testing.assert_allclose(grad_dot.squeeze()[j, t], gd, rtol=1e-3)
+np.testing.assert_allclose(grad_cos.squeeze()[j, t], gc, rtol=1e-3)
+print("by hand and with tda the same, to one part in a thousand")
+
+# %% [markdown]
+# ## ATS: take one step and see
+#
+# Why not simply try? Take **one additional training step** (ATS) on $z_j$ alone, from $\theta$ to
+# $\theta^+$, and see how far the loss on $z$ falls:
+#
+# $$\tau_\mathrm{ATS} = L(z;\, \theta) - L(z;\, \theta^+).$$
+#
+# Positive: the step on $z_j$ lowers the loss on $z$, so the digit helps. The step is one of the
+# model's own Adam, with the memory that it had at the end of training. (This memory moves the model
+# a little whatever the digit is. That part is the same for all training digits; the scores carry it
+# as the coordinate `drift`.)
+#
+# How is this related to Grad-Dot? If the step is a tiny one of plain gradient descent, of length
+# $\varepsilon$ times the gradient, then the loss on $z$ falls by $\varepsilon\, \tau_\mathrm{GD}$.
+
+# %%
+ats = tda.ats(posterior, task)
+
+# %% tags=["nbval-check-output"]
+epsilon = 1e-8
+stepped = copy.deepcopy(exact)
+with torch.no_grad():
+    for parameter, slope in zip(stepped.parameters(), pull_train, strict=True):
+        parameter -= epsilon * slope
+    picture, label = task.test_x[[t]].double(), task.test_y[[t]]
+    fall = float(F.cross_entropy(exact(picture), label) - F.cross_entropy(stepped(picture), label))
+np.testing.assert_allclose(fall, epsilon * gd, rtol=1e-2)
+print("a tiny gradient step lowers the loss by epsilon x Grad-Dot, to one part in a hundred")
+
+# %% [markdown]
+# So Grad-Dot is ATS with a plain, tiny step. The real step of Adam is neither.
+#
+# ## Influence: where would training have ended?
+#
+# A step is not what leave-one-out does: it trains to the end without the digit. Suppose that
+# training ends at the bottom of a valley. Taking one digit away tilts the valley a little, and its
+# bottom moves. How far depends on the pull of the digit and on how strongly the valley is curved:
+# in a narrow valley it moves less. The **influence function** puts that into one formula,
+#
+# $$\tau_\mathrm{IF} = \frac{1}{n}\; g(z)^\top \left(G + \lambda I\right)^{-1} g(z_j),$$
+#
+# with $n$ training digits, a matrix $G$ for the curvature of the training loss, and $\lambda$,
+# called **damping**. With $G + \lambda I$ replaced by the identity it would be Grad-Dot, divided by
+# $n$. Positive: the digit helps.
+#
+# For $G$ we take the **Gauss-Newton matrix**. It keeps the curvature of the loss as a function of
+# the network's outputs, and treats the network itself as if it were linear. The package solves the
+# linear system exactly. It says how well with the coordinate `residual`.
+
+# %%
+influence = tda.influence(posterior, task, solver="ggn", damping=5e-3)
+
+# %% tags=["nbval-check-output"]
+print("linear system solved, relative residual below 1e-9:", bool(influence.residual.max() < 1e-9))
+assert influence.residual.max() < 1e-9
+
+# %% [markdown]
+# ## Why not the true curvature?
+#
+# The matrix of all second derivatives of the training loss is the **Hessian**. It *is* the
+# curvature, so why take another matrix? Let us ask for it.
+
+# %%
+message = ""
+try:
+    tda.influence(posterior, task, solver="hessian", damping=5e-3)
+except ValueError as error:
+    message = str(error)
+print(message)
+
+# %% tags=["nbval-check-output"]
+refused = "not defined" in message and "eigenvalue is -" in message
+print("influence with the exact Hessian is refused:", refused)
+assert refused
+
+# %% [markdown]
+# The **smallest eigenvalue** is the curvature in the direction that bends down most, and it is
+# negative by more than the damping can make up for. (The damping is not free to choose: it is the
+# weight decay of the training, which adds a bowl of just that curvature to the loss.) What does
+# that mean for the valley?
+
+# %%
+x = np.linspace(-1, 1, 200)
+figure = Figure(figsize=(5.5, 1.7), layout="constrained")
+for axes, bend, title in zip(
+    figure.subplots(1, 2),
+    (1, -1),
+    ("bends up: a bottom that moves", "bends down: no bottom"),
+    strict=True,
+):
+    axes.plot(x, bend * x**2, color="black", label="all digits")
+    axes.plot(x, bend * x**2 - 0.5 * x, color=HURTS, linestyle="--", label="one removed")
+    if bend > 0:
+        axes.plot([0, 0.25], [0, -0.0625], "o", color="black", markersize=4)
+        axes.plot(0.25, -0.0625, "o", color=HURTS, markersize=4)
+    axes.set(xticks=[], yticks=[], xlabel="parameters", ylabel="training loss", title=title)
+    axes.set_ylim(-1.6, 1.6)
+axes.legend(loc="upper left")
+show(
+    with_alt(
+        figure,
+        "Sketch. Left: a loss that bends up; removing a digit tilts it, its lowest point moves a "
+        "little. Right: a loss that bends down has no lowest point, with the digit or without.",
+    )
+)
+
+# %% [markdown]
+# After so short a training the model is not at the bottom of a valley in every direction. Where the
+# loss bends down there is no bottom that could move, and the formula would answer a question that
+# makes no sense. The Gauss-Newton matrix never bends down, so its system always has a solution. The
+# price: it is an approximation to the curvature.
+#
+# ## Side by side, for one prediction
+#
+# First of all: do all five have the same sign?
+
+# %% tags=["nbval-check-output"]
+cubes = {"LOO": loo, "ATS": ats, "IF": influence, "GD": grad_dot, "GC": grad_cos}
+print({name: cube.attrs["sign"] for name, cube in cubes.items()})
+assert all(cube.attrs["sign"] == "removal" for cube in cubes.values())
+scores = {
+    name: cube.squeeze(("member", "checkpoint")).values.astype(float)  # (train, test)
+    for name, cube in cubes.items()
+}
+
+# %% [markdown]
+# Positive means *helps* for all of them. Their units differ: LOO, ATS and IF are changes of a loss,
+# in nats; Grad-Dot is a product of two gradients and Grad-Cos has no unit. So compare the *order*
+# of the digits, not the size of the numbers. If an estimator agreed with LOO, its points would rise
+# from the lower left to the upper right.
+
+
+# %%
+def data_address(picture):
+    """Return a picture as text, so that it can travel inside the chart."""
+    pixels = Image.fromarray(np.uint8(255 * (1 - picture))).resize((112, 112), Image.NEAREST)
+    buffer = io.BytesIO()
+    pixels.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+estimators = ["ATS", "IF", "GD", "GC"]
+table = pd.DataFrame({name: values[:, t] for name, values in scores.items()})
+table["digit"] = range(task.n_train)
+table["class"] = task.train_y.numpy().astype(str)
+table["picture"] = [data_address(picture) for picture in task.train_x[:, 0].numpy()]
+long = table.melt(["digit", "class", "LOO"], estimators, "method", "score")
+
+chosen = alt.selection_point(name="chosen", fields=["digit"], value=[{"digit": j}], empty=False)
+points = (
+    alt.Chart()
+    .mark_circle(opacity=0.85)
+    .encode(
+        x=alt.X("LOO:Q", title="LOO, in nats (positive: helps)"),
+        y=alt.Y("score:Q", title=None),
+        color=alt.Color("class:N").scale(range=["#009E73", "#0072B2", "#E69F00"]),
+        size=alt.condition(chosen, alt.value(260), alt.value(60)),
+        stroke=alt.condition(chosen, alt.value("black"), alt.value(None)),
+        strokeWidth=alt.value(2),
+        tooltip=["digit:Q", "class:N", "LOO:Q", "method:N", "score:Q"],
+    )
+)
+zero = alt.Chart().mark_rule(color="#CCCCCC")
+panel = alt.layer(zero.encode(x=alt.datum(0)), zero.encode(y=alt.datum(0)), points, data=long)
+header = alt.Header(title=None, labelFontWeight="bold", labelFontSize=12)
+panels = (
+    panel.add_params(chosen)
+    .properties(width=230, height=160)
+    .facet(alt.Facet("method:N", sort=estimators, header=header), columns=2)
+    .resolve_scale(y="independent")
+)
+picture = alt.Chart(table).transform_filter(chosen).mark_image(width=112, height=112)
+picture = picture.encode(url="picture").properties(width=112, height=112, title="chosen digit")
+linked = alt.hconcat(panels, picture, center=True).configure(font="DejaVu Sans")
+linked = linked.configure_view(stroke=None).configure_legend(orient="top")
+linked = linked.configure_axis(grid=False, titleFontWeight="normal", labelFontSize=9)
+correlations = {name: stats.pearsonr(table["LOO"], table[name])[0] for name in estimators}
+linked = with_alt(
+    linked,
+    "Each of four estimators against leave-one-out for one test digit, one point a training digit. "
+    + "Pearson correlation "
+    + ", ".join(f"{name} {r:.2f}" for name, r in correlations.items()),
+)
+show(linked)
+
+# %% [markdown]
+# The ringed point is the digit that helps most according to LOO. *In JupyterLab, click a point: the
+# same training digit is ringed in every panel, and its picture appears.*
+#
+# ## The five most helpful digits
+#
+# Often one only wants to know the few training digits that matter most. Do the methods at least
+# name the same ones?
+
+# %%
+top = {name: np.argsort(-values[:, t])[:5] for name, values in scores.items()}
+shared = {name: len(set(digits) & set(top["LOO"])) for name, digits in top.items()}
+
+figure = Figure(figsize=(5.5, 4.6), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=[1, 3.2])
+axes = left.subplots()
+axes.imshow(task.test_x[t, 0], cmap="gray_r")
+axes.set(xticks=[], yticks=[])
+axes.set_title("the test digit", loc="center", fontweight="bold")
+axes.spines[:].set(visible=True, color="#BBBBBB")
+for row, (name, digits) in zip(right.subplots(len(top), 5), top.items(), strict=True):
+    for axes, digit in zip(row, digits, strict=True):
+        common = name != "LOO" and digit in top["LOO"]
+        axes.imshow(task.train_x[digit, 0], cmap="gray_r")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color=HELPS if common else "#BBBBBB")
+        axes.spines[:].set_linewidth(2.5 if common else 0.8)
+    row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontweight="bold")
+right.suptitle("most helpful training digits, from left (first) to right (fifth)", fontsize=7.5)
+show(
+    with_alt(
+        figure,
+        "The five most helpful training digits for one test digit according to each method. "
+        + " ".join(
+            f"{name}: classes {', '.join(str(int(task.train_y[d])) for d in digits)}, "
+            f"{shared[name]} of them also in LOO's five."
+            for name, digits in top.items()
+            if name != "LOO"
+        ),
+    )
+)
+
+# %% tags=["nbval-check-output"]
+print("shared with LOO's five:", {name: shared[name] for name in estimators})
+assert shared["LOO"] == 5
+
+# %% [markdown]
+# A blue frame marks a digit that is among LOO's five as well; the line under the picture counts
+# them. Is this test digit an exception? Count shared digits for every test digit. By chance alone,
+# two unrelated choices of five digits share $5 \cdot 5 / n$ on average.
+
+
+# %%
+def shared_digits(name):
+    ranked = [np.argsort(-scores[key], axis=0)[:5] for key in (name, "LOO")]
+    return [len(set(a) & set(b)) for a, b in zip(ranked[0].T, ranked[1].T, strict=True)]
+
+
+shared_by_chance = 25 / task.n_train
+shared_on_average = {name: np.mean(shared_digits(name)) for name in estimators}
+print(f"by chance  {shared_by_chance:.1f} of 5")
+for name, count in shared_on_average.items():
+    print(f"{name:9s}  {count:.1f} of 5")
+
+# %% tags=["nbval-check-output"]
+print(
+    "each shares more than chance, and fewer than 4 of 5:",
+    all(shared_by_chance < count < 4 for count in shared_on_average.values()),
+)
+assert all(shared_by_chance < count < 4 for count in shared_on_average.values())
+
+# %% [markdown]
+# ## All pairs
+#
+# Now all pairs of a training and a test digit. **Pearson** correlation asks whether one score is a
+# straight line in the other. **Spearman** correlation is the same for the *ranks*: only the order
+# counts, so that a few huge values do not decide. Both are one for perfect agreement and zero for
+# none.
+
+# %%
+ranks = {name: stats.rankdata(values).reshape(values.shape) for name, values in scores.items()}
+pairs = loo.size
+same = (task.train_y[:, None] == task.test_y[None, :]).numpy()
+
+numbers = pd.DataFrame(
+    {
+        name: {
+            "Pearson": stats.pearsonr(scores["LOO"].ravel(), scores[name].ravel())[0],
+            "Spearman": stats.spearmanr(scores["LOO"].ravel(), scores[name].ravel())[0],
+        }
+        for name in estimators
+    }
+).T
+figure = Figure(figsize=(7.5, 2.35), layout="constrained")
+for axes, name in zip(figure.subplots(1, 4, sharey=True), estimators, strict=True):
+    for group, colour, text in ((~same, "#999999", "other class"), (same, HELPS, "same class")):
+        across, up = ranks["LOO"][group] / pairs, ranks[name][group] / pairs
+        axes.plot(across, up, ".", markersize=2, alpha=0.5, color=colour, label=text)
+    axes.set(title=name, xlabel="rank by LOO", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+figure.axes[0].set_ylabel("rank by the estimator\n(1: most helpful)")
+handles, texts = figure.axes[0].get_legend_handles_labels()
+figure.legend(handles, texts, loc="outside lower center", ncols=2, markerscale=5)
+show(
+    with_alt(
+        figure,
+        "Ranks of all train-test pairs by each estimator against their ranks by LOO. "
+        + " ".join(
+            f"{name}: Pearson {row.Pearson:.2f}, Spearman {row.Spearman:.2f}."
+            for name, row in numbers.iterrows()
+        ),
+    )
+)
+
+# %%
+numbers.round(2)
+
+# %% [markdown]
+# None of the clouds lies along the diagonal. The colours show one reason. What does the sign of a
+# score say about the classes of the two digits?
+
+# %%
+positive = pd.DataFrame(
+    {
+        name: {
+            "same class": (values[same] > 0).mean(),
+            "other class": (values[~same] > 0).mean(),
+        }
+        for name, values in scores.items()
+    }
+).T
+(100 * positive).round(0).astype(int).astype(str) + " %"  # share of pairs with a positive score
+
+# %% tags=["nbval-check-output"]
+alike = stats.spearmanr(scores["GD"].ravel(), scores["GC"].ravel())[0]
+print("no correlation with LOO is above 0.7:", bool((numbers.abs() < 0.7).all(axis=None)))
+print("GD and GC are closer to each other than to LOO:", bool(alike > numbers["Spearman"].max()))
+print("GD says that the same class helps, almost always:", bool(positive.loc["GD"].iloc[0] > 0.95))
+print("LOO does not:", bool(positive.loc["LOO"].iloc[0] < 0.95))
+assert (numbers.abs() < 0.7).all(axis=None) and alike > numbers["Spearman"].max()
+assert positive.loc["GD"].iloc[0] > 0.95 > positive.loc["LOO"].iloc[0]
+
+# %% [markdown]
+# Two digits of one class pull on the network in similar directions, so Grad-Dot and Grad-Cos say
+# that they help each other. Leave-one-out asks another question: it trains again, and in that
+# training the other digits can make up for the one that is missing.
+#
+# Does that prove the estimators wrong? Not yet. All of this is *one* model. If LOO itself would say
+# something else with another seed, there is little for an estimator to agree with.
+#
+# ## What you saw
+#
+# - Grad-Dot, Grad-Cos, ATS and influence need only the trained model. All have the removal sign:
+#   positive means that the digit helps.
+# - They are relatives: a tiny plain step is Grad-Dot, and influence is Grad-Dot with the curvature
+#   taken into account.
+# - The exact Hessian has negative curvature here, so the influence function is not defined with it.
+#   The Gauss-Newton matrix has none.
+# - On this model all four name LOO's most helpful digits more often than chance would, and still
+#   none of them agrees well with LOO.
+#
+# ## Exercises
+#
+# 1. **Damping** (easy, 5 minutes). Compute the influence with a damping a hundred times as large.
+#    Does it come closer to Grad-Dot? *Hint: compare `stats.spearmanr` of the two with that of
+#    before.*
+# 2. **A plain step** (medium, 15 minutes). Compute ATS with a plain gradient step of length
+#    `1e-3` for one test digit and all training digits. Is it still proportional to Grad-Dot? *Hint:
+#    put the cell with `epsilon` into a loop over training digits, and draw a scatter.*
+# 3. **A damping for the Hessian** (hard, 15 minutes). How large must the damping be for the Hessian
+#    to be accepted, and what does the influence look like then? *Hint: the message names the
+#    number; solving takes a few minutes, so keep only the test digit with `task.select`.*
+#
+# ## Next
+#
+# Everything so far came from one seed. **Notebook 03** changes the seed.

@@ -1,0 +1,572 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Sample the posterior
+#
+# One seed gives one model, another seed gives another. What are these models a sample *of*? And a
+# training run passes through many states on its way: is each of them one more sample?
+#
+# ## What you'll do
+#
+# Train several members, keep several checkpoints of each, and find out in what they differ: in
+# their parameters, in their predictions and in their attributions.
+#
+# ## What you'll learn
+#
+# - what the posterior of a neural network is, and how a deep ensemble stands in for it;
+# - the difference between a member and a checkpoint;
+# - how the variance of an attribution divides between the two, and what the checkpoints' part is;
+# - why a test has to count members and not checkpoints.
+#
+# ## What you need
+#
+# Notebooks 01 and 03; what a variance is. A t-test is used once and explained there.
+#
+# **25 minutes**
+
+# %% tags=["parameters"]
+members: int = 5  # posterior members (seeds), 3 to 10
+checkpoints: int = 5  # checkpoints of each member, after its last epochs, at least 3
+epochs: int = 15  # epochs of training
+long_epochs: int = 40  # epochs of a longer training, to compare with
+per_class: int = 10  # training digits of each class: 10, 20 or 50
+test_per_class: int = 30  # test digits of each class, 1 to 300
+store: str = "../paper/runs/store"  # folder of finished scores
+
+# %%
+from dataclasses import replace
+
+import numpy as np
+import torch
+from matplotlib import rcParams
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
+from scipy import stats
+
+import tda_utils as tda
+from tda_utils.outputs import show, with_alt
+
+rcParams.update(tda.plots.STYLE)
+BLACK, BLUE, ORANGE, GREY = "#222222", "#0072B2", "#D55E00", "#9A9A9A"
+
+# %% [markdown]
+# ## What is a posterior?
+#
+# The training data $D$ do not single out one set of parameters $\theta$. Many fit. A **posterior**
+# $p(\theta \mid D)$ is a distribution over parameters that says which ones are plausible, given the
+# data. It can neither be written down nor drawn from exactly for a neural network, so one takes
+# what one can get:
+#
+# - a **deep ensemble**: train again and again with other seeds. Each training run is a **member**;
+# - along each run, the states after the last few epochs: its **checkpoints**. (Taking several
+#   states of one run is an idea from stochastic weight averaging, SWA.)
+#
+# Members times checkpoints are the posterior samples of the paper. An `Experiment` says it in one
+# go.
+
+# %%
+experiment = tda.Experiment(
+    task="mnist3",
+    per_class=per_class,
+    test_per_class=test_per_class,
+    model="cnn2",
+    members=members,
+    checkpoints=checkpoints,
+    epochs=epochs,
+    store=store,
+)
+posterior = experiment.posterior()
+task = experiment.data
+
+# %% tags=["nbval-check-output"]
+print(posterior)
+print("posterior samples:", len(posterior.samples))
+
+# %% [markdown]
+# The parameters are now in the store, and the next call reads them. They are the same, to the last
+# bit.
+
+# %% tags=["nbval-check-output"]
+again = experiment.posterior()
+identical = all(
+    torch.equal(again.states[m][c][name], value)
+    for m, c in posterior.samples
+    for name, value in posterior.states[m][c].items()
+)
+print("read back without a change:", identical)
+assert identical
+
+# %% [markdown]
+# ## Where on its way is a checkpoint?
+#
+# Let us watch the members train. We keep the state after *every* epoch this time, and compute the
+# mean loss and the accuracy on the test digits. The shaded epochs are those that the experiment
+# keeps.
+
+# %%
+build_model = tda.model_builder("cnn2", channels=1)
+seeds = posterior.init_seeds
+whole_way = tda.sample_posterior(
+    build_model, task, replace(posterior.recipe, keep_last=epochs), seeds=seeds
+)
+
+
+def probabilities(models: tda.Posterior) -> np.ndarray:
+    """What each posterior sample gives each class: (member, checkpoint, test, class)."""
+    with torch.no_grad():
+        of_each = [models.module(*sample)(task.test_x).softmax(1) for sample in models.samples]
+    shape = (models.members, models.checkpoints, task.n_test, -1)
+    return torch.stack(of_each).reshape(shape)[..., : task.classes].numpy()
+
+
+loss = whole_way.losses(task).mean("test")
+right = (probabilities(whole_way).argmax(-1) == task.test_y.numpy()).mean(-1)
+figure = Figure(figsize=(5.6, 2.2), layout="constrained")
+for axes, values, label in zip(
+    figure.subplots(1, 2), (loss.values, right), ("mean test loss", "test accuracy"), strict=True
+):
+    axes.axvspan(epochs - checkpoints + 0.5, epochs + 0.5, color="#F2E3D5", linewidth=0)
+    kept_words = axes.get_xaxis_transform()
+    axes.text(epochs - checkpoints / 2 + 0.5, 1.01, "kept", ha="center", transform=kept_words)
+    axes.plot(range(1, epochs + 1), values.T, color=BLACK, linewidth=0.8, marker=".", markersize=3)
+    axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, epochs + 0.5))
+    axes.set_ylim(0, 1.02 if values is right else None)
+show(
+    with_alt(
+        figure,
+        f"Test loss and accuracy of {members} members over {epochs} epochs. The loss falls from "
+        f"{float(loss[:, 0].mean()):.2f} to {float(loss[:, -1].mean()):.2f}, and still falls in "
+        f"the last {checkpoints} epochs, which are shaded.",
+    )
+)
+
+# %% tags=["nbval-check-output"]
+kept = loss.isel(checkpoint=slice(-checkpoints, None))
+still = float(kept[:, -1].mean() / kept[:, 0].mean())
+np.testing.assert_allclose(kept, posterior.losses(task).mean("test"), atol=1e-3)
+print(
+    "all members read nine in ten test digits rightly in the end:", bool(right[:, -1].min() > 0.9)
+)
+print("the loss falls by a quarter or more during the kept epochs:", still < 0.75)
+assert right[:, -1].min() > 0.9 and still < 0.75
+
+# %% [markdown]
+# Keep this picture in mind. In the end all members read well, but they have not arrived: in the
+# shaded epochs the loss is still on its way down. This is the recipe of the paper, and on so few
+# digits each epoch is a single step.
+#
+# ## Do they predict the same?
+#
+# Most test digits are easy, and all models agree on them. Here are the six on which the members
+# differ most. Each column of dots is one member, each dot one of its checkpoints, and the height is
+# the probability that it gives to the right answer.
+
+# %%
+p = probabilities(posterior)
+p_right = p[:, :, np.arange(task.n_test), task.test_y.numpy()]
+hard = np.argsort(-p_right.mean(1).std(0))[:6]
+shade = LinearSegmentedColormap.from_list("epochs", ["#CFE3F1", "#0B4A75"])  # darker later
+
+
+def strips(axes, values) -> None:
+    """A column of dots for each member, one dot a checkpoint; values are (member, checkpoint)."""
+    for c in range(checkpoints):
+        axes.plot(
+            range(members),
+            values[:, c],
+            "o",
+            color=shade(c / (checkpoints - 1)),
+            markersize=3.2,
+            mew=0,
+        )
+    axes.plot(range(members), values.mean(1), "_", color=ORANGE, markersize=9, mew=1.3)
+    axes.set(xlim=(-0.6, members - 0.4), xticks=range(members))
+    axes.set_xticklabels(seeds[:members], rotation=90, fontsize=5.5)
+
+
+figure = Figure(figsize=(6, 2.8), layout="constrained")
+pictures, below = figure.subplots(2, len(hard), height_ratios=[1, 1.6], sharey="row")
+for axes, strip, i in zip(pictures, below, hard, strict=True):
+    axes.imshow(task.test_x[i, 0], cmap="gray_r")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(f"labelled {task.test_y[i]}", loc="center")
+    axes.spines[:].set(visible=True, color="#BBBBBB")
+    strips(strip, p_right[:, :, i])
+    strip.axhline(0.5, color=GREY, linewidth=0.6, linestyle="--", zorder=0)
+    strip.set_ylim(-0.05, 1.05)
+below[0].set_ylabel("probability of\nthe right answer")
+figure.supxlabel("member (seed); dots are checkpoints, darker later; bars are means", fontsize=7)
+show(
+    with_alt(
+        figure,
+        f"Six test digits with the probability that each of {len(posterior.samples)} posterior "
+        "samples gives to the right class. The means of the members reach from "
+        + "; ".join(
+            f"{p_right[:, :, i].mean(1).min():.2f} to {p_right[:, :, i].mean(1).max():.2f}"
+            for i in hard
+        )
+        + ".",
+    )
+)
+
+# %% [markdown]
+# On such digits the ensemble does what a posterior is for: it says that it does not know. A single
+# model would have given one number.
+#
+# On how many test digits is there any disagreement about the class? And is it between members, or
+# between the checkpoints of one member?
+
+# %% tags=["nbval-check-output"]
+votes = p.argmax(-1)  # (member, checkpoint, test)
+between_members = (votes[:, -1] != votes[0, -1]).any(0).mean()
+along_the_way = (votes != votes[:, -1:]).any(1).mean()
+print("members differ on some digits, on fewer than a quarter:", bool(0 < between_members < 0.25))
+print("so do the checkpoints of one member:", bool(0 < along_the_way < 0.25))
+assert 0 < between_members < 0.25 and 0 < along_the_way < 0.25
+
+# %% [markdown]
+# ## How far apart are they?
+#
+# We measure two distances between any two posterior samples:
+#
+# - in **parameter space**, the length of $\theta - \theta'$, in units of the mean length of
+#   $\theta$;
+# - in **prediction space**, how much probability would have to move to turn the predictions of one
+#   into those of the other, averaged over the test digits.
+#
+# Both are drawn for all pairs of samples, sorted by member. White is the same, dark is far. Where
+# do you expect blocks?
+
+# %%
+flat = torch.stack(
+    [
+        torch.cat([v.flatten() for v in posterior.states[m][c].values()])
+        for m, c in posterior.samples
+    ]
+)
+parameter_distance = (torch.cdist(flat, flat) / flat.norm(dim=1).mean()).numpy()
+samples = p.reshape(len(posterior.samples), task.n_test, task.classes)
+prediction_distance = 0.5 * abs(samples[:, None] - samples[None]).sum(-1).mean(-1)
+
+figure = Figure(figsize=(5.6, 2.9), layout="constrained")
+for axes, distance, title in zip(
+    figure.subplots(1, 2),
+    (parameter_distance, prediction_distance),
+    ("parameters", "predictions"),
+    strict=True,
+):
+    picture = axes.imshow(distance, cmap="Greys", vmin=0)
+    middles = checkpoints * (np.arange(members) + 0.5) - 0.5
+    axes.set(xticks=middles, yticks=middles, title=title)
+    axes.set_xticklabels(seeds[:members], rotation=90)
+    axes.set_yticklabels(seeds[:members])
+    for edge in checkpoints * np.arange(1, members) - 0.5:
+        axes.axhline(edge, color=ORANGE, linewidth=0.5)
+        axes.axvline(edge, color=ORANGE, linewidth=0.5)
+    axes.tick_params(length=0)
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="distance")
+owner = np.repeat(np.arange(members), checkpoints)
+same_member = (owner[:, None] == owner) & ~np.eye(len(owner), dtype=bool)
+other_member = owner[:, None] != owner
+ratios = {
+    name: float(d[other_member].mean() / d[same_member].mean())
+    for name, d in (("parameters", parameter_distance), ("predictions", prediction_distance))
+}
+show(
+    with_alt(
+        figure,
+        f"Distances between {len(owner)} posterior samples, sorted by member. In parameters there "
+        f"are clear blocks: other members are {ratios['parameters']:.0f} times as far as other "
+        f"checkpoints. In predictions there are none: {ratios['predictions']:.1f} times as far.",
+    )
+)
+
+# %% tags=["nbval-check-output"]
+print("parameters: members are several times farther apart:", ratios["parameters"] > 3)
+print("predictions: less than twice as far:", ratios["predictions"] < 2)
+assert ratios["parameters"] > 3 and ratios["predictions"] < 2
+
+# %% [markdown]
+# In parameter space every member sits in a corner of its own. In prediction space there are no such
+# blocks: the checkpoints of one member are as different as members are. What about the time? We
+# compare the first and the last checkpoint of one member with two members at the end of training.
+
+# %% tags=["nbval-check-output"]
+epoch_of = np.tile(np.arange(checkpoints), members)
+last = epoch_of == checkpoints - 1
+first_to_last = prediction_distance[same_member & (epoch_of == 0)[:, None] & last].mean()
+at_the_end = prediction_distance[other_member & last[:, None] & last].mean()
+print("time moves predictions more than the seed does:", bool(first_to_last > at_the_end))
+assert first_to_last > 1.2 * at_the_end
+
+# %% [markdown]
+# ## And the attributions?
+#
+# Now the score this course is about, leave-one-out, under each posterior sample: the member is
+# trained again without the training digit, and compared checkpoint by checkpoint.
+
+# %%
+tau = experiment.scores("loo")
+print(dict(tau.sizes))
+
+# %% [markdown]
+# That is a lot of numbers for each pair of a training and a test digit. Here are three pairs: the
+# one with the largest mean attribution in size, and, among the tenth of the pairs with the largest
+# attributions, the two whose members differ most and whose epochs differ most.
+
+# %%
+values = tau.transpose("train", "test", "member", "checkpoint").values.astype(float)
+member_mean, epoch_mean, overall = values.mean(3), values.mean(2), values.mean((2, 3))
+size = abs(values).mean((2, 3))
+large = size > np.quantile(size, 0.9)
+between = np.where(large, member_mean.std(2) / size, -1)
+over_time = np.where(large, epoch_mean.std(2) / size, -1)
+chosen = {
+    title: np.unravel_index(score.argmax(), score.shape)
+    for title, score in {
+        "largest mean": abs(overall),
+        "members differ": between,
+        "epochs differ": over_time,
+    }.items()
+}
+figure = Figure(figsize=(6, 2.4), layout="constrained")
+for axes, (title, (j, k)) in zip(figure.subplots(1, len(chosen)), chosen.items(), strict=True):
+    axes.axhline(0, color=BLACK, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
+    strips(axes, values[j, k])
+    axes.set_title(
+        f"{title}\ntrain {tau['train'].values[j]} (class {task.train_y[j]})\n"
+        f"test {tau['test'].values[k]} (class {task.test_y[k]})",
+        fontsize=6.5,
+    )
+figure.axes[0].set_ylabel(r"attribution $\tau$ (positive: helps)")
+figure.supxlabel("member (seed); dots are checkpoints, darker later; bars are means", fontsize=7)
+show(
+    with_alt(
+        figure,
+        f"LOO attribution of three pairs under each of {members} members and {checkpoints} "
+        "checkpoints. "
+        + " ".join(
+            f"{title}: members' means from {member_mean[at].min():.2f} to "
+            f"{member_mean[at].max():.2f}, epochs' means from {epoch_mean[at].min():.2f} to "
+            f"{epoch_mean[at].max():.2f}."
+            for title, at in chosen.items()
+        ),
+    )
+)
+
+# %% [markdown]
+# Within a column the dots are far apart, and in many columns they lie in order, from light to dark.
+# That does not look like noise.
+#
+# ## Members or checkpoints: whose variance is it?
+#
+# `variance_components` splits the variance of each pair into two: how much the members' means
+# differ, and how much the checkpoints differ within a member. The **member share** is the first
+# over the sum. If checkpoints were just repetitions of their member, it would be near 1.
+
+# %%
+components = tda.variance_components(tau)
+share = components["member_share"].values.ravel()
+figure = Figure(figsize=(4.6, 2), layout="constrained")
+axes = figure.subplots()
+axes.hist(share, bins=np.linspace(0, 1, 21), color=BLUE)
+axes.axvline(np.median(share), color=BLACK, linewidth=1, linestyle="--")
+axes.annotate(
+    "median",
+    (np.median(share), 0.9),
+    (4, 0),
+    xycoords=("data", "axes fraction"),
+    textcoords="offset points",
+)
+axes.set(xlabel="share of the members in the variance of a pair", ylabel="pairs", xlim=(0, 1))
+show(
+    with_alt(
+        figure,
+        f"Histogram of the member share over {share.size:,} pairs. Most shares are small; the "
+        f"median is {np.median(share):.2f}.",
+    )
+)
+
+# %% tags=["nbval-check-output"]
+print("median member share below one half:", bool(np.median(share) < 0.5))
+assert np.median(share) < 0.5
+
+# %% [markdown]
+# So most of the variance is between checkpoints! Would it then be best to count every checkpoint as
+# a sample, as they seem to bring even more news than another member?
+#
+# ## What is different between checkpoints?
+#
+# The word "variance" hides that there are two kinds of difference. Either the checkpoints of a
+# member scatter at random, or all members go the *same way* from epoch to epoch. Split it once
+# more, into three parts that add up for each pair:
+#
+# - **member**: how far a member's mean is from the overall mean;
+# - **epoch**: how far the mean of all members at an epoch is from the overall mean, which is the
+#   common way;
+# - **rest**: what is left.
+#
+# Even pure noise has something in each part, by chance. The last bar shows how much.
+
+# %%
+
+
+def three_parts(scores) -> dict[str, float]:
+    """Shares of member, epoch and rest in the sum of squares of a pair, averaged over pairs."""
+    x = scores.transpose("train", "test", "member", "checkpoint").values.astype(float)
+    x = x - x.mean((2, 3), keepdims=True)
+    member, epoch = x.mean(3, keepdims=True), x.mean(2, keepdims=True)
+    parts = {"member": member, "epoch": epoch, "rest": x - member - epoch}
+    sums = {n: (np.broadcast_to(part, x.shape) ** 2).sum((2, 3)) for n, part in parts.items()}
+    total = sum(sums.values())
+    return {name: float((part[total > 0] / total[total > 0]).mean()) for name, part in sums.items()}
+
+
+noise = tau.copy(data=np.random.default_rng(0).normal(size=tau.shape))
+longer = replace(experiment, epochs=long_epochs)
+bars = {
+    f"LOO, {epochs} epochs": three_parts(tau),
+    f"GD, {epochs} epochs": three_parts(experiment.scores("grad_dot")),
+    f"GD, {long_epochs} epochs": three_parts(longer.scores("grad_dot")),
+    "pure noise": three_parts(noise),
+}
+figure = Figure(figsize=(5.2, 2), layout="constrained")
+axes = figure.subplots()
+start = np.zeros(len(bars))
+for name, colour in (("member", ORANGE), ("epoch", BLUE), ("rest", "#C8C8C8")):
+    widths = np.array([parts[name] for parts in bars.values()])
+    axes.barh(list(bars), widths, left=start, color=colour, label=name, height=0.65)
+    start += widths
+axes.invert_yaxis()
+axes.set(xlim=(0, 1), xlabel="share of the variation of a pair, mean over pairs")
+axes.tick_params(axis="y", length=0)
+axes.spines["left"].set_visible(False)
+figure.legend(loc="outside upper center", ncols=3)
+show(
+    with_alt(
+        figure,
+        "Shares in the variation of a pair: "
+        + "; ".join(
+            f"{name}: " + ", ".join(f"{part} {value:.2f}" for part, value in parts.items())
+            for name, parts in bars.items()
+        )
+        + ".",
+    )
+)
+
+# %% tags=["nbval-check-output"]
+short_loo, short_gd, long_gd, chance = bars.values()
+print("LOO, common way larger than the members' part:", short_loo["epoch"] > short_loo["member"])
+print("GD after longer training, nearly all is the member:", long_gd["member"] > 0.75)
+print("and hardly any is the common way:", long_gd["epoch"] < 0.15)
+print("LOO, common way far larger than by chance:", short_loo["epoch"] > 1.5 * chance["epoch"])
+assert short_loo["epoch"] > max(short_loo["member"], 1.5 * chance["epoch"])
+assert long_gd["member"] > max(0.75, short_gd["member"]) and long_gd["epoch"] < 0.15
+
+# %% [markdown]
+# After few epochs, a large part of the difference between checkpoints is a common way: the
+# attribution changes because the *training is not finished*. That is no randomness of the
+# posterior, and no seed will average it away. After a longer training (the third bar, with
+# Grad-Dot, which is cheap) this part is nearly gone. Then the checkpoints of a member all say
+# nearly the same, and that is not independence either: they repeat each other.
+#
+# Either way, checkpoints follow one another along one run. How alike are neighbours?
+
+# %%
+columns = tau.transpose("checkpoint", "member", "train", "test").values.reshape(checkpoints, -1)
+alike = np.corrcoef(columns)
+for lag in range(1, checkpoints):
+    print(f"checkpoints {lag} epoch(s) apart: correlation {np.diagonal(alike, lag).mean():.1f}")
+
+# %% tags=["nbval-check-output"]
+neighbours = float(np.diagonal(alike, 1).mean())
+farthest = float(alike[0, -1])
+print("neighbours resemble each other:", neighbours > 0.6)
+print("checkpoints farther apart do so less:", farthest < neighbours - 0.2)
+assert neighbours > 0.6 and farthest < neighbours - 0.2
+
+# %% [markdown]
+# ## What happens if we count them all?
+#
+# A **t-test** compares the mean of some numbers with zero. Its **p-value** is the probability of a
+# mean at least that far from zero if the true mean were zero; p < 0.05 should then happen in one
+# case of twenty. That is a promise, and it holds if the numbers are *independent*.
+#
+# We can check the promise. Make a world in which no attribution has a mean other than zero: flip a
+# coin for each member and, on tails, change the sign of all its scores. Whatever is alike within a
+# member stays alike. Then test every pair in two ways: with all samples as if they were
+# independent, or with one mean a member.
+
+# %%
+rng = np.random.default_rng(0)
+scores = tau.values.astype(float)
+counts = {"all samples": [], "one mean a member": []}
+for _ in range(60):
+    world = scores * rng.choice([-1, 1], size=(members, 1, 1, 1))
+    everything = world.reshape(members * checkpoints, *world.shape[2:])
+    for name, draws in zip(counts, (everything, world.mean(1)), strict=True):
+        counts[name].append((stats.ttest_1samp(draws, 0).pvalue < 0.05).mean())
+alarms = {name: float(np.mean(fractions)) for name, fractions in counts.items()}
+
+figure = Figure(figsize=(4.6, 1.3), layout="constrained")
+axes = figure.subplots()
+axes.barh(list(alarms), list(alarms.values()), color=[ORANGE, BLUE], height=0.6)
+axes.axvline(0.05, color=BLACK, linewidth=1, linestyle="--")
+axes.annotate(
+    "promised", (0.05, 1), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points"
+)
+axes.set(xlim=(0, None), xlabel="share of pairs with p < 0.05 where nothing is there")
+axes.xaxis.set_major_locator(MultipleLocator(0.05))
+axes.invert_yaxis()
+axes.tick_params(axis="y", length=0)
+show(
+    with_alt(
+        figure,
+        "False alarms in a world without attribution: "
+        + "; ".join(f"{name} {share:.2f}" for name, share in alarms.items())
+        + "; promised 0.05.",
+    )
+)
+
+# %% tags=["nbval-check-output"]
+print("all samples: more than twice the promise:", alarms["all samples"] > 0.1)
+print("one mean a member: less than twice:", alarms["one mean a member"] < 0.1)
+assert alarms["all samples"] > 0.1 > alarms["one mean a member"]
+
+# %% [markdown]
+# Counting all samples raises an alarm far too often. With one mean a member the promise is about
+# kept: members come from separate seeds and share nothing but the data.
+#
+# That is why `p_values` averages the checkpoints of a member first and tests over members.
+#
+# ## What you saw
+#
+# - A deep ensemble stands in for the posterior: members are training runs with other seeds,
+#   checkpoints are states of one run.
+# - Members are far apart in parameters. In predictions and attributions, checkpoints can be as far
+#   apart as members.
+# - A large part of that difference is the common way of an unfinished training. After longer
+#   training, the members' part dominates and checkpoints repeat each other.
+# - Members are the independent draws, checkpoints are not. P-values count members.
+#
+# ## Exercises
+#
+# 1. **Fewer checkpoints** (easy, 5 minutes). Set `checkpoints = 3`. What happens to the share of
+#    the common way, and why? *Hint: the first kept epoch is closer to the last now.*
+# 2. **A corner of its own** (medium, 15 minutes). How much of the distance between two members is
+#    there before training? *Hint: `tda_utils.training.initial_state(build_model, seed)` gives the
+#    parameters at the start.*
+# 3. **Leave-one-out after longer training** (hard, 15 minutes and some minutes of computing).
+#    Compute `longer.scores("loo")` and add a bar for it. Does LOO behave as Grad-Dot does? *Hint:
+#    fewer members and a smaller `test_per_class` make it faster.*
+#
+# ## Next
+#
+# Now that we know what to count, **notebook 05** treats every attribution as a random variable.
