@@ -108,7 +108,7 @@ class ModuleNetwork:
     """
 
     def __init__(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> None:
-        _check_deterministic(model)
+        check_deterministic(model)
         self._model = copy.deepcopy(model).to(dtype)
         self._dtype = dtype
         self.memory_format = _memory_format(self._model, images)
@@ -244,7 +244,8 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
     return model
 
 
-def _check_deterministic(model: nn.Module) -> None:
+def check_deterministic(model: nn.Module) -> None:
+    """Raise a `ValueError` if the model has dropout."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""One worker thread a core, each with single-threaded kernels.
+"""Where work runs: one worker thread a core, each with single-threaded kernels, or a CUDA card.
 
 Small networks do not fill two cores with one step: the threads of one kernel wait for each other
 more than they compute. Many independent models do fill them, one model a core. PyTorch releases the
@@ -31,6 +31,43 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def chosen_device(device: str | torch.device) -> torch.device:
+    """Return the device of that name; ``"auto"`` is CUDA where there is a card, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or there is no such device here.
+
+    Examples
+    --------
+    >>> chosen_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as problem:
+        raise ValueError(f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'.") from problem
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'.")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}; PyTorch finds no CUDA card here.")
+    return chosen
+
+
+def workers_on(device: torch.device, workers: int | None) -> int | None:
+    """Return the number of worker threads: one on a card, which is one queue of work.
+
+    Examples
+    --------
+    >>> workers_on(torch.device("cuda"), 8), workers_on(torch.device("cpu"), 8)
+    (1, 8)
+    """
+    return workers if device.type == "cpu" else 1
 
 
 def parallel_map(

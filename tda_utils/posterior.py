@@ -189,7 +189,7 @@ class Posterior:
             weights=None if self.weights is None else self.weights[list(members)],
         )
 
-    def losses(self, task: Task) -> xr.DataArray:
+    def losses(self, task: Task, *, device: str | torch.device = "auto") -> xr.DataArray:
         """Return the loss of each test sample under each posterior sample.
 
         Returns
@@ -206,7 +206,7 @@ class Posterior:
         6
         """
         states = [self.states[member][checkpoint] for member, checkpoint in self.samples]
-        losses = state_losses(self.model, states, task.test_x, task.test_y)
+        losses = state_losses(self.model, states, task.test_x, task.test_y, device=device)
         cube = losses.reshape(self.members, self.checkpoints, task.n_test)
         return xr.DataArray(
             cube.numpy(),
@@ -242,6 +242,7 @@ def sample_posterior(
     order_seeds: Sequence[int] | None = None,
     weights: Tensor | None = None,
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> Posterior:
     """Train one member a seed and keep the last checkpoints of each.
 
@@ -264,6 +265,8 @@ def sample_posterior(
         Weight of each training sample in each member's loss. Default: ones.
     workers : int, optional
         Members trained at the same time. Default: one a core.
+    device : {"auto", "cpu", "cuda"}
+        Where to train; ``"auto"`` is CUDA where there is a card. The posterior lies on the CPU.
 
     Returns
     -------
@@ -317,7 +320,9 @@ def sample_posterior(
         )
         for member, (init_seed, order_seed) in enumerate(zip(init_seeds, order_seeds, strict=True))
     ]
-    snapshots = train_states(model, task.train_x, task.train_y, recipe, jobs, workers=workers)
+    snapshots = train_states(
+        model, task.train_x, task.train_y, recipe, jobs, workers=workers, device=device
+    )
     posterior = Posterior(
         model=model,
         states=[[state for state, _ in member] for member in snapshots],

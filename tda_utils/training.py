@@ -25,7 +25,8 @@ from tda_utils.learners import (
     float_dtype,
     network_for,
 )
-from tda_utils.parallel import parallel_map
+from tda_utils.parallel import chosen_device, parallel_map
+from tda_utils.stacked import StackedLearner, is_stackable, train_stacked
 
 Observation = TypeVar("Observation")
 Order = Sequence[Sequence[Tensor]]
@@ -187,6 +188,7 @@ def train_states(
     jobs: Sequence[Job],
     *,
     workers: int | None = None,
+    device: str | torch.device = "auto",
     describe: str | None = None,
 ) -> list[list[tuple[dict[str, Tensor], AdamState]]]:
     """Train one model a job and return its state after each of the last epochs.
@@ -206,6 +208,10 @@ def train_states(
         What to train.
     workers : int, optional
         Models trained at the same time, one a core. Default: the cores that this process may use.
+    device : {"auto", "cpu", "cuda"}
+        Where to train. On a CUDA card as many models as fit are stacked and trained in step; what
+        is returned lies on the CPU. ``"auto"`` is CUDA where there is a card. Devices agree to
+        about the rounding of float32 times the number of steps.
     describe : str, optional
         Text of the progress bar; no bar without it.
 
@@ -235,6 +241,9 @@ def train_states(
     >>> [adam.step for _, adam in states[0]]
     [2.0, 3.0]
     """
+    place = chosen_device(device)
+    if place.type != "cpu":
+        return _train_on(place, model, images, labels, recipe, jobs, StackedLearner.kept, describe)
     network = network_for(model, images, _dtype(jobs))
     return _train(
         network,
@@ -258,6 +267,7 @@ def train_losses(
     test_labels: Tensor,
     *,
     workers: int | None = None,
+    device: str | torch.device = "auto",
     describe: str | None = None,
 ) -> Tensor:
     """Train one model a job and return the test losses after each of the last epochs.
@@ -279,18 +289,32 @@ def train_losses(
     >>> train_losses(network, images, labels, recipe, [job, job], images, labels).shape
     torch.Size([2, 2, 5])
     """
-    network = network_for(model, images, _dtype(jobs))
-    test = network.prepare(test_images)
-    losses = _train(
-        network,
-        images,
-        labels,
-        recipe,
-        jobs,
-        lambda own: own.losses(test, test_labels),
-        workers,
-        describe,
-    )
+    place = chosen_device(device)
+    if place.type != "cpu":
+        test_images, test_labels = test_images.to(place, _dtype(jobs)), test_labels.to(place)
+        losses = _train_on(
+            place,
+            model,
+            images,
+            labels,
+            recipe,
+            jobs,
+            lambda own: own.losses(test_images, test_labels),
+            describe,
+        )
+    else:
+        network = network_for(model, images, _dtype(jobs))
+        test = network.prepare(test_images)
+        losses = _train(
+            network,
+            images,
+            labels,
+            recipe,
+            jobs,
+            lambda own: own.losses(test, test_labels),
+            workers,
+            describe,
+        )
     return torch.stack([torch.stack(kept) for kept in losses])
 
 
@@ -301,6 +325,7 @@ def state_losses(
     labels: Tensor,
     *,
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> Tensor:
     """Return the loss of each sample under each state, shape (states, n), in nats.
 
@@ -311,15 +336,38 @@ def state_losses(
     >>> state_losses(network, [network.state_dict()], images, labels).shape
     torch.Size([1, 5])
     """
-    network = network_for(model, images, float_dtype(states[0]))
-    prepared = network.prepare(images)
-    return torch.stack(
-        parallel_map(
-            lambda state: network.learner(Recipe(), state).losses(prepared, labels),
-            states,
-            workers=workers,
-        )
+    # A job whose one epoch has no batches: nothing to learn, then a look.
+    jobs = [Job(state, [[]]) for state in states]
+    losses = train_losses(
+        model,
+        images[:1],
+        labels[:1],
+        Recipe(epochs=1, keep_last=1),
+        jobs,
+        images,
+        labels,
+        workers=workers,
+        device=device,
     )
+    return losses[:, 0]
+
+
+def _train_on(
+    place: torch.device,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    observe: Callable[[StackedLearner], list[Observation]],
+    describe: str | None,
+) -> list[list[Observation]]:
+    if not is_stackable(model):
+        raise ValueError(
+            f"device is {str(place)!r}, where models are stacked; this one has buffers, which "
+            "cannot be: pass device='cpu'."
+        )
+    return train_stacked(model, images, labels, recipe, jobs, observe, place, describe=describe)
 
 
 def _dtype(jobs: Sequence[Job]) -> torch.dtype:

@@ -42,6 +42,12 @@ Block = Outer | Dense
 Sums = Callable[[Tensor], list[Tensor]]
 
 
+def like_parameters(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the images on the model's device and in its type of number."""
+    parameter = next(model.parameters())
+    return images.to(parameter.device, parameter.dtype)
+
+
 def loss_gradients(
     model: nn.Module, images: Tensor, labels: Tensor, layers: Sequence[str] | None
 ) -> list[Block]:
@@ -61,7 +67,7 @@ def loss_gradients(
     list of Outer or Dense
         Blocks of n gradients in the model's type of number.
     """
-    images = images.to(next(model.parameters()).dtype)
+    images, labels = like_parameters(model, images), labels.to(next(model.parameters()).device)
     if layers is None:
         return _gradients_by_vmap(
             model, images, labels, lambda logits, label: F.cross_entropy(logits, label)
@@ -75,12 +81,12 @@ def logit_gradients(
     model: nn.Module, images: Tensor, logits: int, layers: Sequence[str] | None
 ) -> list[Block]:
     """Return the gradient of each logit: row ``n * logits + k`` is logit k of sample n."""
-    images = images.to(next(model.parameters()).dtype)
+    images = like_parameters(model, images)
     if layers is None:
         return _gradients_by_vmap(
             model,
             images.repeat_interleave(logits, dim=0),
-            torch.arange(logits).repeat(len(images)),
+            torch.arange(logits, device=images.device).repeat(len(images)),
             lambda outputs, chosen: outputs[0].gather(0, chosen)[0],
         )
     return _gradients_by_layer(model, images, layers, lambda outputs: list(outputs.sum(0)))

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tda_utils.attribution.gradients import (
     gradient_layers,
     gram,
+    like_parameters,
     logit_gradients,
     loss_gradients,
     vectors_to_blocks,
@@ -32,7 +33,7 @@ from tda_utils.attribution.gradients import (
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.attribution.similarity import TEST_CHUNK
 from tda_utils.data import Task
-from tda_utils.parallel import parallel_map
+from tda_utils.parallel import chosen_device, parallel_map, workers_on
 from tda_utils.posterior import Posterior
 
 Solver = Literal["ggn", "hessian", "lissa"]
@@ -49,6 +50,7 @@ def influence(
     damping: float = 5e-3,
     protocol: Protocol = "paired",
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> xr.DataArray:
     """Influence of each training sample on the loss of each test sample.
 
@@ -70,7 +72,9 @@ def influence(
     protocol : {"paired", "released"}
         ``"released"`` has up-weighting sign.
     workers : int, optional
-        Posterior samples at the same time. Default: one a core.
+        Posterior samples at the same time. Default: one a core; on a CUDA card always one.
+    device : {"auto", "cpu", "cuda"}
+        Where gradients are computed; ``"auto"`` is CUDA where there is a card.
 
     Returns
     -------
@@ -110,6 +114,7 @@ def influence(
     if not (math.isfinite(damping) and damping > 0):
         raise ValueError(f"damping is {damping!r}; it must be a positive number.")
     layers = gradient_layers(posterior.module(0, 0), task.train_x, task.train_y)
+    place = chosen_device(device)
     solve = {"ggn": _gauss_newton, "hessian": _hessian, "lissa": _lissa}[solver]
 
     def scores_of(sample: tuple[int, int]) -> tuple[np.ndarray, float]:
@@ -117,9 +122,11 @@ def influence(
         where = (
             f"member {posterior.member_labels[sample[0]]}, checkpoint {posterior.epochs[sample[1]]}"
         )
-        return solve(posterior.module(*sample), task, layers, damping, weights, where)
+        return solve(posterior.module(*sample).to(place), task, layers, damping, weights, where)
 
-    solved = parallel_map(scores_of, posterior.samples, workers=workers, describe="influence")
+    solved = parallel_map(
+        scores_of, posterior.samples, workers=workers_on(place, workers), describe="influence"
+    )
     shape = (posterior.members, posterior.checkpoints)
     scores = as_scores(
         np.stack([values for values, _ in solved]).reshape(*shape, task.n_train, task.n_test),
@@ -147,14 +154,15 @@ def _gauss_newton(
     """
     model = model.double()
     n = task.n_train
+    images, labels = _train_samples(model, task)
     with torch.no_grad():
-        logits = model(task.train_x.double())
+        logits = model(images)
     probabilities = logits.softmax(1)
-    weights = torch.ones(n, dtype=torch.float64) if weights is None else weights.double()
+    weights = _double_weights(weights, images)
     mixing = _curvature_root(probabilities) * (weights / n).sqrt()[:, None, None]
-    jacobian = logit_gradients(model, task.train_x, logits.shape[1], layers)
+    jacobian = logit_gradients(model, images, logits.shape[1], layers)
     # A training gradient is a mixture of logit gradients: J^T (p - y).
-    errors = probabilities - F.one_hot(task.train_y, logits.shape[1])
+    errors = probabilities - F.one_hot(labels, logits.shape[1])
 
     half_mixed = _mix(gram(jacobian, jacobian), mixing)
     kernel = _mix(half_mixed.T, mixing)
@@ -173,7 +181,16 @@ def _gauss_newton(
         plain = torch.einsum("nkt,nk->nt", products.reshape(n, -1, len(images)), errors)
         chunks.append(plain - solved.T @ _mix(products, mixing))
     scores = torch.cat(chunks, dim=1) * (weights / n)[:, None] / damping
-    return scores.numpy(), residual
+    return scores.cpu().numpy(), residual
+
+
+def _train_samples(model: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
+    images = like_parameters(model, task.train_x)
+    return images, task.train_y.to(images.device)
+
+
+def _double_weights(weights: Tensor | None, images: Tensor) -> Tensor:
+    return images.new_ones(len(images)) if weights is None else weights.to(images)
 
 
 def _curvature_root(probabilities: Tensor) -> Tensor:
@@ -193,12 +210,14 @@ def _hessian(
 ) -> tuple[np.ndarray, float]:
     """Solve with the exact Hessian by conjugate gradients, where it is positive definite."""
     model = model.double()
-    images, labels, n = task.train_x.double(), task.train_y, task.n_train
-    weights = torch.ones(n, dtype=torch.float64) if weights is None else weights.double()
+    n = task.n_train
+    images, labels = _train_samples(model, task)
+    weights = _double_weights(weights, images)
 
     def times(vector: np.ndarray) -> np.ndarray:
-        product = _hessian_product(model, images, labels, torch.from_numpy(vector), weights)
-        return product.numpy() + damping * vector
+        direction = torch.from_numpy(vector).to(images.device)
+        product = _hessian_product(model, images, labels, direction, weights)
+        return product.cpu().numpy() + damping * vector
 
     size = sum(p.numel() for p in model.parameters())
     operator = sparse_linalg.LinearOperator((size, size), matvec=times, dtype=np.float64)
@@ -216,13 +235,14 @@ def _hessian(
     columns, worst = [], 0.0
     for image, label in zip(images, labels, strict=True):
         loss = F.cross_entropy(model(image[None]), label[None])
-        gradient = _flat(torch.autograd.grad(loss, list(model.parameters()))).numpy()
+        gradient = _flat(torch.autograd.grad(loss, list(model.parameters()))).cpu().numpy()
         solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * len(start))
         length = max(np.linalg.norm(gradient), 1e-300)
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
         columns.append(torch.from_numpy(solved))
-    scores = _dot_with_test(model, task, layers, torch.stack(columns)) * (weights / n)[:, None]
-    return scores.numpy(), worst
+    solved = torch.stack(columns).to(images.device)
+    scores = _dot_with_test(model, task, layers, solved) * (weights / n)[:, None]
+    return scores.cpu().numpy(), worst
 
 
 def _lissa(
@@ -236,10 +256,10 @@ def _lissa(
     opposite order: as many recursions as there are training samples instead of test samples.
     """
     parameters = list(model.parameters())
-    train_x = task.train_x.to(parameters[0].dtype)
-    batches = list(zip(train_x.split(LISSA_BATCH), task.train_y.split(LISSA_BATCH), strict=True))
+    train_x, train_y = _train_samples(model, task)
+    batches = list(zip(train_x.split(LISSA_BATCH), train_y.split(LISSA_BATCH), strict=True))
     rows = []
-    for image, label in zip(train_x, task.train_y, strict=True):
+    for image, label in zip(train_x, train_y, strict=True):
         loss = F.cross_entropy(model(image[None]), label[None])
         term = _flat(torch.autograd.grad(loss, parameters))
         total = term.clone()
@@ -249,7 +269,7 @@ def _lissa(
             total += term
         rows.append(total)
     scores = -_dot_with_test(model, task, layers, torch.stack(rows)) / LISSA_SCALE
-    return scores.numpy(), math.nan
+    return scores.cpu().numpy(), math.nan
 
 
 def _hessian_product(

@@ -34,6 +34,7 @@ def loo(
     protocol: Protocol = "paired",
     build_model: Callable[[], nn.Module] | None = None,
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> xr.DataArray:
     """Leave-one-out: how much the loss on a test sample rises when a training sample is left out.
 
@@ -58,6 +59,8 @@ def loo(
         ``posterior.build_model``.
     workers : int, optional
         Models trained at the same time. Default: one a core.
+    device : {"auto", "cpu", "cuda"}
+        Where to train; ``"auto"`` is CUDA where there is a card.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def loo(
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
     if protocol == "released":
-        return _continued_loo(posterior, task, recipe, workers)
+        return _continued_loo(posterior, task, recipe, workers, device)
     build_model = build_model or posterior.build_model
     if build_model is None:
         raise ValueError("build_model is None; paired LOO retrains from scratch and needs it.")
@@ -99,7 +102,7 @@ def loo(
         for state, order, base in _starts(posterior, task, recipe, build_model)
         for weights in _leave_one_out_weights(base)
     ]
-    losses = _losses_of(posterior, task, recipe, jobs, workers, "LOO retrainings")
+    losses = _losses_of(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
     # The first model of each member leaves nothing out: the member itself.
     losses = losses.reshape(posterior.members, 1 + task.n_train, recipe.keep_last, task.n_test)
     tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
@@ -143,7 +146,7 @@ def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
     return recipe
 
 
-def _losses_of(posterior, task, recipe, jobs, workers, describe) -> Tensor:
+def _losses_of(posterior, task, recipe, jobs, workers, device, describe) -> Tensor:
     """Train all jobs; return the test losses, shape (jobs, checkpoints, test)."""
     return train_losses(
         posterior.model,
@@ -154,12 +157,17 @@ def _losses_of(posterior, task, recipe, jobs, workers, describe) -> Tensor:
         task.test_x,
         task.test_y,
         workers=workers,
+        device=device,
         describe=describe,
     )
 
 
 def _continued_loo(
-    posterior: Posterior, task: Task, recipe: Recipe, workers: int | None
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe,
+    workers: int | None,
+    device: str | torch.device,
 ) -> xr.DataArray:
     orders = [batch_order(seed, task.n_train, recipe) for seed in posterior.order_seeds]
     jobs = [
@@ -170,9 +178,9 @@ def _continued_loo(
     last_only = Recipe(
         recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay, keep_last=1
     )
-    losses = _losses_of(posterior, task, last_only, jobs, workers, "continued LOO")
+    losses = _losses_of(posterior, task, last_only, jobs, workers, device, "continued LOO")
     losses = losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
-    return _with_drift(losses, 1.0, posterior, task, "loo", "released", "removal")
+    return _with_drift(losses, 1.0, posterior, task, device, "loo", "released", "removal")
 
 
 def _with_drift(
@@ -180,6 +188,7 @@ def _with_drift(
     factor: float,
     posterior: Posterior,
     task: Task,
+    device: str | torch.device,
     method,
     protocol,
     sign,
@@ -189,7 +198,7 @@ def _with_drift(
 
     ``losses[:, :, 0]`` belongs to the run that singles out no training sample: the drift.
     """
-    before = torch.from_numpy(posterior.losses(task).values)[:, :, None]
+    before = torch.from_numpy(posterior.losses(task, device=device).values)[:, :, None]
     change = factor * (losses - before)
     scores = as_scores(
         change[:, :, 1:], posterior, task, method=method, protocol=protocol, sign=sign, **attributes
@@ -204,6 +213,7 @@ def ats(
     protocol: Protocol = "paired",
     lr: float | None = None,
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> xr.DataArray:
     """One additional training step: what one step on z_j alone does to the loss on a test sample.
 
@@ -223,6 +233,8 @@ def ats(
         Learning rate. Default: the recipe's, or 1e-3 where there is none.
     workers : int, optional
         Models at the same time. Default: one a core.
+    device : {"auto", "cpu", "cuda"}
+        Where to train; ``"auto"`` is CUDA where there is a card.
 
     Returns
     -------
@@ -252,21 +264,26 @@ def ats(
     known = posterior.recipe or Recipe()
     step_recipe = Recipe(1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1)
     if protocol == "released":
-        losses = _losses_after_adam_step(posterior, task, step_recipe, False, workers)
+        losses = _losses_after_adam_step(posterior, task, step_recipe, False, workers, device)
         return _with_drift(
-            losses, 1.0, posterior, task, "ats", protocol, "upweighting", step="fresh Adam"
+            losses, 1.0, posterior, task, device, "ats", protocol, "upweighting", step="fresh Adam"
         )
     if posterior.adam is not None:
-        losses = _losses_after_adam_step(posterior, task, step_recipe, True, workers)
+        losses = _losses_after_adam_step(posterior, task, step_recipe, True, workers, device)
         step = "Adam with its state at the checkpoint"
     else:
-        losses = _losses_after_gradient_step(posterior, task, step_recipe.lr, workers)
+        losses = _losses_after_gradient_step(posterior, task, step_recipe.lr, workers, device)
         step = "plain gradient step"
-    return _with_drift(losses, -1.0, posterior, task, "ats", protocol, "removal", step=step)
+    return _with_drift(losses, -1.0, posterior, task, device, "ats", protocol, "removal", step=step)
 
 
 def _losses_after_adam_step(
-    posterior: Posterior, task: Task, recipe: Recipe, with_state: bool, workers: int | None
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe,
+    with_state: bool,
+    workers: int | None,
+    device: str | torch.device,
 ) -> Tensor:
     nothing = torch.zeros(task.n_train)
     steps = [(torch.tensor([0]), nothing)]
@@ -281,12 +298,12 @@ def _losses_after_adam_step(
         for member, checkpoint in posterior.samples
         for batch, weights in steps
     ]
-    losses = _losses_of(posterior, task, recipe, jobs, workers, "ATS steps")
+    losses = _losses_of(posterior, task, recipe, jobs, workers, device, "ATS steps")
     return losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
 
 
 def _losses_after_gradient_step(
-    posterior: Posterior, task: Task, lr: float, workers: int | None
+    posterior: Posterior, task: Task, lr: float, workers: int | None, device: str | torch.device
 ) -> Tensor:
     """Take one plain gradient step on each z_j; the step on nothing leaves the model as it is."""
     losses = [
@@ -299,6 +316,7 @@ def _losses_after_gradient_step(
             task.test_x,
             task.test_y,
             workers=workers,
+            device=device,
         )
         for member, checkpoint in posterior.samples
     ]

@@ -14,7 +14,7 @@ from tda_utils.attribution.gradients import (
 )
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.data import Task
-from tda_utils.parallel import parallel_map
+from tda_utils.parallel import chosen_device, parallel_map, workers_on
 from tda_utils.posterior import Posterior
 
 # Gradients of that many test samples at a time bound the memory.
@@ -27,6 +27,7 @@ def grad_dot(
     *,
     protocol: Protocol = "paired",
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> xr.DataArray:
     """Grad-Dot: the inner product of the loss gradients of a training and a test sample.
 
@@ -39,7 +40,9 @@ def grad_dot(
     protocol : {"paired", "released"}
         Gives the same under both.
     workers : int, optional
-        Posterior samples at the same time. Default: one a core.
+        Posterior samples at the same time. Default: one a core; on a CUDA card always one.
+    device : {"auto", "cpu", "cuda"}
+        Where gradients are computed; ``"auto"`` is CUDA where there is a card.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def grad_dot(
     >>> grad_dot(posterior, task).shape
     (1, 1, 30, 3)
     """
-    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers)[0]
+    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers, device=device)[0]
 
 
 def grad_cos(
@@ -74,6 +77,7 @@ def grad_cos(
     *,
     protocol: Protocol = "paired",
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> xr.DataArray:
     """Grad-Cos: the cosine of the angle between the loss gradients of a training and a test sample.
 
@@ -97,7 +101,7 @@ def grad_cos(
     >>> bool((abs(grad_cos(posterior, task)) <= 1).all())
     True
     """
-    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers)[1]
+    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers, device=device)[1]
 
 
 def grad_dot_and_cos(
@@ -106,6 +110,7 @@ def grad_dot_and_cos(
     *,
     protocol: Protocol = "paired",
     workers: int | None = None,
+    device: str | torch.device = "auto",
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return `grad_dot` and `grad_cos` from the same gradients, at the price of one.
 
@@ -122,9 +127,10 @@ def grad_dot_and_cos(
     """
     check_inputs(posterior, task, protocol)
     layers = gradient_layers(posterior.module(0, 0), task.train_x, task.train_y)
+    place = chosen_device(device)
 
     def scores_of(sample: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        model = posterior.module(*sample)
+        model = posterior.module(*sample).to(place)
         train = loss_gradients(model, task.train_x, task.train_y, layers)
         train_squared = squared_norms(train)
         dots, cosines = [], []
@@ -134,9 +140,11 @@ def grad_dot_and_cos(
             test = loss_gradients(model, images, labels, layers)
             dots.append(gram(train, test))
             cosines.append(_cosine(dots[-1], train_squared, squared_norms(test)))
-        return torch.cat(dots, dim=1), torch.cat(cosines, dim=1)
+        return torch.cat(dots, dim=1).cpu(), torch.cat(cosines, dim=1).cpu()
 
-    both = parallel_map(scores_of, posterior.samples, workers=workers, describe="GD and GC")
+    both = parallel_map(
+        scores_of, posterior.samples, workers=workers_on(place, workers), describe="GD and GC"
+    )
     shape = (posterior.members, posterior.checkpoints, task.n_train, task.n_test)
     dots, cosines = (
         as_scores(

@@ -1,0 +1,103 @@
+"""Stacked training, which a card uses, against one model at a time; both run on the CPU here."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tda_utils as tda
+from tda_utils.parallel import chosen_device
+from tda_utils.stacked import StackedLearner, models_that_fit, train_stacked
+from tda_utils.training import Job, Recipe, batch_order, initial_state, train_losses, train_states
+from tests.conftest import build_tiny_cnn
+
+CPU = torch.device("cpu")
+
+
+def jobs_of(task, recipe, dtype, adam=None):
+    """Return jobs that differ in start, order and weights."""
+    jobs = []
+    for seed in (446, 724, 571):
+        state = {n: v.to(dtype) for n, v in initial_state(build_tiny_cnn, seed).items()}
+        weights = None if seed == 724 else torch.linspace(0, 1, task.n_train)
+        jobs.append(Job(state, batch_order(seed, task.n_train, recipe), weights, adam))
+    return jobs
+
+
+@pytest.mark.parametrize("models_at_once", [1, 2, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+def test_stacked_training_equals_one_at_a_time(
+    tiny_task, tiny_recipe, dtype, tolerance, models_at_once
+):
+    """Whatever the number of models at once; float32 to a tenth of one step of the optimiser."""
+    jobs = jobs_of(tiny_task, tiny_recipe, dtype)
+    data = (build_tiny_cnn(), tiny_task.train_x, tiny_task.train_y, tiny_recipe, jobs)
+    stacked = train_stacked(*data, StackedLearner.kept, CPU, models_at_once=models_at_once)
+    single = train_states(*data, device="cpu")
+    for ours, wanted in zip(stacked, single, strict=True):
+        for (state, adam), (wanted_state, wanted_adam) in zip(ours, wanted, strict=True):
+            assert adam.step == wanted_adam.step
+            for name in wanted_state:
+                np.testing.assert_allclose(state[name], wanted_state[name], atol=tolerance)
+                np.testing.assert_allclose(
+                    adam.exp_avg[name], wanted_adam.exp_avg[name], atol=tolerance
+                )
+
+
+def test_stacked_losses_equal_one_at_a_time(tiny_task, tiny_recipe):
+    jobs = jobs_of(tiny_task, tiny_recipe, torch.float64)
+    data = (build_tiny_cnn(), tiny_task.train_x, tiny_task.train_y, tiny_recipe, jobs)
+    test = tiny_task.test_x.double()
+    stacked = train_stacked(*data, lambda own: own.losses(test, tiny_task.test_y), CPU)
+    wanted = train_losses(*data, tiny_task.test_x, tiny_task.test_y, device="cpu")
+    np.testing.assert_allclose(torch.stack([torch.stack(k) for k in stacked]), wanted, rtol=1e-8)
+
+
+def test_stacks_go_on_from_states_of_adam(tiny_task, tiny_recipe, tiny_posterior):
+    """Members at different steps cannot go in step, and are not put in one stack."""
+    recipe = Recipe(epochs=1, batch_size=1, keep_last=1)
+    jobs = [
+        Job(tiny_posterior.states[m][c], [[torch.tensor([4])]], None, tiny_posterior.adam[m][c])
+        for m, c in tiny_posterior.samples
+    ]
+    data = (build_tiny_cnn(), tiny_task.train_x, tiny_task.train_y, recipe, jobs)
+    stacked = train_stacked(*data, StackedLearner.kept, CPU)
+    for [(state, _)], [(wanted, _)] in zip(stacked, train_states(*data, device="cpu"), strict=True):
+        for name in wanted:
+            np.testing.assert_allclose(state[name], wanted[name], atol=1e-5)
+
+
+def test_memory_bounds_the_stack(monkeypatch):
+    batch = torch.rand(8, 1, 8, 8)
+    many = models_that_fit(build_tiny_cnn(), batch, CPU)
+    monkeypatch.setattr("tda_utils.stacked.CPU_BYTES", 2**20)
+    few = models_that_fit(build_tiny_cnn(), batch, CPU)
+    assert 1 <= few < many
+    monkeypatch.setattr("tda_utils.stacked.CPU_BYTES", 1)
+    assert models_that_fit(build_tiny_cnn(), batch, CPU) == 1
+
+
+def test_buffers_cannot_be_stacked(tiny_task, monkeypatch):
+    monkeypatch.setattr("tda_utils.training.chosen_device", lambda _: torch.device("meta"))
+    with pytest.raises(ValueError, match="this one has buffers.*device='cpu'"):
+        tda.sample_posterior(
+            lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 4)),
+            tiny_task,
+            Recipe(epochs=1, keep_last=1),
+            seeds=(1,),
+        )
+
+
+def test_devices_are_chosen_by_name():
+    assert chosen_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("tpu", "mps", "cuda:x"):
+        with pytest.raises(ValueError, match=f"device is '{name}'"):
+            chosen_device(name)
+
+
+def test_all_methods_agree_between_devices(tiny_task, tiny_posterior):
+    """On whatever "auto" finds, to 1e-3 of the largest score: float32 rounding over the steps."""
+    for method in tda.METHODS:
+        here = tda.attribute(tiny_posterior, tiny_task, method, device="cpu")
+        there = tda.attribute(tiny_posterior, tiny_task, method, device="auto")
+        np.testing.assert_allclose(here, there, atol=1e-3 * float(abs(here).max()))
