@@ -218,7 +218,7 @@ def draw_drift() -> Figure:
     right.axhline(0, color=SOFT, linewidth=0.6, linestyle=":")
     right.annotate("mean of all", (1, agree["pearson"][1]), (-4, 6), ha="right", fontsize=6.5,
                    textcoords="offset points")  # fmt: skip
-    right.set(title="Agreement with retrained LOO", ylabel="Pearson", ylim=(-0.25, 1.03))
+    right.set(title="With retrained LOO", ylabel="Pearson", ylim=(-0.25, 1.03))
     for axes in (middle, right):
         axes.set_xticks([0, 1], ["continued", "drift\nremoved"])
         axes.set_xlim(-0.4, 1.4)
@@ -687,11 +687,11 @@ def draw_ats() -> Figure:
     middle.set(title="A step on each image", ylabel="length of the step")
     right.semilogx(gradients, same, "o", color=BEFORE, markersize=3.5, alpha=0.8)
     right.axhline(0.5, color=INK, linewidth=0.8, linestyle=":")
-    right.set(title="Who decides the direction?", ylim=(0.45, 1.02))
+    right.set(title="Who decides?", ylim=(0.45, 1.02))
     right.set_ylabel("parameters that move\nas on no image")
     right.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     for axes in (middle, right):
-        axes.set_xlabel("gradient norm of the image")
+        axes.set_xlabel("norm of its gradient")
     return figure
 
 

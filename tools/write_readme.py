@@ -55,7 +55,7 @@ def results(manifest: Manifest) -> str:
         nulls += [
             f"{numbers['null mean p']:.3f}",
             _percent(sizes[protocol]["null fraction"]),
-            "at most 5% of them",
+            "–",
         ]
     return "\n".join([*lines, f"| *pure noise* | {' | '.join(nulls)} |"])
 
