@@ -174,13 +174,13 @@ class FusedNetwork:
         return weight.view(len(weight), -1, channels).transpose(1, 2).reshape(len(weight), -1)
 
     def logits(
-        self, views: Mapping[str, Tensor], patches: Tensor, memory: Workspace
+        self, views: Mapping[str, Tensor], patches: Tensor, memory: Workspace, keep: bool = True
     ) -> tuple[Tensor, list]:
-        """Return the logits, shape (n, classes), of patches, and what `gradient` needs."""
+        """Return the logits, shape (n, classes), of patches, and if asked what `gradient` needs."""
         first, *rest = self.geometry
         maps = memory("maps1", *patches.shape[:3], first.filters)
         torch.mm(patches.flatten(0, 2), views["first"], out=maps.flatten(0, 2))
-        hidden, kept = _pool(maps, memory, 1)
+        hidden, kept = _pool(maps, memory, 1, keep)
         tape = [(patches, kept)]
         for number, layer in enumerate(rest, start=2):
             side = self.geometry[number - 2].pooled
@@ -191,7 +191,8 @@ class FusedNetwork:
                 views[f"conv{number}.bias"],
                 padding=layer.padding,
             ).permute(0, 2, 3, 1)
-            hidden, kept = _pool(_windows(maps, layer.pooled, memory, number), memory, number)
+            windows = _windows(maps, layer.pooled, memory, number)
+            hidden, kept = _pool(windows, memory, number, keep)
             tape.append((inputs, maps.shape, kept))
         flat = hidden.reshape(len(patches), -1)
         before_gelu = torch.addmm(views["fc1.bias"], flat, views["fc1.weight"].T)
@@ -292,7 +293,7 @@ class FusedLearner:
         memory = self._network.memory()
         logits = [
             self._network.logits(
-                self._parameters, prepared[start : start + EVALUATION_BATCH], memory
+                self._parameters, prepared[start : start + EVALUATION_BATCH], memory, keep=False
             )[0]
             for start in range(0, len(labels), EVALUATION_BATCH)
         ]
@@ -368,7 +369,9 @@ class _Kept:
     candidates: Tensor
 
 
-def _pool(candidates: Tensor, memory: Workspace, number: int) -> tuple[Tensor, _Kept]:
+def _pool(
+    candidates: Tensor, memory: Workspace, number: int, keep: bool
+) -> tuple[Tensor, _Kept | None]:
     """Return the maximum of GELU over the second dimension: (n, 4, places, filters) without the 4.
 
     Choices are products with zeros and ones: unlike ``torch.where`` these are vectorised, and a
@@ -384,6 +387,8 @@ def _pool(candidates: Tensor, memory: Workspace, number: int) -> tuple[Tensor, _
     smallest = torch.amin(candidates, 1, out=room("smallest"))
     at_largest = torch._C._nn.gelu(largest, out=room("at_largest"))
     at_smallest = torch._C._nn.gelu(smallest, out=room("at_smallest"))
+    if not keep:
+        return torch.maximum(at_largest, at_smallest, out=at_largest), None
     first = torch.ge(at_largest, at_smallest, out=room("first"))
     torch.maximum(at_largest, at_smallest, out=at_largest)
     chosen = largest.mul_(first).addcmul_(smallest, first.neg_().add_(1))

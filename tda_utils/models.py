@@ -20,8 +20,8 @@ class ConvolutionalNetwork(nn.Module):
     fc2: nn.Linear
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """Return the convolutions from first to last."""
-        return [layer for layer in self.children() if isinstance(layer, nn.Conv2d)]
+        """Return the convolutions from first to last, by name: other libraries may wrap them."""
+        return [layer for name, layer in self.named_children() if name.startswith("conv")]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (n, 10), of images, shape (n, channels, height, width)."""

@@ -75,6 +75,7 @@ def parallel_map(
     items: Iterable[Item],
     *,
     workers: int | None = None,
+    share_cores: bool = False,
     describe: str | None = None,
 ) -> list[Result]:
     """Apply `function` to each item in worker threads and return the results in order.
@@ -82,12 +83,14 @@ def parallel_map(
     Parameters
     ----------
     function : callable
-        Called once an item, in a thread whose PyTorch kernels use that thread's share of the
-        cores: one, where there are as many items.
+        Called once an item, in a thread whose PyTorch kernels use one core.
     items : sequence
         The items; each call must be independent of the others.
     workers : int, optional
         Number of threads. Default: the cores that this process may use.
+    share_cores : bool
+        With fewer items than cores, let each kernel use the cores that are left. Sums are then
+        taken in another order, so results are no longer the same to the last bit.
     describe : str, optional
         Text of the progress bar; no bar without it.
 
@@ -116,8 +119,7 @@ def parallel_map(
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1.")
     used = min(workers, max(len(items), 1))
-    # Fewer items than cores: each kernel may use the cores that are left.
-    threads = max(available_cores() // used, 1)
+    threads = max(available_cores() // used, 1) if share_cores else 1
     # Where a bar is wanted, TQDM_DISABLE=1 still turns it off, for logs and committed notebooks.
     hidden = {} if describe else {"disable": True}
     bar = tqdm(total=len(items), desc=describe, leave=False, **hidden)

@@ -531,9 +531,13 @@ def test_permuting_samples_permutes_scores(method, tiny_task, tiny_posterior, al
 
 
 @pytest.mark.parametrize("method", tda.METHODS)
-def test_selecting_a_member_gives_its_scores_exactly(method, tiny_task, tiny_posterior, all_scores):
+def test_selecting_a_member_gives_its_scores(method, tiny_task, tiny_posterior, all_scores):
     alone = tda.attribute(tiny_posterior.select([1]), tiny_task, method)
-    assert np.array_equal(alone[0], all_scores[method, "paired"][1])
+    together = all_scores[method, "paired"][1]
+    if method in ("loo", "ats"):
+        assert np.array_equal(alone[0], together)
+    else:  # Kernels may share cores differently, and sum in another order.
+        np.testing.assert_allclose(alone[0], together, atol=1e-5 * float(abs(together).max()))
 
 
 @pytest.mark.parametrize("method", ["influence", "grad_dot", "grad_cos"])

@@ -30,7 +30,7 @@ def test_scores_are_computed_once_and_then_read_as_they_were(small, method, prot
     assert files(small) == before
     assert again.identical(first)
     direct = tda.attribute(experiment.posterior(), experiment.data, method, protocol=protocol)
-    np.testing.assert_array_equal(again, direct)
+    np.testing.assert_allclose(again, direct, rtol=1e-4, atol=1e-6 * float(abs(direct).max()))
     assert again.attrs == direct.attrs
     assert again.attrs["protocol"] == protocol
 

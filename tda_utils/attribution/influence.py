@@ -125,7 +125,11 @@ def influence(
         return solve(posterior.module(*sample).to(place), task, layers, damping, weights, where)
 
     solved = parallel_map(
-        scores_of, posterior.samples, workers=workers_on(place, workers), describe="influence"
+        scores_of,
+        posterior.samples,
+        workers=workers_on(place, workers),
+        share_cores=True,
+        describe="influence",
     )
     shape = (posterior.members, posterior.checkpoints)
     scores = as_scores(
@@ -256,19 +260,24 @@ def _lissa(
     opposite order: as many recursions as there are training samples instead of test samples.
     """
     parameters = list(model.parameters())
-    train_x, train_y = _train_samples(model, task)
-    batches = list(zip(train_x.split(LISSA_BATCH), train_y.split(LISSA_BATCH), strict=True))
-    rows = []
-    for image, label in zip(train_x, train_y, strict=True):
-        loss = F.cross_entropy(model(image[None]), label[None])
-        term = _flat(torch.autograd.grad(loss, parameters))
-        total = term.clone()
-        for images, labels in reversed(batches):
-            product = _hessian_product(model, images, labels, term)
-            term = (1 - damping) * term - product / LISSA_SCALE
-            total += term
-        rows.append(total)
-    scores = -_dot_with_test(model, task, layers, torch.stack(rows)) / LISSA_SCALE
+    images, labels = _train_samples(model, task)
+    batches = list(zip(images.split(LISSA_BATCH), labels.split(LISSA_BATCH), strict=True))
+    terms = torch.stack(
+        [
+            _flat(torch.autograd.grad(F.cross_entropy(model(x[None]), y[None]), parameters))
+            for x, y in zip(images, labels, strict=True)
+        ]
+    )
+    totals = terms.clone()
+    for batch, targets in reversed(batches):
+        # One graph of the gradient serves the products with all terms.
+        loss = F.cross_entropy(model(batch), targets)
+        gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
+        for term in terms:
+            product = _flat(torch.autograd.grad(gradient @ term, parameters, retain_graph=True))
+            term.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
+        totals += terms
+    scores = -_dot_with_test(model, task, layers, totals) / LISSA_SCALE
     return scores.cpu().numpy(), math.nan
 
 

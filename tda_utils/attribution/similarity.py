@@ -143,7 +143,11 @@ def grad_dot_and_cos(
         return torch.cat(dots, dim=1).cpu(), torch.cat(cosines, dim=1).cpu()
 
     both = parallel_map(
-        scores_of, posterior.samples, workers=workers_on(place, workers), describe="GD and GC"
+        scores_of,
+        posterior.samples,
+        workers=workers_on(place, workers),
+        share_cores=True,
+        describe="GD and GC",
     )
     shape = (posterior.members, posterior.checkpoints, task.n_train, task.n_test)
     dots, cosines = (

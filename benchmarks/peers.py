@@ -1,0 +1,205 @@
+"""The same scores by captum, dattri and kronfluence, each at its best settings: no projection, one batch."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import tda_utils as tda
+from benchmarks.work import SEED
+from tda_utils.models import CNN2L
+
+DAMPING = 5e-3
+
+
+def captum_grad_dot(model: nn.Module, task: tda.Task) -> np.ndarray:
+    """Return Grad-Dot by captum's TracInCP with gradients of all samples of a batch at once."""
+    from captum.influence import TracInCP
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = str(Path(folder, "checkpoint.pt"))
+        torch.save(model.state_dict(), checkpoint)
+        tracin = TracInCP(
+            model,
+            TensorDataset(task.train_x, task.train_y),
+            [checkpoint],
+            # One checkpoint: its weight in the sum over checkpoints, a learning rate, is one.
+            checkpoints_load_func=_captum_load,
+            loss_fn=nn.CrossEntropyLoss(reduction="sum"),
+            batch_size=task.n_train,
+            sample_wise_grads_per_batch=True,
+        )
+        return tracin.influence((task.test_x, task.test_y), show_progress=False).T.numpy()
+
+
+def _captum_load(model: nn.Module, path: str) -> float:
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return 1.0
+
+
+def _dattri_task(model: nn.Module):
+    from dattri.task import AttributionTask
+
+    def loss(params, data):
+        image, label = data
+        if image.ndim == 3:  # Some attributors pass one sample, some a batch.
+            image, label = image.unsqueeze(0), label.unsqueeze(0)
+        outputs = torch.func.functional_call(model, params, image)
+        return nn.functional.cross_entropy(outputs, label)
+
+    return AttributionTask(loss_func=loss, model=model, checkpoints=model.state_dict())
+
+
+def _loaders(task: tda.Task) -> tuple[DataLoader, DataLoader]:
+    return (
+        DataLoader(TensorDataset(task.train_x, task.train_y), batch_size=task.n_train),
+        DataLoader(TensorDataset(task.test_x, task.test_y), batch_size=task.n_test),
+    )
+
+
+def dattri_dot_and_cos(model: nn.Module, task: tda.Task) -> tuple[np.ndarray, np.ndarray]:
+    """Return Grad-Dot and Grad-Cos by dattri's TracIn without projection."""
+    from dattri.algorithm import TracInAttributor
+
+    scores = []
+    for normalized in (False, True):
+        attributor = TracInAttributor(
+            task=_dattri_task(model), weight_list=torch.ones(1), normalized_grad=normalized
+        )
+        with torch.no_grad():
+            scores.append(attributor.attribute(*_loaders(task)).numpy())
+    return scores[0], scores[1]
+
+
+def dattri_influence(model: nn.Module, task: tda.Task, which: str) -> np.ndarray:
+    """Return an approximate influence by one of dattri's attributors."""
+    from dattri import algorithm
+
+    train, test = _loaders(task)
+    kinds: dict[str, Callable] = {
+        "arnoldi": lambda: algorithm.IFAttributorArnoldi(
+            task=_dattri_task(model), proj_dim=50, max_iter=50, regularization=DAMPING
+        ),
+        "datainf": lambda: algorithm.IFAttributorDataInf(
+            task=_dattri_task(model), regularization=DAMPING
+        ),
+    }
+    attributor = kinds[which]()
+    attributor.cache(train)
+    with torch.no_grad():
+        return attributor.attribute(train, test).numpy()
+
+
+def captum_arnoldi(model: nn.Module, task: tda.Task) -> np.ndarray:
+    """Return influence by captum's Arnoldi approximation, at its default dimension of 50."""
+    from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpoint = str(Path(folder, "checkpoint.pt"))
+        torch.save(model.state_dict(), checkpoint)
+        arnoldi = ArnoldiInfluenceFunction(
+            model,
+            TensorDataset(task.train_x, task.train_y),
+            checkpoint,
+            checkpoints_load_func=_captum_load,
+            loss_fn=nn.CrossEntropyLoss(reduction="sum"),
+            batch_size=task.n_train,
+            sample_wise_grads_per_batch=True,
+            projection_dim=50,
+            arnoldi_dim=50,
+            hessian_reg=DAMPING,
+        )
+        return arnoldi.influence((task.test_x, task.test_y)).T.numpy()
+
+
+def kronfluence_ekfac(model: nn.Module, task: tda.Task) -> np.ndarray:
+    """Return EK-FAC influence by kronfluence: fit the factors, then the pairwise scores."""
+    from kronfluence.analyzer import Analyzer, prepare_model
+    from kronfluence.arguments import FactorArguments, ScoreArguments
+    from kronfluence.task import Task
+
+    class Classification(Task):
+        """Cross-entropy, for training and for measurement."""
+
+        def compute_train_loss(self, batch, model, sample=False):
+            logits, labels = model(batch[0]), batch[1]
+            if sample:
+                labels = torch.multinomial(logits.detach().softmax(-1), 1).flatten()
+            return nn.functional.cross_entropy(logits, labels, reduction="sum")
+
+        def compute_measurement(self, batch, model):
+            return self.compute_train_loss(batch, model)
+
+    job = Classification()
+    with tempfile.TemporaryDirectory() as folder:
+        analyzer = Analyzer(
+            "bench",
+            prepare_model(model, job),
+            job,
+            cpu=True,
+            output_dir=folder,
+            disable_tqdm=True,
+        )
+        train = TensorDataset(task.train_x, task.train_y)
+        test = TensorDataset(task.test_x, task.test_y)
+        analyzer.fit_all_factors(
+            "ekfac",
+            train,
+            per_device_batch_size=task.n_train,
+            factor_args=FactorArguments(strategy="ekfac"),
+        )
+        analyzer.compute_pairwise_scores(
+            "scores",
+            "ekfac",
+            test,
+            train,
+            per_device_query_batch_size=task.n_test // 3,
+            per_device_train_batch_size=task.n_train,
+            score_args=ScoreArguments(damping_factor=DAMPING),
+        )
+        return analyzer.load_pairwise_scores("scores")["all_modules"].numpy().T
+
+
+def dattri_retrain_loo(task: tda.Task, recipe: tda.Recipe, positions: list[int]) -> np.ndarray:
+    """Return test losses of models retrained without each position by dattri's `retrain_loo`."""
+    from dattri.model_util.retrain import retrain_loo
+
+    def train_model(loader, seed=None):
+        torch.manual_seed(SEED if seed is None else seed)
+        model = CNN2L()
+        optimizer = torch.optim.Adam(
+            model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+        )
+        for _ in range(recipe.epochs):
+            for images, labels in loader:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(images), labels).backward()
+                optimizer.step()
+        return model.eval()
+
+    loader = DataLoader(TensorDataset(task.train_x, task.train_y), recipe.batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        retrain_loo(train_model, loader, folder, indices=positions, seed=SEED)
+        losses = []
+        for position in positions:
+            # dattri stores whole modules; the file was written by the line above, by this process.
+            path = Path(folder, f"index_{position}", "model_weights.pt")
+            with torch.serialization.safe_globals(_module_classes()):
+                model = torch.load(path, weights_only=True)
+            with torch.no_grad():
+                losses.append(
+                    nn.functional.cross_entropy(model(task.test_x), task.test_y, reduction="none")
+                )
+    return torch.stack(losses).numpy()
+
+
+def _module_classes() -> list:
+    return [CNN2L, nn.Conv2d, nn.Linear, set]
