@@ -52,6 +52,24 @@ format: $(STAMP) ## repair what `make lint` finds, as far as that is mechanical
 refresh: $(STAMP) ## make .ipynb from .py with fresh outputs; NB="05 06" for some only
 	$(PY) tools/refresh_notebooks.py $(NB)
 
+# The peers lie in an environment of their own, which borrows PyTorch and the rest from .venv.
+PEERS := .venv-peers/.installed
+
+.PHONY: bench
+bench: $(PEERS) ## time this package against a plain loop and against peer libraries
+	TQDM_DISABLE=1 .venv-peers/bin/python -m benchmarks.bench
+
+$(PEERS): $(STAMP) benchmarks/requirements-peers.lock
+	@rm -f $(PEERS)
+	$(PY) -m venv --clear .venv-peers
+	$(PY) -c 'import site, pathlib; \
+	    own = pathlib.Path(site.getsitepackages()[0]); \
+	    peer = pathlib.Path(".venv-peers") / own.relative_to(pathlib.Path(".venv").resolve()); \
+	    (peer / "main.pth").write_text(f"{own}\n{pathlib.Path.cwd()}\n")'
+	.venv-peers/bin/python -m pip --disable-pip-version-check install --no-deps \
+	    --requirement benchmarks/requirements-peers.lock
+	@touch $(PEERS)
+
 .PHONY: readme
 readme: $(STAMP) ## fill README.md's tables and gallery from paper/
 	$(PY) tools/write_readme.py

@@ -1,4 +1,4 @@
-"""The same scores by captum, dattri and kronfluence, each at its best settings: no projection, one batch."""
+"""The same scores by captum, dattri and kronfluence, at their best: no projection, one batch."""
 
 from __future__ import annotations
 

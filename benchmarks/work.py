@@ -1,4 +1,4 @@
-"""The work that is timed: the same scores by this package and by a plain loop written as the released code is."""
+"""The work that is timed, by this package and by a plain loop written as the released code is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def samples(images: Tensor, labels: Tensor, index: Tensor) -> list[tuple[Tensor,
 
 
 def plain_model(task: tda.Task, recipe: tda.Recipe, removed: int | None) -> Tensor:
-    """Train one CNN2-L as the released code does, one sample's loss set to zero; return test losses.
+    """Train one CNN2-L as the released code does, one loss set to zero; return test losses.
 
     One model at a time, a DataLoader over samples, one optimiser step a batch, PyTorch's defaults.
     """
@@ -93,8 +93,8 @@ def our_models(
 def training_flops(model: nn.Module, images: Tensor) -> int:
     """Return the arithmetic of one training step by the sizes of the layers, a multiply-add as two.
 
-    Forward, gradient by weights, gradient by inputs (not for the first layer). GELU, pooling and the
-    optimiser are not counted; nor is it taken off what this package need not compute.
+    Forward, gradient by weights, gradient by inputs (not for the first layer). GELU, pooling and
+    the optimiser are not counted; nor is it taken off what this package need not compute.
     """
     sizes: list[int] = []
 

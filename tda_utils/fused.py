@@ -71,9 +71,26 @@ def is_fusable(model: nn.Module, images: Tensor) -> bool:
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
         for module in model.modules()
     )
+    plain = all(_is_plain(layer) for layer in model.convolutions())
+    linear = all(
+        type(layer) is nn.Linear and layer.bias is not None for layer in (model.fc1, model.fc2)
+    )
     trainable = all(parameter.requires_grad for parameter in model.parameters())
     square = images.ndim == 4 and images.shape[2] == images.shape[3]
-    return trainable and not hooks and square and images.device.type == "cpu"
+    return plain and linear and trainable and not hooks and square and images.device.type == "cpu"
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer is a convolution of the kind that `FusedNetwork` computes."""
+    return (
+        type(layer) is nn.Conv2d
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.kernel_size[0] == layer.kernel_size[1]
+        and isinstance(layer.padding, tuple)
+        and layer.padding[0] == layer.padding[1]
+        and (layer.groups, layer.padding_mode) == (1, "zeros")
+        and layer.bias is not None
+    )
 
 
 class FusedNetwork:

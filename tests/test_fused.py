@@ -140,7 +140,10 @@ def test_only_the_networks_as_they_are_are_fused():
     hooked.conv1.register_forward_hook(lambda *_: None)
     frozen.fc1.weight.requires_grad_(False)
     assert is_fusable(CNN2L(), images)
-    for model in (Other(), hooked, frozen, nn.Flatten()):
+    strided, unbiased = CNN2L(), CNN2L()
+    strided.conv2.stride = (2, 2)
+    unbiased.fc1 = nn.Linear(1600, 128, bias=False)
+    for model in (Other(), hooked, frozen, strided, unbiased, nn.Flatten()):
         assert not is_fusable(model, images)
     assert isinstance(network_for(Other(), images, torch.float32), ModuleNetwork)
 

@@ -18,6 +18,9 @@ PROJECT = PYPROJECT["project"]
 LOCK_TEXT = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 LOCK_LINES = [line for line in LOCK_TEXT.splitlines() if line and not line.startswith("#")]
 LOCK = {canonicalize_name(r.name): r for r in map(Requirement, LOCK_LINES)}
+PEERS_TEXT = (ROOT / "benchmarks" / "requirements-peers.lock").read_text(encoding="utf-8")
+PEERS_LINES = [line for line in PEERS_TEXT.splitlines() if line and not line.startswith("#")]
+PEERS = {canonicalize_name(r.name): r for r in map(Requirement, PEERS_LINES)}
 ENVIRONMENT_TEXT = (ROOT / "environment.yml").read_text(encoding="utf-8")
 ENVIRONMENT = yaml.safe_load(ENVIRONMENT_TEXT)
 
@@ -34,8 +37,10 @@ def requirements():
 def test_the_lock_satisfies_every_range(line, group):
     wanted = Requirement(line)
     assert wanted.specifier, f"{line!r} in {group} has no range"
-    assert canonicalize_name(wanted.name) in LOCK, f"{wanted.name} ({group}) is not locked"
-    (pin,) = LOCK[canonicalize_name(wanted.name)].specifier
+    # The peers have an environment of their own, and a lock of their own.
+    lock = PEERS if group == "peers" else LOCK
+    assert canonicalize_name(wanted.name) in lock, f"{wanted.name} ({group}) is not locked"
+    (pin,) = lock[canonicalize_name(wanted.name)].specifier
     assert Version(pin.version) in wanted.specifier
 
 
