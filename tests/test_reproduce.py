@@ -248,6 +248,8 @@ def test_an_interruption_leaves_the_results_as_they_were(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores Ctrl-C, and hands that on: the child must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (path.parent / "runs" / "store" / "started").exists():

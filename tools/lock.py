@@ -60,7 +60,9 @@ def resolve(requirements: list[str]) -> list[tuple[str, str]]:
 def main() -> int:
     """Write the lock; 1 if pip cannot resolve the ranges, and then the old lock stays."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = project["project"]["optional-dependencies"].values()
+    # The peers have a lock of their own, in benchmarks/.
+    named = project["project"]["optional-dependencies"].items()
+    extras = [requirements for extra, requirements in named if extra != "peers"]
     # Building the package in the environment (no isolation) needs the build back end as well.
     wanted = project["build-system"]["requires"] + project["project"]["dependencies"]
     wanted += [requirement for extra in extras for requirement in extra]
