@@ -1,8 +1,9 @@
 """Time this package against a plain loop and against peers, interleaved, and write the results.
 
 Within a repeat all contestants of a measurement run one after the other in one process, so that the
-machine's moods hit all alike; a ratio is the median over repeats of the ratios within a repeat.
-Growth and peak memory are measured in a fresh process each.
+machine's moods hit all alike; a ratio is the median over repeats of the ratios within a repeat. All
+are warmed up first; peers then run with the number of threads, and of test samples in a batch, with
+which they were fastest. Growth and peak memory are measured in a fresh process each.
 
     python -m benchmarks.bench             everything, into benchmarks/results
     python -m benchmarks.bench --quick     tiny sizes, no peers, to see that it runs
@@ -22,8 +23,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import tda_utils as tda
@@ -42,6 +44,28 @@ from tda_utils.parallel import available_cores
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BUILDS = {"CNN2-L": CNN2L, "CNN3-L": CNN3L, "wider CNN2-L": work.WiderCNN}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    repeats: int = 5
+    models: int = 31  # One member of MNIST3: itself, and each of 30 training samples left out.
+    epochs: int = 15
+    training: int = 16  # Models trained for the share of the machine's rate.
+    products: int = 10  # Products of 2048 x 2048 matrices beside them.
+    per_class: int = 50
+    test_per_class: int = 300
+    growth_per_class: tuple[int, ...] = (10, 20, 50)
+    growth_members: tuple[int, ...] = (1, 2, 4, 8)
+    growth_builds: tuple[str, ...] = tuple(BUILDS)
+    growth_models: int = 8
+    peers: bool = True
+
+
+FULL = Size()
+QUICK = Size(1, 2, 2, 2, 1, 10, 2, (10,), (1,), ("CNN2-L",), 2, False)
 
 
 @dataclass(frozen=True)
@@ -57,68 +81,147 @@ class Row:
     agreement: str
 
 
-def interleaved(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list]:
-    """Run all contestants in turn, after one warm-up each; return seconds and results."""
-    results = {name: run() for name, run in contestants.items()}
+# PyTorch's own choice, read before anything changes it.
+DEFAULT_THREADS = torch.get_num_threads()
+
+
+def timed(run: Callable[[], object], threads: int = DEFAULT_THREADS) -> tuple[float, object]:
+    """Return the seconds that one run takes with so many threads, and its result."""
+    torch.set_num_threads(threads)
+    try:
+        start = time.perf_counter()
+        result = run()
+        return time.perf_counter() - start, result
+    finally:
+        torch.set_num_threads(DEFAULT_THREADS)
+
+
+@dataclass(frozen=True)
+class Best:
+    """A peer at its best: the fastest number of threads and of test samples in a batch."""
+
+    threads: int
+    test_batch: int
+    seconds: float
+    result: object
+
+    def __str__(self) -> str:
+        plural = "s" if self.threads > 1 else ""
+        return f"{self.threads} thread{plural}, test batch {self.test_batch}"
+
+
+def at_its_best(run: Callable[[int], object], test_batches: Sequence[int]) -> Best:
+    """Run a peer, which takes the size of a test batch, in several settings; return the fastest.
+
+    Threads are chosen first and then the batch, as some peers take half a minute a run. It is warm
+    afterwards.
+    """
+
+    def attempt(threads: int, size: int) -> Best:
+        return Best(threads, size, *timed(partial(run, size), threads))
+
+    def fastest(tries: list[Best]) -> Best:
+        return min(tries, key=lambda one: one.seconds)
+
+    first, *others = test_batches
+    run(first)
+    best = fastest([attempt(threads, first) for threads in dict.fromkeys((DEFAULT_THREADS, 1))])
+    return fastest([best, *(attempt(best.threads, size) for size in others)])
+
+
+def interleaved(
+    contestants: dict[str, Callable[[], object]],
+    repeats: int,
+    threads: dict[str, int] | None = None,
+) -> dict[str, list]:
+    """Run all contestants in turn, after one warm-up each; return seconds and results.
+
+    `threads` holds the numbers of threads of those that are already warm.
+    """
+    threads = threads or {}
+    results: dict[str, object] = {}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for name, run in contestants.items():
+        if name not in threads:
+            run()
     for _ in range(repeats):
         for name, run in contestants.items():
-            start = time.perf_counter()
-            results[name] = run()
-            seconds[name].append(time.perf_counter() - start)
+            taken, results[name] = timed(run, threads.get(name, DEFAULT_THREADS))
+            seconds[name].append(taken)
     return {name: [seconds[name], results[name]] for name in contestants}
 
 
-def ratio(measured: dict[str, list], theirs: str, ours: str = "ours", per: float = 1.0) -> float:
-    """Return the median over repeats of their time by ours, `per` of their works to one of ours."""
-    pairs = zip(measured[theirs][0], measured[ours][0], strict=True)
-    return per * statistics.median(them / us for them, us in pairs)
+def ratio(measured: dict[str, list], theirs: str) -> float:
+    """Return the median over repeats of their time by ours."""
+    pairs = zip(measured[theirs][0], measured["ours"][0], strict=True)
+    return statistics.median(them / us for them, us in pairs)
 
 
-def agreement(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Return Pearson's correlation and the largest difference relative to the largest score."""
+def agreement(ours: np.ndarray, theirs: np.ndarray, scaled: bool = False) -> str:
+    """Return Pearson's correlation and the largest difference relative to our largest score.
+
+    `scaled` first multiplies theirs by the one factor, sign included, that brings it nearest to
+    ours: libraries differ in sign, in the factor 1/n, and in what they call damping.
+    """
     ours, theirs = (np.asarray(values, dtype=np.float64).ravel() for values in (ours, theirs))
     if not np.isfinite(theirs).all():
         return "theirs is not finite"
     pearson = np.corrcoef(ours, theirs)[0, 1]
-    error = abs(ours - theirs).max() / abs(theirs).max()
-    return f"Pearson {pearson:.6f}, largest difference {error:.1e}"
+    if scaled:
+        theirs = theirs * (ours @ theirs) / (theirs @ theirs)
+    error = abs(ours - theirs).max() / abs(ours).max()
+    after = " after scaling" if scaled else ""
+    return f"Pearson {pearson:.6f}, largest difference {error:.1e}{after}"
 
 
 def row(
-    name: str, measured: dict, theirs: str, target: float, agreed: str, per: float = 1.0
+    name: str,
+    measured: dict[str, list],
+    theirs: str,
+    target: float | None,
+    agreed: str,
+    setting: str = "",
 ) -> Row:
-    """Return the row of one comparison."""
+    """Return the row of one comparison; without a target it is there for information."""
     return Row(
         name,
-        theirs,
-        f"{target:g}x",
-        f"{ratio(measured, theirs, per=per):.1f}x",
+        theirs + setting,
+        "–" if target is None else f"{target:g}x",
+        f"{ratio(measured, theirs):.1f}x",
         statistics.median(measured["ours"][0]),
         statistics.median(measured[theirs][0]),
         agreed,
     )
 
 
-def leave_one_out(repeats: int, models: int, epochs: int) -> list[Row]:
+def leave_one_out(size: Size) -> list[Row]:
     """(a) Leave-one-out of MNIST3 against the plain loop."""
-    task = tda.load_task("mnist3", per_class=10)
-    removed = [None, *task.train_index[: models - 1].tolist()]
-    recipe = tda.Recipe(epochs=epochs, keep_last=1)
+    task = tda.load_task("mnist3", per_class=10, test_per_class=size.test_per_class)
+    removed = [None, *task.train_index[: size.models - 1].tolist()]
+    recipe = tda.Recipe(epochs=size.epochs, keep_last=1)
     measured = interleaved(
         {
             "ours": lambda: work.our_models(task, recipe, removed)[:, 0].numpy(),
-            "plain loop": lambda: np.stack([work.plain_model(task, recipe, i) for i in removed]),
+            (plain := "plain loop, default threads"): lambda: np.stack(
+                [work.plain_model(task, recipe, i) for i in removed]
+            ),
+            (single := "plain loop, one thread"): lambda: np.stack(
+                [work.plain_model(task, recipe, i) for i in removed]
+            ),
         },
-        repeats,
+        size.repeats,
+        threads={single: 1},
     )
-    agreed = agreement(measured["ours"][1], measured["plain loop"][1])
-    name = f"LOO, {models} retrainings and one evaluation each (30 x 900)"
-    first = row(name, measured, "plain loop", 4.5, agreed)
+    agreed = agreement(measured["ours"][1], measured[plain][1])
+    name = f"LOO, {size.models} retrainings and one evaluation each (30 x {task.n_test})"
+    rows = [
+        row(name, measured, theirs, target, agreed)
+        for theirs, target in ((plain, 4.5), (single, None))
+    ]
     # One of their retrainings gives one checkpoint, one of ours gives all of them.
-    kept = min(5, epochs)
-    few = removed[: max(models // 3, 2)]
-    whole = tda.Recipe(epochs=epochs, keep_last=kept)
+    kept = min(5, size.epochs)
+    few = removed[1:7]
+    whole = tda.Recipe(epochs=size.epochs, keep_last=kept)
     ends = [tda.Recipe(epochs=e, keep_last=1) for e in whole.checkpoint_epochs]
     measured = interleaved(
         {
@@ -127,29 +230,37 @@ def leave_one_out(repeats: int, models: int, epochs: int) -> list[Row]:
                 [[work.plain_model(task, end, i) for end in ends] for i in few]
             ),
         },
-        repeats,
+        size.repeats,
     )
     theirs = "plain loop, a retraining per checkpoint"
     agreed = agreement(measured["ours"][1], measured[theirs][1])
     name = f"LOO, {kept} checkpoints of {len(few)} retrainings (of 310 of the paired posterior)"
-    return [first, row(name, measured, theirs, 9, agreed)]
+    return [*rows, row(name, measured, theirs, 9, agreed)]
 
 
-def machine_share(repeats: int, models: int) -> list[Row]:
+def machine_share(size: Size) -> list[Row]:
     """(e) The share of this machine's own SGEMM rate while retraining CNN2-L."""
     task = tda.load_task("mnist3", per_class=10)
     recipe = tda.Recipe(keep_last=1)
-    square = torch.rand(2048, 2048)
+    # The same arithmetic in each, so that the faster size is the machine's rate.
+    squares = {side: torch.ones(side, side) for side in (1024, 2048)}
+    products = size.products * 2 * 2048**3
+
+    def multiply(side: int) -> None:
+        for _ in range(products // (2 * side**3)):
+            squares[side] @ squares[side]
+
     measured = interleaved(
         {
-            "ours": lambda: work.train_only(task, recipe, models),
-            "SGEMM 2048": lambda: [square @ square for _ in range(10)],
+            "ours": lambda: work.train_only(task, recipe, size.training),
+            **{f"SGEMM {side}": partial(multiply, side) for side in squares},
         },
-        repeats,
+        size.repeats,
     )
-    arithmetic = work.training_flops(CNN2L(), task.train_x) * recipe.epochs * models
+    arithmetic = work.training_flops(CNN2L(), task.train_x) * recipe.epochs * size.training
     ours = [arithmetic / seconds for seconds in measured["ours"][0]]
-    machine = [10 * 2 * 2048**3 / seconds for seconds in measured["SGEMM 2048"][0]]
+    fastest = zip(*(measured[f"SGEMM {side}"][0] for side in squares), strict=True)
+    machine = [products / min(seconds) for seconds in fastest]
     share = statistics.median(a / b for a, b in zip(ours, machine, strict=True))
     return [
         Row(
@@ -164,52 +275,97 @@ def machine_share(repeats: int, models: int) -> list[Row]:
     ]
 
 
-def gradients(repeats: int, per_class: int, test_per_class: int, peers: bool) -> list[Row]:
-    """(b) Grad-Dot and Grad-Cos, and (c) influence, of one checkpoint."""
-    task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
-    posterior = work.posterior_of(task)
-    size = f"{task.n_train} x {task.n_test}"
-    both: dict[str, Callable] = {
-        "ours": lambda: [s.values[0, 0] for s in grad_dot_and_cos(posterior, task, device="cpu")]
-    }
-    influence: dict[str, Callable] = {
-        "ours": lambda: tda.influence(posterior, task, device="cpu").values[0, 0]
-    }
-    rows = []
-    if peers:
-        from benchmarks import peers as peer
+def gradients(size: Size) -> list[Row]:
+    """(b) Grad-Dot and Grad-Cos, and (c) influence, of one checkpoint, against peers."""
+    from benchmarks import peers
 
-        both["captum TracInCP, sample-wise, GD alone"] = lambda: peer.captum_grad_dot(
-            posterior.module(0, 0), task
-        )
-        both["dattri TracIn, GD + GC"] = lambda: peer.dattri_dot_and_cos(
-            posterior.module(0, 0), task
-        )
-        for name, run in {
-            "captum Arnoldi": peer.captum_arnoldi,
-            "dattri DataInf": partial(peer.dattri_influence, which="datainf"),
-            "dattri Arnoldi": partial(peer.dattri_influence, which="arnoldi"),
-            "kronfluence EK-FAC": peer.kronfluence_ekfac,
-        }.items():
-            influence[name] = lambda run=run: run(posterior.module(0, 0), task)
-    measured = interleaved(both, repeats)
-    for theirs, target in zip(list(both)[1:], (4, 7), strict=False):
-        result = measured[theirs][1]
-        dots = result[0] if isinstance(result, tuple) else result
-        agreed = agreement(measured["ours"][1][0], dots)
-        rows.append(row(f"GD + GC, {size}, one checkpoint", measured, theirs, target, agreed))
-    measured = interleaved(influence, repeats)
-    for theirs in list(influence)[1:]:
-        agreed = agreement(measured["ours"][1], measured[theirs][1])
-        name = f"exact Gauss-Newton influence, {size}, against an approximate one"
-        rows.append(row(name, measured, theirs, 4, agreed))
+    task = tda.load_task("mnist3", per_class=size.per_class, test_per_class=size.test_per_class)
+    posterior = work.posterior_of(task)
+
+    def ours_similarity() -> list[np.ndarray]:
+        return [scores.values[0, 0] for scores in grad_dot_and_cos(posterior, task, device="cpu")]
+
+    def ours_influence() -> np.ndarray:
+        return tda.influence(posterior, task, device="cpu").values[0, 0]
+
+    def with_model(run: Callable) -> Callable[[int], object]:
+        return lambda test_batch: run(posterior.module(0, 0), task, test_batch)
+
+    similarity = {
+        "captum TracInCP, GD alone": (4, with_model(peers.captum_grad_dot)),
+        "captum TracInCPFast, GD of the last layer": (
+            None,
+            with_model(peers.captum_grad_dot_last_layer),
+        ),
+        "dattri TracIn, GD + GC": (7, with_model(peers.dattri_dot_and_cos)),
+    }
+    influence = {name: with_model(run) for name, run in peers.APPROXIMATE_INFLUENCE.items()}
+    return [
+        *similarity_rows(task, ours_similarity, similarity, size.repeats),
+        *influence_rows(task, ours_influence, influence, size.repeats),
+    ]
+
+
+def similarity_rows(
+    task: tda.Task,
+    ours: Callable[[], list[np.ndarray]],
+    theirs: dict[str, tuple[float | None, Callable[[int], object]]],
+    repeats: int,
+) -> list[Row]:
+    """(b) All contestants interleaved; those that return two arrays return GD and GC."""
+    best = {name: at_its_best(run, batches_of(task)) for name, (_, run) in theirs.items()}
+    contestants: dict[str, Callable] = {"ours": ours}
+    for name, (_, run) in theirs.items():
+        contestants[name] = partial(run, best[name].test_batch)
+    measured = interleaved(contestants, repeats, {name: one.threads for name, one in best.items()})
+    dot, cosine = measured["ours"][1]
+    rows = []
+    for name, (target, _) in theirs.items():
+        result = measured[name][1]
+        if isinstance(result, tuple):
+            both = zip(("GD", "GC"), (dot, cosine), result, strict=True)
+            agreed = "; ".join(f"{kind}: {agreement(us, them)}" for kind, us, them in both)
+        else:
+            agreed = agreement(dot, result)
+        what = f"GD + GC, {task.n_train} x {task.n_test}, one checkpoint"
+        rows.append(row(what, measured, name, target, agreed, f" ({best[name]})"))
     return rows
+
+
+def influence_rows(
+    task: tda.Task,
+    ours: Callable[[], np.ndarray],
+    theirs: dict[str, Callable[[int], np.ndarray]],
+    repeats: int,
+) -> list[Row]:
+    """(c) The fastest peer interleaved with ours; the others, all slower, timed once a setting."""
+    best = {name: at_its_best(run, batches_of(task)) for name, run in theirs.items()}
+    usable = [name for name in best if np.isfinite(best[name].result).all()]
+    fastest = min(usable, key=lambda name: best[name].seconds)
+    pair = {"ours": ours, fastest: partial(theirs[fastest], best[fastest].test_batch)}
+    measured = interleaved(pair, repeats, {fastest: best[fastest].threads})
+    us = statistics.median(measured["ours"][0])
+    what = f"exact Gauss-Newton influence, {task.n_train} x {task.n_test}"
+    rows = []
+    for name, one in best.items():
+        agreed = agreement(measured["ours"][1], one.result, scaled=True)
+        if name == fastest:
+            rows.insert(0, row(what, measured, name, 4, agreed, f" ({one})"))
+        else:
+            times = f"{one.seconds / us:.1f}x"
+            rows.append(Row(what, f"{name} ({one}), once", "–", times, us, one.seconds, agreed))
+    return rows
+
+
+def batches_of(task: tda.Task) -> list[int]:
+    """Return the sizes of test batches that are tried: all samples at once, and smaller ones."""
+    return [task.n_test, *(size for size in (100, 30) if size < task.n_test)]
 
 
 def dense_error() -> list[Row]:
     """Return the error of the dual solve against a dense one in float64, on a network that fits."""
     task = tda.load_task("mnist3", per_class=10, test_per_class=10)
-    # Every seventh pixel, so that the dense matrix of all parameters fits.
+    # Every fourth pixel, so that the dense matrix of all parameters fits.
     small = [x[:, :, ::4, ::4].contiguous() for x in (task.train_x, task.test_x)]
     task = tda.Task(
         "small", small[0], *task.split("train")[1:], small[1], *task.split("test")[1:], classes=3
@@ -249,25 +405,25 @@ def dense_error() -> list[Row]:
     return [Row(name, "dense solve", "1e-6", f"{error:.0e}", None, None, "")]
 
 
-def retrain_loo(repeats: int, models: int, per_class: int) -> list[Row]:
-    """(d) Leave-one-out of some models against dattri."""
+def retrain_loo(size: Size, models: int = 8) -> list[Row]:
+    """(d) Leave-one-out of some models against dattri, whose loader does not shuffle."""
     from benchmarks import peers
 
-    task = tda.load_task("mnist3", per_class=per_class)
+    task = tda.load_task("mnist3", per_class=size.per_class, test_per_class=size.test_per_class)
     recipe = tda.Recipe(keep_last=1)
     removed = task.train_index[:models].tolist()
-    measured = interleaved(
-        {
-            "ours": lambda: work.our_models(task, recipe, removed)[:, 0].numpy(),
-            "dattri retrain_loo": lambda: peers.dattri_retrain_loo(
-                task, recipe, list(range(models))
-            ),
-        },
-        repeats,
-    )
+    theirs = "dattri retrain_loo"
+    contestants: dict[str, Callable] = {
+        "ours": lambda: work.our_models(task, recipe, removed)[:, 0].numpy(),
+        theirs: lambda: peers.dattri_retrain_loo(task, recipe, list(range(models))),
+    }
+    # A loader of training samples is all that it takes: one size of test batch, all of them.
+    best = at_its_best(lambda _: contestants[theirs](), [task.n_test])
+    measured = interleaved(contestants, size.repeats, {theirs: best.threads})
     name = f"LOO of {models} models ({recipe.epochs} epochs, {task.n_train} x {task.n_test})"
-    agreed = "not comparable: dattri does not shuffle, and removes instead of zeroing"
-    return [row(name, measured, "dattri retrain_loo", 4, agreed)]
+    pearson = np.corrcoef(*(measured[side][1].ravel() for side in ("ours", theirs)))[0, 1]
+    agreed = f"Pearson {pearson:.2f} of the losses: other batches, and removed, not weighted zero"
+    return [row(name, measured, theirs, 4, agreed, f" ({best})")]
 
 
 def peak_bytes() -> int:
@@ -283,9 +439,11 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def one_growth(kind: str, build: str, per_class: int, members: int, models: int) -> None:
+def one_growth(
+    kind: str, build: str, per_class: int, members: int, models: int, test_per_class: int
+) -> None:
     """Print seconds and peak memory of one piece of work; run in a process of its own."""
-    task = tda.load_task("mnist3", per_class=per_class)
+    task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
     recipe = tda.Recipe(keep_last=1)
     if kind == "gradients":
         posterior = work.posterior_of(task, BUILDS[build], members)
@@ -303,35 +461,33 @@ def one_growth(kind: str, build: str, per_class: int, members: int, models: int)
     print(json.dumps({"seconds": seconds, "peak": peak, "parameters": parameters}))
 
 
-def growth(repeats: int, quick: bool) -> list[dict]:
+def growth(size: Size) -> list[dict]:
     """(f) Growth with training samples, members and parameters, with peak memory."""
-    sizes = [10] if quick else [10, 20, 50]
-    members = [1] if quick else [1, 2, 4, 8]
-    cases = [("CNN2-L", per_class, 1) for per_class in sizes]
-    cases += [("CNN2-L", 10, count) for count in members[1:]]
-    cases += [(build, 10, 1) for build in list(BUILDS)[1:]] if not quick else []
+    cases = [("CNN2-L", per_class, 1) for per_class in size.growth_per_class]
+    cases += [("CNN2-L", 10, count) for count in size.growth_members[1:]]
+    cases += [(build, 10, 1) for build in size.growth_builds[1:]]
+    fixed = (str(size.growth_models), str(size.test_per_class))
+    every = [(kind, *case) for kind in ("LOO", "gradients") for case in cases]
+    measured: dict[tuple, list[dict]] = {case: [] for case in every}
+    for _ in range(size.repeats):
+        for case in every:
+            command = [sys.executable, "-m", "benchmarks.bench", "--one", *map(str, case)]
+            done = subprocess.run([*command, *fixed], check=True, stdout=subprocess.PIPE)
+            measured[case].append(json.loads(done.stdout))
     points = []
-    for kind in ("LOO", "gradients"):
-        for build, per_class, count in cases:
-            models = 2 if quick else 8
-            arguments = [kind, build, str(per_class), str(count), str(models)]
-            command = [sys.executable, "-m", "benchmarks.bench", "--one", *arguments]
-            runs = [
-                json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-                for _ in range(repeats)
-            ]
-            points.append(
-                {
-                    "kind": kind,
-                    "build": build,
-                    "train": 3 * per_class,
-                    "members": count,
-                    "models": models * count if kind == "LOO" else count,
-                    "parameters": runs[0]["parameters"],
-                    "seconds": statistics.median(run["seconds"] for run in runs),
-                    "peak_gigabytes": statistics.median(run["peak"] for run in runs) / 1e9,
-                }
-            )
+    for (kind, build, per_class, count), runs in measured.items():
+        points.append(
+            {
+                "kind": kind,
+                "build": build,
+                "train": 3 * per_class,
+                "members": count,
+                "models": size.growth_models * count if kind == "LOO" else count,
+                "parameters": runs[0]["parameters"],
+                "seconds": statistics.median(run["seconds"] for run in runs),
+                "peak_gigabytes": max(run["peak"] for run in runs) / 1e9,
+            }
+        )
     return points
 
 
@@ -349,32 +505,53 @@ def memory_rows(points: list[dict]) -> list[Row]:
 
 
 def draw_growth(points: list[dict]) -> Figure:
-    """Draw seconds against each quantity, on logarithmic axes."""
-    figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-    panels = {"train": "training samples", "members": "members", "parameters": "parameters"}
+    """Draw seconds and peak memory against each quantity, on logarithmic axes."""
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    grid = figure.subplots(2, 3, sharex="col", sharey="row")
     said = []
-    for axes, (quantity, label) in zip(
-        figure.subplots(1, 3, sharey=True), panels.items(), strict=True
+    for column, (quantity, label) in enumerate(
+        {"train": "training samples", "members": "members", "parameters": "parameters"}.items()
     ):
-        for kind, colour in (("LOO", "#000000"), ("gradients", "#0072b2")):
-            fixed = {"train": 30, "members": 1, "build": "CNN2-L"}
-            fixed.pop("build" if quantity == "parameters" else quantity)
-            own = [
-                p for p in points if p["kind"] == kind and all(p[k] == v for k, v in fixed.items())
-            ]
-            own.sort(key=lambda point: point[quantity])
-            x, y = ([point[name] for point in own] for name in (quantity, "seconds"))
-            named = "8 models of LOO" if kind == "LOO" else "GD, GC and influence"
-            axes.loglog(x, y, "o-", color=colour, label=named)
+        for kind, name, colour in (
+            ("LOO", "LOO, 8 models a member", "#000000"),
+            ("gradients", "GD, GC and influence", "#0072b2"),
+        ):
+            own = _varied(points, kind, quantity)
+            x = [point[quantity] for point in own]
+            for axes, measure in zip(grid[:, column], ("seconds", "peak_gigabytes"), strict=True):
+                axes.loglog(x, [point[measure] for point in own], "o-", color=colour, label=name)
+            first, last = own[0], own[-1]
             said.append(
-                f"{named} by {label}: {y[0]:.2g} s at {x[0]:,} to {y[-1]:.2g} s at {x[-1]:,}"
+                f"{name} by {label}: {first['seconds']:.2g} s and {first['peak_gigabytes']:.2f} GB "
+                f"at {x[0]:,}, {last['seconds']:.2g} s and {last['peak_gigabytes']:.2f} GB "
+                f"at {x[-1]:,}"
             )
-        axes.set_xlabel(label)
+        grid[1, column].set_xlabel(label)
+        _plain_ticks(grid[1, column], x)
+    for axes in figure.axes:
         axes.grid(alpha=0.2, which="both")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("seconds")
-    figure.axes[0].legend(frameon=False, fontsize=7)
-    return outputs.with_alt(figure, "Seconds on logarithmic axes. " + "; ".join(said) + ".")
+    grid[0, 0].set_ylabel("seconds")
+    grid[1, 0].set_ylabel("peak memory, GB")
+    grid[0, 0].legend(frameon=False, fontsize=7)
+    return outputs.with_alt(
+        figure,
+        "Seconds above and peak memory below, on logarithmic axes. " + "; ".join(said) + ".",
+    )
+
+
+def _varied(points: list[dict], kind: str, quantity: str) -> list[dict]:
+    """Return the points of one kind that differ in one quantity only, in its order."""
+    fixed = {"kind": kind, "train": 30, "members": 1, "build": "CNN2-L"}
+    del fixed["build" if quantity == "parameters" else quantity]
+    own = [p for p in points if all(p[name] == value for name, value in fixed.items())]
+    return sorted(own, key=lambda point: point[quantity])
+
+
+def _plain_ticks(axes: Axes, values: list[int]) -> None:
+    """Name the measured places and no others."""
+    axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 def machine() -> dict[str, object]:
@@ -394,7 +571,7 @@ def machine() -> dict[str, object]:
         "date": datetime.date.today().isoformat(),
         "cpu": cpu,
         "cores": available_cores(),
-        "torch threads": torch.get_num_threads(),
+        "torch threads": DEFAULT_THREADS,
         "python": platform.python_version(),
         **versions,
     }
@@ -403,44 +580,53 @@ def machine() -> dict[str, object]:
 def table(rows: list[Row]) -> str:
     """Return the results as a Markdown table."""
     lines = [
-        "| work | against | target | measured | agreement |",
-        "| --- | --- | ---: | ---: | --- |",
+        "| work | against | target | measured | ours, s | theirs, s | agreement |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
-    lines += [
-        f"| {r.work} | {r.against} | {r.target} | {r.measured} | {r.agreement} |" for r in rows
-    ]
+    for r in rows:
+        ours, theirs = (_seconds(s) for s in (r.ours_seconds, r.theirs_seconds))
+        cells = (r.work, r.against, r.target, r.measured, ours, theirs, r.agreement)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:#.3g}".rstrip(".")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmarks; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, no peers")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=FULL.repeats)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     if options.one:
         kind, build, *numbers = options.one
         one_growth(kind, build, *map(int, numbers))
         return 0
-    quick, repeats = options.quick, 1 if options.quick else options.repeats
+    size = QUICK if options.quick else replace(FULL, repeats=options.repeats)
     rows: list[Row] = []
     parts: list[Callable[[], list[Row]]] = [
-        lambda: leave_one_out(repeats, *((2, 2) if quick else (12, 15))),
-        lambda: machine_share(repeats, 2 if quick else 16),
-        lambda: gradients(repeats, *((10, 5) if quick else (50, 300)), not quick),
+        lambda: leave_one_out(size),
+        lambda: machine_share(size),
         dense_error,
     ]
-    parts += [] if quick else [lambda: retrain_loo(repeats, 8, 50)]
+    parts += [lambda: gradients(size), lambda: retrain_loo(size)] if size.peers else []
     for part in parts:
-        rows += part()
-        print(table(rows[-2:]), flush=True)
-    points = growth(1 if quick else 3, quick)
+        rows += (new := part())
+        print(table(new), flush=True)
+    points = growth(size)
     rows += memory_rows(points)
     options.results.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine(), "rows": [asdict(r) for r in rows], "growth": points}
+    record = {
+        "machine": machine(),
+        "repeats": size.repeats,
+        "rows": [asdict(r) for r in rows],
+        "growth": points,
+    }
     (options.results / "bench.json").write_text(json.dumps(record, indent=2) + "\n")
     (options.results / "bench.md").write_text(table(rows))
     outputs.save(draw_growth(points), options.results, "scaling")

@@ -1,6 +1,7 @@
 """The benchmarks run, and what they time is the same work."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -33,11 +34,72 @@ def test_ratios_are_taken_within_a_repeat():
     assert bench.ratio(measured, "other") == 3.0
 
 
+def test_agreement_is_after_one_factor_where_scales_differ():
+    ours = np.array([1.0, -2.0, 4.0])
+    assert bench.agreement(ours, -3 * ours, scaled=True).startswith("Pearson -1.0000")
+    assert "difference 0.0e+00 after scaling" in bench.agreement(ours, -2 * ours, scaled=True)
+    assert "difference 5.0e-01" in bench.agreement(ours, ours / 2)
+    assert bench.agreement(ours, ours * np.nan) == "theirs is not finite"
+
+
+def test_contestants_take_turns_with_their_own_number_of_threads():
+    calls = []
+
+    def contestant(name):
+        return lambda: calls.append((name, torch.get_num_threads()))
+
+    both = {name: contestant(name) for name in ("ours", "peer")}
+    measured = bench.interleaved(both, repeats=2, threads={"peer": 1})
+    default = bench.DEFAULT_THREADS
+    # One warm-up of ours; the peer was warm already.
+    assert calls == [("ours", default), *[("ours", default), ("peer", 1)] * 2]
+    assert [len(seconds) for seconds, _ in measured.values()] == [2, 2]
+    assert torch.get_num_threads() == default
+
+
+def after(seconds, values):
+    """A contestant that takes so long."""
+
+    def run(test_batch=None):
+        time.sleep(seconds)
+        return np.array(values)
+
+    return run
+
+
+def test_influence_is_compared_with_the_fastest_peer_that_gives_numbers():
+    task = tda.load_task("mnist3", per_class=10, test_per_class=1)
+    peers = {
+        "broken": after(0.0, [np.nan, 1.0]),
+        "slow": after(0.1, [1.0, 2.5]),
+        "fast": after(0.05, [2.0, 4.0]),
+    }
+    rows = bench.influence_rows(task, after(0.0, [1.0, 2.0]), peers, repeats=1)
+    assert rows[0].against.startswith("fast (") and rows[0].target == "4x"
+    assert {row.target for row in rows[1:]} == {"–"}
+    assert rows[1].agreement == "theirs is not finite"
+
+
+def test_one_array_is_compared_as_grad_dot_and_two_as_both():
+    task = tda.load_task("mnist3", per_class=10, test_per_class=1)
+    dot, cosine = np.array([1.0, 2.0]), np.array([0.5, 0.2])
+    peers = {"alone": (4, lambda _: dot), "both": (7, lambda _: (dot, cosine))}
+    rows = bench.similarity_rows(task, lambda: [dot, cosine], peers, repeats=1)
+    assert [row.target for row in rows] == ["4x", "7x"]
+    assert rows[0].agreement == "Pearson 1.000000, largest difference 0.0e+00"
+    assert rows[1].agreement.count("difference 0.0e+00") == 2
+
+
+def test_a_peer_is_taken_at_its_fastest_setting():
+    best = bench.at_its_best(lambda size: time.sleep(0.02 * abs(size - 100)), [103, 100, 97])
+    assert best.test_batch == 100
+
+
 @pytest.mark.slow
 def test_a_quick_run_writes_its_results(tmp_path):
     assert bench.main(["--quick", "--results", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "bench.json").read_text())
     assert {"date", "cpu", "cores", "torch"} <= set(record["machine"])
-    assert len(record["rows"]) == 6 and len(record["growth"]) == 2
-    assert (tmp_path / "bench.md").read_text().count("\n") == 8
+    assert len(record["rows"]) == 7 and len(record["growth"]) == 2
+    assert (tmp_path / "bench.md").read_text().count("\n") == 9
     assert (tmp_path / "scaling.png").stat().st_size > 1000
