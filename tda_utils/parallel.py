@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 Item = TypeVar("Item")
@@ -75,7 +76,7 @@ def parallel_map(
     items: Iterable[Item],
     *,
     workers: int | None = None,
-    share_cores: bool = False,
+    threads: int = 1,
     describe: str | None = None,
 ) -> list[Result]:
     """Apply `function` to each item in worker threads and return the results in order.
@@ -83,14 +84,14 @@ def parallel_map(
     Parameters
     ----------
     function : callable
-        Called once an item, in a thread whose PyTorch kernels use one core.
+        Called once an item.
     items : sequence
         The items; each call must be independent of the others.
     workers : int, optional
-        Number of threads. Default: the cores that this process may use.
-    share_cores : bool
-        With fewer items than cores, let each kernel use the cores that are left. Sums are then
-        taken in another order, so results are no longer the same to the last bit.
+        Number of worker threads. Default: the cores that this process may use.
+    threads : int
+        Threads of the kernels within each worker. With more than one, sums are taken in another
+        order, so results are no longer the same to the last bit.
     describe : str, optional
         Text of the progress bar; no bar without it.
 
@@ -115,11 +116,7 @@ def parallel_map(
     [1, 4, 9]
     """
     items = list(items)
-    workers = available_cores() if workers is None else workers
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; it must be at least 1.")
-    used = min(workers, max(len(items), 1))
-    threads = max(available_cores() // used, 1) if share_cores else 1
+    used = min(_checked(workers), max(len(items), 1))
     # Where a bar is wanted, TQDM_DISABLE=1 still turns it off, for logs and committed notebooks.
     hidden = {} if describe else {"disable": True}
     bar = tqdm(total=len(items), desc=describe, leave=False, **hidden)
@@ -131,6 +128,9 @@ def parallel_map(
 
     with (
         bar,
+        # Compiled code calls the BLAS library of numpy and scipy, whose number of threads is the
+        # process's.
+        threadpool_limits(threads, user_api="blas"),
         ThreadPoolExecutor(used, initializer=torch.set_num_threads, initargs=(threads,)) as pool,
     ):
         futures = [pool.submit(call, item) for item in items]
@@ -142,3 +142,41 @@ def parallel_map(
             if not future.cancelled() and future.exception() is not None:
                 raise future.exception()
         return [future.result() for future in futures]
+
+
+def parallel_map_nested(
+    function: Callable[[Item, int], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    describe: str | None = None,
+) -> list[Result]:
+    """Apply ``function(item, inner)``, which may itself use `inner` workers, to each item.
+
+    With fewer items than workers, those that are left help within the items; the kernels of what
+    is not divided up use as many threads.
+
+    Parameters and errors are those of `parallel_map`.
+
+    Examples
+    --------
+    >>> parallel_map_nested(lambda item, inner: (item, inner), ["a"], workers=2)
+    [('a', 2)]
+    """
+    items = list(items)
+    workers = _checked(workers)
+    inner = max(workers // max(len(items), 1), 1)
+    return parallel_map(
+        lambda item: function(item, inner),
+        items,
+        workers=workers,
+        threads=inner,
+        describe=describe,
+    )
+
+
+def _checked(workers: int | None) -> int:
+    workers = available_cores() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; it must be at least 1.")
+    return workers

@@ -9,11 +9,10 @@ from torch import nn
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, sample_posterior
 from tda_utils.attribution.gradients import (
+    LayerGradients,
     dense,
-    gradient_layers,
+    gradient_method,
     gram,
-    logit_gradients,
-    loss_gradients,
     squared_norms,
 )
 from tda_utils.attribution.influence import _hessian_product
@@ -298,13 +297,13 @@ def test_any_architecture_gives_autograds_gradients(name, tiny_task):
     torch.manual_seed(0)
     model = ARCHITECTURES[name]().double()
     images, labels = tiny_task.train_x.double(), tiny_task.train_y
-    layers = gradient_layers(model, images, labels)
-    assert (layers is not None) == (name in TAKEN_APART)
-    blocks = loss_gradients(model, images, labels, layers)
+    method = gradient_method(model, images, labels)
+    assert isinstance(method, LayerGradients) == (name in TAKEN_APART)
+    blocks = method.loss_gradients(model, images, labels)
     wanted = autograd_gradients(model, images, labels)
     np.testing.assert_allclose(gram(blocks, blocks), wanted @ wanted.T, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(squared_norms(blocks), wanted.square().sum(1), rtol=1e-9)
-    logits = logit_gradients(model, images[:2], 4, layers)
+    logits = method.logit_gradients(model, images[:2], torch.eye(4))
     rows = torch.cat([dense(block) for block in logits], dim=1)
     model_logits = model(images[:2])
     for row, (sample, logit) in enumerate((s, k) for s in range(2) for k in range(4)):
@@ -319,7 +318,7 @@ def test_any_architecture_gives_autograds_gradients(name, tiny_task):
 def test_a_model_without_trainable_parameters_is_refused(tiny_task):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).requires_grad_(False)
     with pytest.raises(ValueError, match="no trainable parameter"):
-        gradient_layers(model, tiny_task.train_x, tiny_task.train_y)
+        gradient_method(model, tiny_task.train_x, tiny_task.train_y)
 
 
 # ---------------- influence

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import tda_utils as tda
-from tda_utils.fused import CACHED_BYTES, FusedNetwork, Patches, Workspace, is_fusable
+from tda_utils.attribution.gradients import FusedGradients, gradient_method, gram
+from tda_utils.fused import CACHED_BYTES, FusedNetwork, Patches, is_fusable
 from tda_utils.learners import AdamState, ModuleNetwork, network_for
 from tda_utils.models import CNN2L, CNN3L
 from tda_utils.training import Job, Recipe, batch_order, initial_state, train_states
@@ -36,18 +37,66 @@ def test_logits_and_gradient_equal_autograd(build, channels, side, dtype):
     torch.manual_seed(0)
     model = build(channels).to(dtype)
     images, labels = images_with_ties(11, channels, side, dtype)
-    network, memory = FusedNetwork(model, side, dtype), Workspace(dtype)
+    network = FusedNetwork(model, side, dtype)
     flat = network.pack(model.state_dict())
-    logits, tape = network.logits(network.views(flat), network.prepare(images)[:], memory)
+    logits, tape = network.logits(network.views(flat), network.prepare(images)[:])
     wanted = model(images)
     assert relative(logits, wanted.detach()) < TOLERANCE[dtype]
     wanted.register_hook(lambda errors: kept.append(errors))
     kept = []
     nn.functional.cross_entropy(wanted, labels).backward()
     gradient = torch.full_like(flat, torch.nan)
-    network.gradient(network.views(flat), tape, kept[0], network.views(gradient), memory)
+    network.gradient(network.views(flat), tape, kept[0], network.views(gradient))
     for name, parameter in model.named_parameters():
         assert relative(network.unpack(gradient)[name], parameter.grad) < TOLERANCE[dtype], name
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
+def test_a_number_that_is_none_stays_none(dtype):
+    """A model that diverged must be seen to have: NaN in one filter is NaN in every logit."""
+    model = CNN2L().to(dtype)
+    with torch.no_grad():
+        model.conv1.weight[3] = torch.nan
+    images, _ = images_with_ties(2, 1, 28, dtype)
+    network = FusedNetwork(model, 28, dtype)
+    views = network.views(network.pack(model.state_dict()))
+    assert network.logits(views, network.prepare(images)[:])[0].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
+@pytest.mark.parametrize(("build", "channels", "side"), NETWORKS, ids=IDS)
+def test_gradients_of_each_sample_equal_autograd(build, channels, side, dtype):
+    """Of two mixtures of logits, and of the loss; all inner products between them and a vector."""
+    torch.manual_seed(0)
+    model = build(channels).to(dtype)
+    images, labels = images_with_ties(5, channels, side, dtype)
+    method = gradient_method(model, images, labels)
+    assert isinstance(method, FusedGradients)
+    mixtures = torch.randn(10, 2, dtype=dtype)
+    parameters = list(model.parameters())
+
+    def flat(scalar):
+        return torch.cat([g.flatten() for g in torch.autograd.grad(scalar, parameters)])
+
+    losses = torch.stack(
+        [
+            flat(nn.functional.cross_entropy(model(x[None]), y[None]))
+            for x, y in zip(images, labels, strict=True)
+        ]
+    )
+    mixed = torch.stack([flat(model(x[None])[0] @ column) for x in images for column in mixtures.T])
+    vectors = {name: torch.randn(3, *p.shape, dtype=dtype) for name, p in model.named_parameters()}
+    whole = torch.cat([vector.flatten(1) for vector in vectors.values()], dim=1)
+    ours = [
+        method.loss_gradients(model, images, labels),
+        method.logit_gradients(model, images, mixtures),
+        method.vectors(model, vectors),
+    ]
+    for left, wanted_left in zip(ours, (losses, mixed, whole), strict=True):
+        for right, wanted_right in zip(ours, (losses, mixed, whole), strict=True):
+            # In float64: the reference's own rounding is no smaller than ours.
+            wanted = (wanted_left.double() @ wanted_right.double().T).to(dtype)
+            assert relative(gram(left, right), wanted) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize(("build", "channels", "side"), NETWORKS, ids=IDS)
@@ -118,8 +167,9 @@ def test_patches_that_are_too_many_are_cut_when_asked_for(monkeypatch):
     monkeypatch.setattr("tda_utils.fused.CACHED_BYTES", 0)
     later = Patches(images, layer)
     positions = torch.tensor([4, 0, 8])
-    assert torch.equal(ahead[positions], later[positions])
-    assert torch.equal(ahead[2:5], later[2:5])
+    for chosen in (positions, slice(2, 5)):
+        (patches, where), (own, own_where) = ahead[chosen].arrays(), later[chosen].arrays()
+        np.testing.assert_array_equal(patches[where], own[own_where])
     assert len(later) == 9 and CACHED_BYTES > 0
 
 

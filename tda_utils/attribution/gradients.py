@@ -3,21 +3,29 @@
 The gradient of a linear layer's weight for one sample is an outer product of error and input, so
 the inner product of two such gradients is a product of two small inner products and the gradient
 itself is never formed. A convolution is a linear layer applied at every position; its gradient is
-the sum over positions. All other layers fall back to `torch.func.vmap` over `torch.func.grad`.
+the sum over positions.
+
+There are three ways to the gradients, and `gradient_method` chooses: the fused networks of
+`tda_utils.fused`; layer by layer with autograd, for models of linear layers and plain convolutions;
+and `torch.func.vmap` over `torch.func.grad` for all others.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Rows of a symmetric product that are computed at a time.
-PRODUCT_ROWS = 256
+from tda_utils.fused import FusedNetwork, is_fusable
+from tda_utils.parallel import parallel_map
+
+# Gradients of that many samples are computed at a time, which bounds the memory.
+CHUNK = 100
 
 
 class Outer(NamedTuple):
@@ -42,103 +50,261 @@ Block = Outer | Dense
 Sums = Callable[[Tensor], list[Tensor]]
 
 
+class GradientMethod(Protocol):
+    """A way to the gradients of one architecture.
+
+    The model is in evaluation mode and used by one thread at a time; images are of shape
+    (n, channels, height, width), labels (n,) int64.
+    """
+
+    def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of each sample's cross-entropy, one block a layer."""
+
+    def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
+        """Return the gradients of mixtures of logits, of r columns ``mixtures`` (classes, r).
+
+        Row ``n * r + k`` is mixture k of sample n.
+        """
+
+    def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
+        """Lay out vectors in parameter space, ``named[name]`` (v, *parameter), as gradients are."""
+
+
+def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> GradientMethod:
+    """Return the fastest way to the gradients of an architecture, tried on two samples if need be.
+
+    Raises
+    ------
+    ValueError
+        If the model has no trainable parameter.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("model has no trainable parameter; gradients need at least one.")
+    if is_fusable(model, images):
+        return FusedGradients(model, images.shape[-1])
+    layers = _separable_layers(model)
+    if layers is not None:
+        method = LayerGradients(layers)
+        if method.is_complete(model, images[:2], labels[:2]):
+            return method
+    return VmapGradients()
+
+
 def like_parameters(model: nn.Module, images: Tensor) -> Tensor:
     """Return the images on the model's device and in its type of number."""
     parameter = next(model.parameters())
     return images.to(parameter.device, parameter.dtype)
 
 
-def loss_gradients(
-    model: nn.Module, images: Tensor, labels: Tensor, layers: Sequence[str] | None
-) -> list[Block]:
-    """Return the gradient of each sample's cross-entropy, one block a layer.
+class FusedGradients:
+    """Gradients by `tda_utils.fused`.
 
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode, used by one thread at a time.
-    images : Tensor, shape (n, channels, height, width)
-    labels : Tensor, shape (n,), int64
-    layers : sequence of str or None
-        What `gradient_layers` returned for this architecture.
-
-    Returns
-    -------
-    list of Outer or Dense
-        Blocks of n gradients in the model's type of number.
+        The architecture, for which `is_fusable` holds.
+    side : int
+        Height and width of the images.
     """
-    images, labels = like_parameters(model, images), labels.to(next(model.parameters()).device)
-    if layers is None:
-        return _gradients_by_vmap(
-            model, images, labels, lambda logits, label: F.cross_entropy(logits, label)
-        )
-    return _gradients_by_layer(
-        model, images, layers, lambda logits: [F.cross_entropy(logits, labels, reduction="sum")]
-    )
 
+    def __init__(self, model: nn.Module, side: int) -> None:
+        self._networks = {
+            dtype: FusedNetwork(model, side, dtype) for dtype in (torch.float32, torch.float64)
+        }
 
-def logit_gradients(
-    model: nn.Module, images: Tensor, logits: int, layers: Sequence[str] | None
-) -> list[Block]:
-    """Return the gradient of each logit: row ``n * logits + k`` is logit k of sample n."""
-    images = like_parameters(model, images)
-    if layers is None:
-        return _gradients_by_vmap(
-            model,
-            images.repeat_interleave(logits, dim=0),
-            torch.arange(logits, device=images.device).repeat(len(images)),
-            lambda outputs, chosen: outputs[0].gather(0, chosen)[0],
-        )
-    return _gradients_by_layer(model, images, layers, lambda outputs: list(outputs.sum(0)))
+    def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of each sample's cross-entropy, one block a layer."""
 
+        def derivative(logits: Tensor) -> Tensor:
+            return (logits.softmax(1) - F.one_hot(labels, logits.shape[1]))[:, None]
 
-def _gradients_by_vmap(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    objective: Callable[[Tensor, Tensor], Tensor],
-) -> list[Block]:
-    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    fixed = {name: value for name, value in model.state_dict().items() if name not in parameters}
+        return self._gradients(model, images, derivative)
 
-    def objective_of_one(parameters, image, target):
-        logits = torch.func.functional_call(model, {**fixed, **parameters}, (image[None],))
-        return objective(logits, target[None])
+    def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
+        """Return the gradients of mixtures of logits."""
+        return self._gradients(model, images, lambda logits: mixtures.T.expand(len(logits), -1, -1))
 
-    of_each = torch.func.vmap(
-        torch.func.grad(objective_of_one), in_dims=(None, 0, 0), chunk_size=32
-    )
-    gradients = of_each(parameters, images, targets)
-    return [Dense(gradient.flatten(1)) for gradient in gradients.values()]
-
-
-def _gradients_by_layer(
-    model: nn.Module, images: Tensor, layers: Sequence[str], sums: Sums
-) -> list[Block]:
-    """Run forwards once, and backwards once for each of the `sums` over samples of an objective."""
-    modules = [model.get_submodule(name) for name in layers]
-    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-    hooks = [
-        module.register_forward_hook(
-            lambda module, arguments, output: seen.__setitem__(module, (arguments[0], output))
-        )
-        for module in modules
-    ]
-    try:
-        totals = sums(model(images))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    outputs = [seen[module][1] for module in modules]
-    errors = [
-        torch.autograd.grad(total, outputs, retain_graph=number < len(totals))
-        for number, total in enumerate(totals, start=1)
-    ]
-    with torch.no_grad():
-        return [
-            _block(module, seen[module][0].detach(), own)
-            for module, own in zip(modules, zip(*errors, strict=True), strict=True)
+    @torch.no_grad()
+    def _gradients(
+        self, model: nn.Module, images: Tensor, derivative: Callable[[Tensor], Tensor]
+    ) -> list[Block]:
+        network = self._network(model)
+        views = network.views(network.pack(model.state_dict()))
+        dense, outer = network.sample_gradients(views, network.prepare(images)[:], derivative)
+        linear = [
+            Outer(errors, inputs, len(errors) // len(inputs), bias=True) for errors, inputs in outer
         ]
+        return [*(Dense(rows) for rows in dense), *linear]
+
+    def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
+        """Lay out vectors in parameter space as gradients are."""
+        return [Dense(rows) for rows in self._network(model).vectors(named)]
+
+    def _network(self, model: nn.Module) -> FusedNetwork:
+        return self._networks[next(model.parameters()).dtype]
+
+
+class VmapGradients:
+    """Gradients of any model by `torch.func`, written out: one block a parameter."""
+
+    def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of each sample's cross-entropy, one block a parameter."""
+        images = like_parameters(model, images)
+        return self._gradients(
+            model,
+            images,
+            labels.to(images.device),
+            lambda logits, label: F.cross_entropy(logits, label),
+        )
+
+    def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
+        """Return the gradients of mixtures of logits."""
+        images = like_parameters(model, images)
+        columns = mixtures.T.to(images).repeat(len(images), 1)
+        return self._gradients(
+            model,
+            images.repeat_interleave(mixtures.shape[1], dim=0),
+            columns,
+            lambda logits, column: (logits @ column.T)[0, 0],
+        )
+
+    def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
+        """Lay out vectors in parameter space as gradients are."""
+        return [Dense(named[name].flatten(1)) for name in _trainable(model)]
+
+    def _gradients(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        objective: Callable[[Tensor, Tensor], Tensor],
+    ) -> list[Block]:
+        parameters = {name: p.detach() for name, p in _trainable(model).items()}
+        fixed = {n: value for n, value in model.state_dict().items() if n not in parameters}
+
+        def objective_of_one(parameters, image, target):
+            logits = torch.func.functional_call(model, {**fixed, **parameters}, (image[None],))
+            return objective(logits, target[None])
+
+        of_each = torch.func.vmap(
+            torch.func.grad(objective_of_one), in_dims=(None, 0, 0), chunk_size=32
+        )
+        gradients = of_each(parameters, images, targets)
+        return [Dense(gradient.flatten(1)) for gradient in gradients.values()]
+
+
+def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+class LayerGradients:
+    """Gradients of linear layers and plain convolutions, from inputs and errors of each layer.
+
+    Parameters
+    ----------
+    layers : sequence of str
+        Names of the layers, which hold all trainable parameters and are called once each.
+    """
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        self._layers = layers
+
+    def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of each sample's cross-entropy, one block a layer."""
+        images = like_parameters(model, images)
+        labels = labels.to(images.device)
+        return self._gradients(
+            model, images, lambda logits: [F.cross_entropy(logits, labels, reduction="sum")]
+        )
+
+    def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
+        """Return the gradients of mixtures of logits."""
+        images = like_parameters(model, images)
+        mixtures = mixtures.to(images)
+        return self._gradients(model, images, lambda logits: list((logits @ mixtures).sum(0)))
+
+    def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
+        """Lay out vectors in parameter space as gradients are."""
+        own = [
+            [f"{name}.{kind}".lstrip(".") for kind in ("weight", "bias")] for name in self._layers
+        ]
+        return [
+            Dense(torch.cat([named[name].flatten(1) for name in names if name in named], dim=1))
+            for names in own
+        ]
+
+    def _gradients(self, model: nn.Module, images: Tensor, sums: Sums) -> list[Block]:
+        """Run forwards once, and backwards once for each of the `sums` over samples."""
+        modules = [model.get_submodule(name) for name in self._layers]
+        seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        hooks = [
+            module.register_forward_hook(
+                lambda module, arguments, output: seen.__setitem__(module, (arguments[0], output))
+            )
+            for module in modules
+        ]
+        try:
+            totals = sums(model(images))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        outputs = [seen[module][1] for module in modules]
+        errors = [
+            torch.autograd.grad(total, outputs, retain_graph=number < len(totals))
+            for number, total in enumerate(totals, start=1)
+        ]
+        with torch.no_grad():
+            return [
+                _block(module, seen[module][0].detach(), own)
+                for module, own in zip(modules, zip(*errors, strict=True), strict=True)
+            ]
+
+    def is_complete(self, model: nn.Module, images: Tensor, labels: Tensor) -> bool:
+        """Return whether each layer is called once and the blocks are the whole gradient.
+
+        A model may also use a weight behind its layer's back, so the sum of the blocks is compared
+        with autograd's gradient, in float64, where rounding cannot mislead.
+        """
+        model = copy.deepcopy(model).double().eval()
+        images = images.double()
+        calls = dict.fromkeys(self._layers, 0)
+
+        def count(name):
+            def hook(*_):
+                calls[name] += 1
+
+            return hook
+
+        for name in self._layers:
+            model.get_submodule(name).register_forward_hook(count(name))
+        loss = F.cross_entropy(model(images), labels, reduction="sum")
+        if any(number != 1 for number in calls.values()):
+            return False
+        trainable = _trainable(model)
+        gradients = torch.autograd.grad(loss, list(trainable.values()))
+        whole = {name: value[None] for name, value in zip(trainable, gradients, strict=True)}
+        blocks = self.loss_gradients(model, images, labels)
+        return all(
+            torch.allclose(dense(block).sum(0), one.values[0], rtol=1e-9, atol=1e-12)
+            for block, one in zip(blocks, self.vectors(model, whole), strict=True)
+        )
+
+
+def _separable_layers(model: nn.Module) -> list[str] | None:
+    """Return the layers if linear layers and plain convolutions hold all trainable parameters.
+
+    None if another layer has some, or layers share one.
+    """
+    layers, covered = [], []
+    for name, module in model.named_modules():
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        if not own:
+            continue
+        if not _is_supported(module) or len(own) != len(list(module.parameters(recurse=False))):
+            return None
+        layers.append(name)
+        covered += [id(p) for p in own]
+    return layers if len(covered) == len(set(covered)) else None
 
 
 def _block(module: nn.Linear | nn.Conv2d, inputs: Tensor, errors: Sequence[Tensor]) -> Block:
@@ -173,87 +339,46 @@ def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:
     return unfolded.transpose(1, 2)
 
 
-def gradient_layers(model: nn.Module, images: Tensor, labels: Tensor) -> list[str] | None:
-    """Return the layers whose blocks make up the whole gradient, or None where `vmap` must do it.
-
-    Layers are taken apart when all trainable parameters belong to linear layers and plain
-    convolutions, none is shared between layers, and each layer is called once. Because a model may
-    also use a weight behind a layer's back, the sum of the blocks is compared with autograd's
-    gradient on two samples.
-
-    Raises
-    ------
-    ValueError
-        If the model has no trainable parameter.
-    """
-    trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-    if not trainable:
-        raise ValueError("model has no trainable parameter; gradients need at least one.")
-    layers, covered = [], []
-    for name, module in model.named_modules():
-        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
-        if not own:
-            continue
-        if not _is_supported(module) or len(own) != len(list(module.parameters(recurse=False))):
-            return None
-        layers.append(name)
-        covered += [id(p) for p in own]
-    if len(covered) != len(set(covered)):
-        return None
-    return layers if _blocks_are_complete(model, images[:2], labels[:2], layers) else None
-
-
 def _is_supported(module: nn.Module) -> bool:
     if type(module) is nn.Linear:
         return True
     return type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"
 
 
-def _blocks_are_complete(model, images, labels, layers) -> bool:
-    """Check the sum over samples against autograd, in float64, where rounding cannot mislead."""
-    model = copy.deepcopy(model).double().eval()
-    images = images.double()
-    calls = dict.fromkeys(layers, 0)
-
-    def count(name):
-        def hook(*_):
-            calls[name] += 1
-
-        return hook
-
-    hooks = [model.get_submodule(name).register_forward_hook(count(name)) for name in layers]
-    loss = F.cross_entropy(model(images), labels, reduction="sum")
-    for hook in hooks:
-        hook.remove()
-    if any(number != 1 for number in calls.values()):
-        return False
-    gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
-    blocks = _gradients_by_layer(
-        model, images, layers, lambda logits: [F.cross_entropy(logits, labels, reduction="sum")]
-    )
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
-    whole = {name: value[None] for name, value in zip(names, gradients, strict=True)}
-    wanted = vectors_to_blocks(model, layers, whole)
-    return all(
-        torch.allclose(dense(block).sum(0), one.values[0], rtol=1e-9, atol=1e-12)
-        for block, one in zip(blocks, wanted, strict=True)
-    )
+def of_chunks(function: Callable[[slice], list], n: int, workers: int) -> list:
+    """Return what `function` gives for slices of n samples, in order, in so many worker threads."""
+    size = min(CHUNK, -(-n // workers))
+    slices = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    if workers == 1:
+        return [function(rows) for rows in slices]
+    return parallel_map(function, slices, workers=workers)
 
 
-def vectors_to_blocks(
-    model: nn.Module, layers: Sequence[str] | None, vectors: dict[str, Tensor]
-) -> list[Dense]:
-    """Lay out vectors in parameter space, ``vectors[name]`` (v, *parameter), as gradients are."""
-    if layers is None:
-        return [
-            Dense(vectors[name].flatten(1))
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        ]
-    own = [[f"{layer}.{kind}".lstrip(".") for kind in ("weight", "bias")] for layer in layers]
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    if values[0].device.type == "cpu":
+        # Memory of numpy: it asks for huge pages, which saves most of the cost of fresh memory.
+        return torch.from_numpy(np.concatenate([part.numpy() for part in values]))
+    return torch.cat(list(values))
+
+
+def joined(parts: Sequence[Sequence[Block]]) -> list[Block]:
+    """Return one set of gradients, given the blocks of its parts.
+
+    Examples
+    --------
+    >>> joined([[Dense(torch.ones(2, 3))], [Dense(torch.ones(1, 3))]])[0].values.shape
+    torch.Size([3, 3])
+    """
     return [
-        Dense(torch.cat([vectors[name].flatten(1) for name in names if name in vectors], dim=1))
-        for names in own
+        Dense(_joined([block.values for block in blocks]))
+        if isinstance(blocks[0], Dense)
+        else Outer(
+            torch.cat([block.errors for block in blocks]),
+            torch.cat([block.inputs for block in blocks]),
+            blocks[0].repeats,
+            blocks[0].bias,
+        )
+        for blocks in zip(*parts, strict=True)
     ]
 
 
@@ -286,7 +411,7 @@ def gram(left: Sequence[Block], right: Sequence[Block]) -> Tensor:
 
 def _inner_products(one: Block, other: Block) -> Tensor:
     if isinstance(one, Dense) and isinstance(other, Dense):
-        return _self_products(one.values) if one is other else one.values @ other.values.T
+        return _products(one.values, other.values)
     if isinstance(one, Outer) and isinstance(other, Outer):
         by_input = one.inputs @ other.inputs.T + float(one.bias)
         by_input = by_input.repeat_interleave(one.repeats, 0).repeat_interleave(other.repeats, 1)
@@ -301,14 +426,15 @@ def _inner_products(one: Block, other: Block) -> Tensor:
     return torch.stack(products, dim=1) + by_bias
 
 
-def _self_products(values: Tensor) -> Tensor:
-    """Return ``values @ values.T``, of which one half is the mirror of the other."""
-    products = values.new_empty(len(values), len(values))
-    for start in range(0, len(values), PRODUCT_ROWS):
-        stop = start + PRODUCT_ROWS
-        products[start:, start:stop] = values[start:] @ values[start:stop].T
-        products[start:stop, stop:] = products[stop:, start:stop].T
-    return products
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """Return ``left @ right.T``, on a CPU by numpy.
+
+    Its BLAS library sees when both are the same and computes one half, and it is faster here than
+    PyTorch's on processors that are not Intel's.
+    """
+    if left.device.type == "cpu":
+        return torch.from_numpy(left.numpy() @ right.numpy().T)
+    return left @ right.T
 
 
 def squared_norms(blocks: Sequence[Block]) -> Tensor:

@@ -13,9 +13,11 @@ recursion of the released code.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse.linalg as sparse_linalg
 import torch
 import torch.nn.functional as F
@@ -23,17 +25,18 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.attribution.gradients import (
-    gradient_layers,
+    Block,
+    Dense,
+    GradientMethod,
+    gradient_method,
     gram,
+    joined,
     like_parameters,
-    logit_gradients,
-    loss_gradients,
-    vectors_to_blocks,
+    of_chunks,
 )
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
-from tda_utils.attribution.similarity import TEST_CHUNK
 from tda_utils.data import Task
-from tda_utils.parallel import chosen_device, parallel_map, workers_on
+from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
 from tda_utils.posterior import Posterior
 
 Solver = Literal["ggn", "hessian", "lissa"]
@@ -113,23 +116,25 @@ def influence(
         )
     if not (math.isfinite(damping) and damping > 0):
         raise ValueError(f"damping is {damping!r}; it must be a positive number.")
-    layers = gradient_layers(posterior.module(0, 0), task.train_x, task.train_y)
+    method = gradient_method(posterior.module(0, 0), task.train_x, task.train_y)
     place = chosen_device(device)
     solve = {"ggn": _gauss_newton, "hessian": _hessian, "lissa": _lissa}[solver]
 
-    def scores_of(sample: tuple[int, int]) -> tuple[np.ndarray, float]:
-        weights = None if posterior.weights is None else posterior.weights[sample[0]]
-        where = (
-            f"member {posterior.member_labels[sample[0]]}, checkpoint {posterior.epochs[sample[1]]}"
+    def scores_of(sample: tuple[int, int], workers: int) -> tuple[np.ndarray, float]:
+        member, checkpoint = posterior.member_labels[sample[0]], posterior.epochs[sample[1]]
+        problem = Problem(
+            lambda: posterior.module(*sample).to(place),
+            task,
+            method,
+            damping,
+            None if posterior.weights is None else posterior.weights[sample[0]],
+            f"member {member}, checkpoint {checkpoint}",
+            workers,
         )
-        return solve(posterior.module(*sample).to(place), task, layers, damping, weights, where)
+        return solve(problem)
 
-    solved = parallel_map(
-        scores_of,
-        posterior.samples,
-        workers=workers_on(place, workers),
-        share_cores=True,
-        describe="influence",
+    solved = parallel_map_nested(
+        scores_of, posterior.samples, workers=workers_on(place, workers), describe="influence"
     )
     shape = (posterior.members, posterior.checkpoints)
     scores = as_scores(
@@ -148,43 +153,69 @@ def influence(
     return scores.assign_coords(residual=(("member", "checkpoint"), residuals))
 
 
-def _gauss_newton(
-    model: nn.Module, task: Task, layers, damping: float, weights: Tensor | None, where: str
-) -> tuple[np.ndarray, float]:
+class Problem(NamedTuple):
+    """Influence of one posterior sample."""
+
+    module: Callable[[], nn.Module]  # A copy of the model; each thread needs its own.
+    task: Task
+    method: GradientMethod
+    damping: float
+    weights: Tensor | None  # Factors on the losses of the training samples.
+    where: str
+    workers: int
+
+
+def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
     """Solve with the Gauss-Newton matrix in dual form.
 
     With the rows of B the logit gradients, mixed by a square root of each sample's loss curvature,
-    ``G = B^T B`` and ``(B^T B + d I)^{-1} = (I - B^T (B B^T + d I)^{-1} B) / d``.
+    ``G = B^T B`` and ``(B^T B + d I)^{-1} = (I - B^T (B B^T + d I)^{-1} B) / d``. A common shift of
+    all logits changes no loss, so of k logits only k - 1 differences are needed.
     """
-    model = model.double()
-    n = task.n_train
+    task, damping, n = problem.task, problem.damping, problem.task.n_train
+    model = problem.module().double()
     images, labels = _train_samples(model, task)
     with torch.no_grad():
         logits = model(images)
+    classes = logits.shape[1]
+    differences = torch.from_numpy(scipy.linalg.helmert(classes)).to(images).T
     probabilities = logits.softmax(1)
-    weights = _double_weights(weights, images)
-    mixing = _curvature_root(probabilities) * (weights / n).sqrt()[:, None, None]
-    jacobian = logit_gradients(model, images, logits.shape[1], layers)
+    weights = _double_weights(problem.weights, images)
+    mixing = _curvature_root(probabilities, differences) * (weights / n).sqrt()[:, None, None]
     # A training gradient is a mixture of logit gradients: J^T (p - y).
-    errors = probabilities - F.one_hot(labels, logits.shape[1])
+    errors = (probabilities - F.one_hot(labels, classes)) @ differences
 
+    def logit_gradients(rows: slice) -> list[Block]:
+        own = problem.module().double()
+        return problem.method.logit_gradients(own, images[rows], differences)
+
+    jacobian = joined(of_chunks(logit_gradients, n, problem.workers))
     half_mixed = _mix(gram(jacobian, jacobian), mixing)
     kernel = _mix(half_mixed.T, mixing)
     kernel.diagonal().add_(damping)
     factor = torch.linalg.cholesky(kernel)
-    cross = half_mixed.reshape(len(kernel), n, -1)
-    b_train = torch.einsum("rnk,nk->rn", cross, errors)
+    b_train = torch.einsum("rnk,nk->rn", half_mixed.reshape(len(kernel), n, -1), errors)
     solved = torch.cholesky_solve(b_train, factor)
     residual = float((kernel @ solved - b_train).norm() / b_train.norm().clamp_min(1e-300))
+    # The training gradient itself less what the kernel explains of it, as mixtures of rows of J.
+    left = torch.diag_embed(errors.T).permute(1, 0, 2).reshape(len(kernel), n)
+    left -= _mix(solved, mixing.transpose(1, 2))
 
-    chunks = []
-    for images, labels in zip(
-        task.test_x.split(TEST_CHUNK), task.test_y.split(TEST_CHUNK), strict=True
-    ):
-        products = gram(jacobian, loss_gradients(model, images, labels, layers))
-        plain = torch.einsum("nkt,nk->nt", products.reshape(n, -1, len(images)), errors)
-        chunks.append(plain - solved.T @ _mix(products, mixing))
-    scores = torch.cat(chunks, dim=1) * (weights / n)[:, None] / damping
+    # Where gradients are written out it is cheaper to mix them once than all their products.
+    mixed = [
+        Dense(left.T @ block.values) if isinstance(block, Dense) else block for block in jacobian
+    ]
+
+    def scores_of(rows: slice) -> Tensor:
+        own = problem.module().double()
+        test = problem.method.loss_gradients(own, task.test_x[rows], task.test_y[rows])
+        return sum(
+            gram([block], [other]) if isinstance(block, Dense) else left.T @ gram([block], [other])
+            for block, other in zip(mixed, test, strict=True)
+        )
+
+    scores = torch.cat(of_chunks(scores_of, task.n_test, problem.workers), dim=1)
+    scores *= (weights / n)[:, None] / damping
     return scores.cpu().numpy(), residual
 
 
@@ -197,10 +228,12 @@ def _double_weights(weights: Tensor | None, images: Tensor) -> Tensor:
     return images.new_ones(len(images)) if weights is None else weights.to(images)
 
 
-def _curvature_root(probabilities: Tensor) -> Tensor:
-    """Return R, (n, k, k), with ``R R^T = diag(p) - p p^T``, the curvature in the logits."""
-    root = probabilities.sqrt()
-    return torch.diag_embed(root) - probabilities[:, :, None] * root[:, None, :]
+def _curvature_root(probabilities: Tensor, differences: Tensor) -> Tensor:
+    """Return R, (n, k, k), with ``R R^T`` the curvature ``diag(p) - p p^T`` in those directions."""
+    curvature = torch.diag_embed(probabilities)
+    curvature -= probabilities[:, :, None] * probabilities[:, None, :]
+    values, vectors = torch.linalg.eigh(differences.T @ curvature @ differences)
+    return vectors * values.clamp_min(0).sqrt()[:, None, :]
 
 
 def _mix(rows: Tensor, mixing: Tensor) -> Tensor:
@@ -209,14 +242,12 @@ def _mix(rows: Tensor, mixing: Tensor) -> Tensor:
     return torch.einsum("nkr,nkc->nrc", mixing, rows.reshape(n, k, -1)).reshape(n * k, -1)
 
 
-def _hessian(
-    model: nn.Module, task: Task, layers, damping: float, weights: Tensor | None, where: str
-) -> tuple[np.ndarray, float]:
+def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
     """Solve with the exact Hessian by conjugate gradients, where it is positive definite."""
-    model = model.double()
-    n = task.n_train
+    task, damping, n = problem.task, problem.damping, problem.task.n_train
+    model = problem.module().double()
     images, labels = _train_samples(model, task)
-    weights = _double_weights(weights, images)
+    weights = _double_weights(problem.weights, images)
 
     def times(vector: np.ndarray) -> np.ndarray:
         direction = torch.from_numpy(vector).to(images.device)
@@ -232,9 +263,9 @@ def _hessian(
     )
     if smallest[0] <= 0:
         raise ValueError(
-            f"influence with the Hessian is not defined at {where}: its smallest eigenvalue is "
-            f"{smallest[0] - damping:.3g}, so damping={damping:g} leaves it indefinite; allowed "
-            f"are a damping above {damping - smallest[0]:.3g}, or solver='ggn'."
+            f"influence with the Hessian is not defined at {problem.where}: its smallest "
+            f"eigenvalue is {smallest[0] - damping:.3g}, so damping={damping:g} leaves it "
+            f"indefinite; allowed are a damping above {damping - smallest[0]:.3g}, or solver='ggn'."
         )
     columns, worst = [], 0.0
     for image, label in zip(images, labels, strict=True):
@@ -245,13 +276,11 @@ def _hessian(
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
         columns.append(torch.from_numpy(solved))
     solved = torch.stack(columns).to(images.device)
-    scores = _dot_with_test(model, task, layers, solved) * (weights / n)[:, None]
+    scores = _dot_with_test(problem, model, solved) * (weights / n)[:, None]
     return scores.cpu().numpy(), worst
 
 
-def _lissa(
-    model: nn.Module, task: Task, layers, damping: float, weights: Tensor | None, where: str
-) -> tuple[np.ndarray, float]:
+def _lissa(problem: Problem) -> tuple[np.ndarray, float]:
     """Run the released recursion, on the training side.
 
     The released code repeats ``h <- v + (1 - damping) h - H_b h / scale`` over the batches b for
@@ -259,6 +288,7 @@ def _lissa(
     symmetric, so ``grad(z_j) . P v = (P^T grad(z_j)) . v``, where P^T takes the batches in the
     opposite order: as many recursions as there are training samples instead of test samples.
     """
+    model, task, damping = problem.module(), problem.task, problem.damping
     parameters = list(model.parameters())
     images, labels = _train_samples(model, task)
     batches = list(zip(images.split(LISSA_BATCH), labels.split(LISSA_BATCH), strict=True))
@@ -277,7 +307,7 @@ def _lissa(
             product = _flat(torch.autograd.grad(gradient @ term, parameters, retain_graph=True))
             term.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
         totals += terms
-    scores = -_dot_with_test(model, task, layers, totals) / LISSA_SCALE
+    scores = -_dot_with_test(problem, model, totals) / LISSA_SCALE
     return scores.cpu().numpy(), math.nan
 
 
@@ -296,20 +326,18 @@ def _flat(tensors) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def _dot_with_test(model: nn.Module, task: Task, layers, vectors: Tensor) -> Tensor:
+def _dot_with_test(problem: Problem, model: nn.Module, vectors: Tensor) -> Tensor:
     """Return the inner product of each vector with each test gradient, shape (vectors, test)."""
-    named, start = {}, 0
+    task, named, start = problem.task, {}, 0
     for name, parameter in model.named_parameters():
         part = vectors[:, start : start + parameter.numel()]
         named[name] = part.reshape(len(vectors), *parameter.shape)
         start += parameter.numel()
-    blocks = vectors_to_blocks(model, layers, named)
-    return torch.cat(
-        [
-            gram(blocks, loss_gradients(model, images, labels, layers))
-            for images, labels in zip(
-                task.test_x.split(TEST_CHUNK), task.test_y.split(TEST_CHUNK), strict=True
-            )
-        ],
-        dim=1,
-    )
+    blocks = problem.method.vectors(model, named)
+
+    def products(rows: slice) -> Tensor:
+        own = problem.module().to(vectors.dtype)
+        test = problem.method.loss_gradients(own, task.test_x[rows], task.test_y[rows])
+        return gram(blocks, test)
+
+    return torch.cat(of_chunks(products, task.n_test, problem.workers), dim=1)

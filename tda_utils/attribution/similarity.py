@@ -7,18 +7,17 @@ import xarray as xr
 from torch import Tensor
 
 from tda_utils.attribution.gradients import (
-    gradient_layers,
+    Block,
+    gradient_method,
     gram,
-    loss_gradients,
+    joined,
+    of_chunks,
     squared_norms,
 )
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.data import Task
-from tda_utils.parallel import chosen_device, parallel_map, workers_on
+from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
 from tda_utils.posterior import Posterior
-
-# Gradients of that many test samples at a time bound the memory.
-TEST_CHUNK = 100
 
 
 def grad_dot(
@@ -126,28 +125,26 @@ def grad_dot_and_cos(
     ['grad_dot', 'grad_cos']
     """
     check_inputs(posterior, task, protocol)
-    layers = gradient_layers(posterior.module(0, 0), task.train_x, task.train_y)
+    method = gradient_method(posterior.module(0, 0), task.train_x, task.train_y)
     place = chosen_device(device)
 
-    def scores_of(sample: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        model = posterior.module(*sample).to(place)
-        train = loss_gradients(model, task.train_x, task.train_y, layers)
-        train_squared = squared_norms(train)
-        dots, cosines = [], []
-        for images, labels in zip(
-            task.test_x.split(TEST_CHUNK), task.test_y.split(TEST_CHUNK), strict=True
-        ):
-            test = loss_gradients(model, images, labels, layers)
-            dots.append(gram(train, test))
-            cosines.append(_cosine(dots[-1], train_squared, squared_norms(test)))
-        return torch.cat(dots, dim=1).cpu(), torch.cat(cosines, dim=1).cpu()
+    def scores_of(sample: tuple[int, int], workers: int) -> tuple[Tensor, Tensor]:
+        def train_gradients(rows: slice) -> list[Block]:
+            model = posterior.module(*sample).to(place)
+            return method.loss_gradients(model, task.train_x[rows], task.train_y[rows])
 
-    both = parallel_map(
-        scores_of,
-        posterior.samples,
-        workers=workers_on(place, workers),
-        share_cores=True,
-        describe="GD and GC",
+        def products(rows: slice) -> tuple[Tensor, Tensor]:
+            model = posterior.module(*sample).to(place)
+            test = method.loss_gradients(model, task.test_x[rows], task.test_y[rows])
+            return gram(train, test).cpu(), squared_norms(test).cpu()
+
+        train = joined(of_chunks(train_gradients, task.n_train, workers))
+        dots, squared = zip(*of_chunks(products, task.n_test, workers), strict=True)
+        dots = torch.cat(dots, dim=1)
+        return dots, _cosine(dots, squared_norms(train).cpu(), torch.cat(squared))
+
+    both = parallel_map_nested(
+        scores_of, posterior.samples, workers=workers_on(place, workers), describe="GD and GC"
     )
     shape = (posterior.members, posterior.checkpoints, task.n_train, task.n_test)
     dots, cosines = (
