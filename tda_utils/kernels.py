@@ -113,26 +113,47 @@ def _best(a, b, c, d):
 
 
 @inlined
-def _pool_places(maps, pooled, margin, slope, place):
+def _gelu(x):
+    return x * normal(x)[0]
+
+
+@inlined
+def _best_value(a, b, c, d):
+    """Return the maximum of GELU over four values."""
+    return max(_gelu(max(max(a, b), max(c, d))), _gelu(min(min(a, b), min(c, d))))
+
+
+@inlined
+def _pool_places(maps, pooled, margin, slope, place, keep):
     """Take the maximum of GELU over each window of one map sorted by place in the window.
 
     Shapes: `maps` (4, side * side, filters), `slope` and `place` (side * side, filters), and
-    `pooled` (side + 2 * margin, side + 2 * margin, filters), whose margin is left alone.
+    `pooled` (side + 2 * margin, side + 2 * margin, filters), whose margin is left alone. Slope and
+    place are written only to `keep` them.
     """
     _, places, filters = maps.shape
     side = pooled.shape[0] - 2 * margin
     for position in range(places):
         row, column = position // side + margin, position % side + margin
-        for f in range(filters):
-            value, steepness, where = _best(
-                maps[0, position, f],
-                maps[1, position, f],
-                maps[2, position, f],
-                maps[3, position, f],
-            )
-            pooled[row, column, f] = value
-            slope[position, f] = steepness
-            place[position, f] = where
+        if keep:
+            for f in range(filters):
+                value, steepness, where = _best(
+                    maps[0, position, f],
+                    maps[1, position, f],
+                    maps[2, position, f],
+                    maps[3, position, f],
+                )
+                pooled[row, column, f] = value
+                slope[position, f] = steepness
+                place[position, f] = where
+        else:
+            for f in range(filters):
+                pooled[row, column, f] = _best_value(
+                    maps[0, position, f],
+                    maps[1, position, f],
+                    maps[2, position, f],
+                    maps[3, position, f],
+                )
 
 
 @inlined
@@ -154,7 +175,7 @@ def _route_places(errors, margin, slope, place, maps):
 
 
 @inlined
-def _pool_tiles(tiles, sample, bias, outputs, pooled, margin, slope, place):
+def _pool_tiles(tiles, sample, bias, outputs, pooled, margin, slope, place, keep):
     """Transform one map's tiles back to windows of two by two values, and pool as `_pool_places`.
 
     Shapes: `tiles` (T * T, n * side * side, filters), of which those of number `sample` are read,
@@ -194,11 +215,19 @@ def _pool_tiles(tiles, sample, bias, outputs, pooled, margin, slope, place):
                     window[2, f] += first * across[1, f]
                     window[3, f] += second * across[1, f]
         row, column = position // side + margin, position % side + margin
-        for f in range(filters):
-            value, steepness, where = _best(window[0, f], window[1, f], window[2, f], window[3, f])
-            pooled[row, column, f] = value
-            slope[position, f] = steepness
-            place[position, f] = where
+        if keep:
+            for f in range(filters):
+                value, steepness, where = _best(
+                    window[0, f], window[1, f], window[2, f], window[3, f]
+                )
+                pooled[row, column, f] = value
+                slope[position, f] = steepness
+                place[position, f] = where
+        else:
+            for f in range(filters):
+                pooled[row, column, f] = _best_value(
+                    window[0, f], window[1, f], window[2, f], window[3, f]
+                )
 
 
 @inlined
@@ -405,6 +434,7 @@ def convolve(patches, chosen, first, layers, memory, chunk, keep):
                 memory.margins[0],
                 memory.slopes[0][here],
                 memory.places[0][here],
+                keep,
             )
         for layer in range(depth):
             margin, tiles, products = (
@@ -431,6 +461,7 @@ def convolve(patches, chosen, first, layers, memory, chunk, keep):
                     margin,
                     memory.slopes[layer + 1][here],
                     memory.places[layer + 1][here],
+                    keep,
                 )
 
 
