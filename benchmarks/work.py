@@ -90,11 +90,12 @@ def our_models(
     )
 
 
-def training_flops(model: nn.Module, images: Tensor) -> int:
-    """Return the arithmetic of one training step by the sizes of the layers, a multiply-add as two.
+def arithmetic(model: nn.Module, images: Tensor) -> tuple[int, int]:
+    """Return the arithmetic of a look at images, and of a training step, a multiply-add as two.
 
-    Forward, gradient by weights, gradient by inputs (not for the first layer). GELU, pooling and
-    the optimiser are not counted; nor is it taken off what this package need not compute.
+    By the sizes of the layers: forward, gradient by weights, gradient by inputs (not for the first
+    layer). GELU, pooling and the optimiser are not counted; nor is it taken off what this package
+    need not compute.
     """
     sizes: list[int] = []
 
@@ -112,7 +113,7 @@ def training_flops(model: nn.Module, images: Tensor) -> int:
         model(images)
     for hook in hooks:
         hook.remove()
-    return 3 * sum(sizes) - sizes[0]
+    return sum(sizes), 3 * sum(sizes) - sizes[0]
 
 
 def train_only(task: tda.Task, recipe: tda.Recipe, models: int) -> None:

@@ -46,6 +46,7 @@ CHUNK_BYTES = 3 * 2**20
 EVALUATION_BATCH = 150
 # Sides of kernels; for wider ones Winograd's transforms have numbers too large for float32.
 KERNELS = (1, 3, 5)
+DTYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def is_fusable(model: nn.Module, images: Tensor) -> bool:
     """Return whether `FusedNetwork` can stand in for the model on these images.
 
     That is so for the networks of `tda_utils.models` as they are: no subclass with another forward,
-    no hooks, no frozen parameters, square images on the CPU.
+    no hooks, no frozen parameters, float32 or float64, square images on the CPU.
     """
     if not isinstance(model, ConvolutionalNetwork):
         return False
@@ -91,7 +92,9 @@ def is_fusable(model: nn.Module, images: Tensor) -> bool:
     linear = all(
         type(layer) is nn.Linear and layer.bias is not None for layer in (model.fc1, model.fc2)
     )
-    trainable = all(parameter.requires_grad for parameter in model.parameters())
+    trainable = all(
+        parameter.requires_grad and parameter.dtype in DTYPES for parameter in model.parameters()
+    )
     square = images.ndim == 4 and images.shape[2] == images.shape[3]
     return plain and linear and trainable and not hooks and square and images.device.type == "cpu"
 

@@ -82,9 +82,9 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
     >>> type(network_for(CNN2L(), torch.ones(1, 1, 28, 28), torch.float32)).__name__
     'FusedNetwork'
     """
-    from tda_utils.fused import FusedNetwork, is_fusable
+    from tda_utils.fused import DTYPES, FusedNetwork, is_fusable
 
-    if is_fusable(model, images):
+    if dtype in DTYPES and is_fusable(model, images):
         return FusedNetwork(model, images.shape[-1], dtype)
     return ModuleNetwork(model, images, dtype)
 

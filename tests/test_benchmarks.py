@@ -26,7 +26,7 @@ def test_arithmetic_is_counted_by_the_sizes_of_the_layers():
     conv1, conv2 = 2 * 32 * 9 * 26**2, 2 * 64 * 32 * 9 * 11**2
     linear = 2 * (1600 * 128 + 128 * 10)
     wanted = 2 * (3 * (conv1 + conv2 + linear) - conv1)
-    assert work.training_flops(CNN2L(), images) == wanted
+    assert work.arithmetic(CNN2L(), images)[1] == wanted
 
 
 def test_ratios_are_taken_within_a_repeat():
@@ -100,6 +100,6 @@ def test_a_quick_run_writes_its_results(tmp_path):
     assert bench.main(["--quick", "--results", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "bench.json").read_text())
     assert {"date", "cpu", "cores", "torch"} <= set(record["machine"])
-    assert len(record["rows"]) == 7 and len(record["growth"]) == 2
+    assert len(record["rows"]) == 8 and len(record["growth"]) == 2
     assert (tmp_path / "bench.md").read_text().count("\n") == 9
     assert (tmp_path / "scaling.png").stat().st_size > 1000

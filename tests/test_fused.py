@@ -193,7 +193,7 @@ def test_only_the_networks_as_they_are_are_fused():
     strided, unbiased = CNN2L(), CNN2L()
     strided.conv2.stride = (2, 2)
     unbiased.fc1 = nn.Linear(1600, 128, bias=False)
-    for model in (Other(), hooked, frozen, strided, unbiased, nn.Flatten()):
+    for model in (Other(), hooked, frozen, strided, unbiased, CNN2L().half(), nn.Flatten()):
         assert not is_fusable(model, images)
     assert isinstance(network_for(Other(), images, torch.float32), ModuleNetwork)
 

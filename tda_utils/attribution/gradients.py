@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tda_utils.fused import FusedNetwork, is_fusable
+from tda_utils.fused import DTYPES, FusedNetwork, is_fusable
 from tda_utils.parallel import parallel_map
 
 # Gradients of that many samples are computed at a time, which bounds the memory.
@@ -108,9 +108,7 @@ class FusedGradients:
     """
 
     def __init__(self, model: nn.Module, side: int) -> None:
-        self._networks = {
-            dtype: FusedNetwork(model, side, dtype) for dtype in (torch.float32, torch.float64)
-        }
+        self._networks = {dtype: FusedNetwork(model, side, dtype) for dtype in DTYPES}
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
         """Return the gradient of each sample's cross-entropy, one block a layer."""
