@@ -7,6 +7,7 @@ models.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -43,11 +44,15 @@ class Task:
         The same for the test samples.
     classes : int
         Number of classes. A model may have more logits than that, never fewer.
+    attributed : Tensor, shape (n_attributed,), int64, optional
+        Positions of the training samples that get scores; the others are only trained on. Default:
+        all. See `attribute_only`.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a pixel is not finite, a label is out of range or an index repeats.
+        If shapes do not fit, a pixel is not finite, a label is out of range, an index repeats, or
+        `attributed` names a sample twice or one that there is not.
     TypeError
         If a tensor has the wrong type of number.
 
@@ -66,6 +71,7 @@ class Task:
     test_y: Tensor
     test_index: Tensor
     classes: int
+    attributed: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.classes, int) or self.classes < 1:
@@ -77,11 +83,14 @@ class Task:
                 f"test_x has images of shape {tuple(self.test_x.shape[1:])}; they must have the "
                 f"shape of train_x, {tuple(self.train_x.shape[1:])}."
             )
+        if self.attributed is not None:
+            _check_attributed(self.attributed, self.n_train)
 
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.train_x.shape[1:])
+        some = "" if self.attributed is None else f" ({self.n_attributed} attributed)"
         return (
-            f"Task({self.name!r}, {self.n_train} train x {self.n_test} test, "
+            f"Task({self.name!r}, {self.n_train} train{some} x {self.n_test} test, "
             f"{self.classes} classes, {shape})"
         )
 
@@ -89,6 +98,16 @@ class Task:
     def n_train(self) -> int:
         """Number of training samples."""
         return len(self.train_y)
+
+    @property
+    def rows(self) -> Tensor:
+        """Positions of the training samples that get scores, int64."""
+        return torch.arange(self.n_train) if self.attributed is None else self.attributed
+
+    @property
+    def n_attributed(self) -> int:
+        """Number of training samples that get scores."""
+        return len(self.rows)
 
     @property
     def n_test(self) -> int:
@@ -111,6 +130,11 @@ class Task:
         >>> load_task("mnist3", per_class=10).select(test=[0, 5, 7]).n_test
         3
         """
+        if train is not None and self.attributed is not None:
+            raise ValueError(
+                "attributed holds positions among the training samples that there are; select "
+                "training samples first, then attribute_only."
+            )
         changes = {}
         for name, positions in (("train", train), ("test", test)):
             if positions is not None:
@@ -119,13 +143,46 @@ class Task:
                     changes[f"{name}_{field}"] = tensor[positions]
         return replace(self, **changes)
 
+    def attribute_only(self, positions: Tensor | Sequence[int] | int, seed: int = 0) -> Task:
+        """Return the task with scores for some training samples only; training stays as it is.
+
+        Parameters
+        ----------
+        positions : sequence of int, or int
+            Positions of the training samples; or how many, which are then drawn at random. A larger
+            number drawn with the same seed holds the smaller one.
+        seed : int
+            Of the draw.
+
+        Raises
+        ------
+        ValueError
+            If positions repeat or lie outside, or more are asked for than there are.
+
+        Examples
+        --------
+        >>> load_task("mnist3", per_class=10).attribute_only(4)
+        Task('mnist3', 30 train (4 attributed) x 900 test, 3 classes, 1x28x28)
+        """
+        if isinstance(positions, int):
+            if not 1 <= positions <= self.n_train:
+                raise ValueError(
+                    f"positions is {positions}; there are {self.n_train} training samples to draw "
+                    "from, and at least one is needed."
+                )
+            drawn = np.random.default_rng(seed).permutation(self.n_train)[:positions]
+            positions = np.sort(drawn)
+        return replace(self, attributed=torch.as_tensor(positions, dtype=torch.int64))
+
     def fingerprint(self) -> str:
-        """Return a sha256 (hexadecimal) over images, labels, indices and the number of classes."""
+        """Return a sha256 (hexadecimal) over images, labels, indices, classes and `attributed`."""
         digest = hashlib.sha256(str(self.classes).encode())
         for split in ("train", "test"):
             for tensor in self.split(split):
                 digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
                 digest.update(tensor.contiguous().numpy().tobytes())
+        if self.attributed is not None:
+            digest.update(self.attributed.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -154,6 +211,18 @@ def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, clas
         )
     if len(torch.unique(index)) != len(index):
         raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
+
+
+def _check_attributed(positions: Tensor, n_train: int) -> None:
+    if not isinstance(positions, Tensor) or positions.dtype != torch.int64 or positions.ndim != 1:
+        raise TypeError(f"attributed must be an int64 vector, not {_kind(positions)}.")
+    if len(positions) == 0 or int(positions.min()) < 0 or int(positions.max()) >= n_train:
+        raise ValueError(
+            f"attributed holds {positions.tolist()[:5]}...; it must hold positions from 0 to "
+            f"{n_train - 1}, at least one."
+        )
+    if len(torch.unique(positions)) != len(positions):
+        raise ValueError("attributed names a training sample twice; every position must be unique.")
 
 
 def _kind(value: object) -> str:

@@ -7,13 +7,16 @@ an experiment with more members goes on where a smaller one stopped.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -32,6 +35,13 @@ VERSIONS = {"posterior": 1, "loo": 1, "ats": 1, "influence": 1, "grad_dot": 1, "
 PROTOCOL_FREE = ("grad_dot", "grad_cos")
 
 
+class Run(NamedTuple):
+    """The seeds of one training run."""
+
+    initialisation: int
+    order: int
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Everything that determines a set of scores.
@@ -46,6 +56,9 @@ class Experiment:
         Test samples per class. Default: the paper's.
     lists : str, optional
         For CIFAR-10, see `load_task`.
+    attributed : int, optional
+        Number of training samples that get scores, drawn at random; all are trained on. See
+        `Task.attribute_only`. Default: all.
     model : {"cnn2", "cnn3"}
         The network.
     members : int
@@ -58,6 +71,10 @@ class Experiment:
         Default: the paper's, 15 for MNIST and 30 for CIFAR-10.
     damping : float
         Of `influence`.
+    orders : int, optional
+        Crosses the two sources of noise of a member: each of the first `members` seeds as
+        initialisation with each of the first `orders` seeds as batch order. Scores then have the
+        dims (initialisation, order, checkpoint, train, test). Default: one seed sets both.
     seeds : tuple of int
         Default: the paper's ten.
     store : path
@@ -87,12 +104,14 @@ class Experiment:
     per_class: int | None = 10
     test_per_class: int | None = None
     lists: str | None = None
+    attributed: int | None = None
     model: str = "cnn2"
     members: int = 10
     checkpoints: int = 5
     protocol: str = "paired"
     epochs: int | None = None
     damping: float = 5e-3
+    orders: int | None = None
     seeds: Sequence[int] = PAPER_SEEDS
     store: str | Path = "scores"
     device: str = "auto"
@@ -102,11 +121,15 @@ class Experiment:
             raise ValueError(f"model is {self.model!r}; it must be one of {sorted(MODELS)}.")
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"protocol is {self.protocol!r}; it must be 'paired' or 'released'.")
-        if not isinstance(self.members, int) or not 1 <= self.members <= len(self.seeds):
-            raise ValueError(
-                f"members is {self.members!r}; it must lie in 1 to {len(self.seeds)}, the number "
-                "of seeds."
-            )
+        for name in ("members", "orders"):
+            count = getattr(self, name)
+            if count is None and name == "orders":
+                continue
+            if not isinstance(count, int) or not 1 <= count <= len(self.seeds):
+                raise ValueError(
+                    f"{name} is {count!r}; it must lie in 1 to {len(self.seeds)}, the number of "
+                    "seeds."
+                )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; no seed may appear twice.")
         chosen_device(self.device)
@@ -115,12 +138,19 @@ class Experiment:
     @cached_property
     def data(self) -> Task:
         """The task."""
-        return load_task(
+        task = load_task(
             self.task,
             per_class=self.per_class,
             test_per_class=self.test_per_class,
             lists=self.lists,
         )
+        return task if self.attributed is None else task.attribute_only(self.attributed)
+
+    @cached_property
+    def _fingerprints(self) -> tuple[str, str]:
+        """Of the training samples, and of all."""
+        trained_on = dataclasses.replace(self.data, attributed=None).select(test=[0])
+        return trained_on.fingerprint(), self.data.fingerprint()
 
     @property
     def recipe(self) -> Recipe:
@@ -136,24 +166,29 @@ class Experiment:
         ShardError
             If a stored file is damaged; it is named, and no other file is touched.
         """
-        missing = [seed for seed in self._seeds if not self._path("posterior", seed).is_file()]
-        members = {seed: self._read_member(seed) for seed in self._seeds if seed not in missing}
+        missing = [run for run in self.runs if not self._path("posterior", run).is_file()]
+        members = {run: self._read_member(run) for run in self.runs if run not in missing}
         if missing:
             trained = sample_posterior(
-                self._build_model, self.data, self.recipe, missing, device=self.device
+                self._build_model,
+                self.data,
+                self.recipe,
+                init_seeds=[run.initialisation for run in missing],
+                order_seeds=[run.order for run in missing],
+                device=self.device,
             )
-            for position, seed in enumerate(missing):
-                members[seed] = (trained.states[position], trained.adam[position])
-                self._write_member(seed, *members[seed])
+            for position, run in enumerate(missing):
+                members[run] = (trained.states[position], trained.adam[position])
+                self._write_member(run, *members[run])
         return Posterior(
             model=architecture(self._build_model),
-            states=[members[seed][0] for seed in self._seeds],
-            init_seeds=self._seeds,
-            order_seeds=self._seeds,
+            states=[members[run][0] for run in self.runs],
+            init_seeds=tuple(run.initialisation for run in self.runs),
+            order_seeds=tuple(run.order for run in self.runs),
             epochs=self.recipe.checkpoint_epochs,
             recipe=self.recipe,
             build_model=self._build_model,
-            adam=[members[seed][1] for seed in self._seeds],
+            adam=[members[run][1] for run in self.runs],
         )
 
     def scores(self, method: str) -> xr.DataArray:
@@ -166,6 +201,7 @@ class Experiment:
         Returns
         -------
         DataArray, dims (member, checkpoint, train, test)
+            Or, with `orders`, (initialisation, order, checkpoint, train, test).
 
         Raises
         ------
@@ -174,81 +210,104 @@ class Experiment:
             no other file is touched.
         """
         compute = method_of(method)
-        missing = [seed for seed in self._seeds if not self._path(method, seed).is_file()]
+        missing = [run for run in self.runs if not self._path(method, run).is_file()]
         # Read first: a damaged file is reported before hours are spent on the missing ones.
-        found = {
-            seed: self._read_scores(method, seed) for seed in self._seeds if seed not in missing
-        }
+        found = {run: self._read_scores(method, run) for run in self.runs if run not in missing}
         if missing:
             posterior = self.posterior()
             options: dict[str, object] = {"protocol": self.protocol, "device": self.device}
             if method == "influence":
                 options["damping"] = self.damping
-            for seed in missing:
-                member = posterior.select([self._seeds.index(seed)])
+            for run in missing:
+                member = posterior.select([self.runs.index(run)])
                 scores = compute(member, self.data, **options)
-                self._write_scores(method, seed, scores)
-                found[seed] = scores
+                self._write_scores(method, run, scores)
+                found[run] = scores
         together = xr.concat(
-            [found[seed] for seed in self._seeds],
+            [found[run] for run in self.runs],
             "member",
             coords="different",
             compat="equals",
             combine_attrs="override",
             join="exact",
         )
-        return together.assign_attrs({**together.attrs, "protocol": self.protocol})
+        together = together.assign_attrs({**together.attrs, "protocol": self.protocol})
+        return together if self.orders is None else self._crossed(together)
 
     def all_scores(self, methods: Sequence[str] = tuple(METHODS)) -> dict[str, xr.DataArray]:
         """Return ``{method: scores}`` of several methods, by default all five."""
         return {method: self.scores(method) for method in methods}
 
     @property
-    def _seeds(self) -> tuple[int, ...]:
-        return tuple(self.seeds[: self.members])
+    def runs(self) -> tuple[Run, ...]:
+        """The seeds of each training run, in the order of the posterior's members."""
+        initialisations = self.seeds[: self.members]
+        if self.orders is None:
+            return tuple(Run(seed, seed) for seed in initialisations)
+        return tuple(itertools.starmap(Run, itertools.product(initialisations, self._order_seeds)))
+
+    @property
+    def _order_seeds(self) -> Sequence[int]:
+        return self.seeds[: self.orders]
+
+    def _crossed(self, scores: xr.DataArray) -> xr.DataArray:
+        """Turn the member dimension into one of initialisations and one of orders."""
+        index = pd.MultiIndex.from_product(
+            [self.seeds[: self.members], self._order_seeds], names=("initialisation", "order")
+        )
+        bare = scores.drop_vars(["member", "init_seed", "order_seed"])
+        labelled = bare.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "member"))
+        # In the order of the seeds, which unstack sorts.
+        unstacked = labelled.unstack("member").sel(
+            initialisation=list(self.seeds[: self.members]), order=list(self._order_seeds)
+        )
+        return unstacked.transpose("initialisation", "order", "checkpoint", "train", "test")
 
     def _build_model(self) -> torch.nn.Module:
         return model_builder(self.model, channels=self.data.train_x.shape[1])()
 
-    def _values(self, method: str, seed: int) -> dict[str, object]:
+    def _values(self, method: str, run: Run) -> dict[str, object]:
         """Return every value that the numbers in one file depend on."""
         values: dict[str, object] = {
             "method": method,
             "version": VERSIONS[method],
             "posterior_version": VERSIONS["posterior"],
-            "seed": seed,
+            "seed": run.initialisation if run.initialisation == run.order else list(run),
             "model": self.model,
             "recipe": dataclasses.asdict(self.recipe),
         }
         if method == "posterior":
             # Training never sees the test images, so experiments that differ in them share it.
-            values["data"] = self.data.select(test=[0]).fingerprint()
+            values["data"] = self._fingerprints[0]
             return values
-        values["data"] = self.data.fingerprint()
+        values["data"] = self._fingerprints[1]
         values["protocol"] = "both" if method in PROTOCOL_FREE else self.protocol
         if method == "influence":
             values["damping"] = self.damping
         return values
 
-    def _path(self, method: str, seed: int) -> Path:
-        values = self._values(method, seed)
+    def _path(self, method: str, run: Run) -> Path:
+        values = self._values(method, run)
         folder = "-".join(
             str(part)
             for part in (self.task, self.per_class, self.lists, self.model)
             if part is not None
         )
-        parts = [method, values.get("protocol"), f"seed{seed}", key_of(values)]
+        seed = f"seed{run.initialisation}"
+        if run.order != run.initialisation:
+            seed += f"-order{run.order}"
+        parts = [method, values.get("protocol"), seed, key_of(values)]
         return Path(self.store) / folder / ("-".join(p for p in parts if p) + ".safetensors")
 
-    def _provenance(self, method: str, seed: int) -> dict[str, object]:
+    def _provenance(self, method: str, run: Run) -> dict[str, object]:
         return {
-            "values": self._values(method, seed),
+            "values": self._values(method, run),
             "torch": str(torch.__version__),
             "python": platform.python_version(),
             "machine": platform.machine(),
         }
 
-    def _write_member(self, seed: int, states, adam) -> None:
+    def _write_member(self, run: Run, states, adam) -> None:
         arrays = {"step": np.array([one.step for one in adam])}
         for checkpoint, (state, memory) in enumerate(zip(states, adam, strict=True)):
             for kind, tensors in (
@@ -258,10 +317,10 @@ class Experiment:
             ):
                 for name, value in tensors.items():
                     arrays[f"{checkpoint}/{kind}/{name}"] = value.numpy()
-        write_shard(self._path("posterior", seed), arrays, self._provenance("posterior", seed))
+        write_shard(self._path("posterior", run), arrays, self._provenance("posterior", run))
 
-    def _read_member(self, seed: int):
-        arrays, _ = read_shard(self._path("posterior", seed))
+    def _read_member(self, run: Run):
+        arrays, _ = read_shard(self._path("posterior", run))
         steps = arrays.pop("step")
         parts: list[dict] = [{"state": {}, "exp_avg": {}, "exp_avg_sq": {}} for _ in steps]
         for name, value in arrays.items():
@@ -274,23 +333,23 @@ class Experiment:
         ]
         return states, adam
 
-    def _write_scores(self, method: str, seed: int, scores: xr.DataArray) -> None:
+    def _write_scores(self, method: str, run: Run, scores: xr.DataArray) -> None:
         # Labels follow from the experiment; only what was computed is stored.
         extra = {
             name: scores.coords[name].values
             for name in ("drift", "residual")
             if name in scores.coords
         }
-        metadata = {**self._provenance(method, seed), "attributes": dict(scores.attrs)}
-        write_shard(self._path(method, seed), {"tau": scores.values, **extra}, metadata)
+        metadata = {**self._provenance(method, run), "attributes": dict(scores.attrs)}
+        write_shard(self._path(method, run), {"tau": scores.values, **extra}, metadata)
 
-    def _read_scores(self, method: str, seed: int) -> xr.DataArray:
-        arrays, metadata = read_shard(self._path(method, seed))
+    def _read_scores(self, method: str, run: Run) -> xr.DataArray:
+        arrays, metadata = read_shard(self._path(method, run))
         labels = Posterior(
             model=torch.nn.Identity(),
             states=[[{}] * self.checkpoints],
-            init_seeds=(seed,),
-            order_seeds=(seed,),
+            init_seeds=(run.initialisation,),
+            order_seeds=(run.order,),
             epochs=self.recipe.checkpoint_epochs,
         )
         attributes = metadata["attributes"]

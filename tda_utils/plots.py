@@ -14,6 +14,7 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `p_by_checkpoints`       mean p against the number of checkpoints
 `significant_fractions`  how many pairs are significant, before and after correction
 `agreement_matrices`     correlations between methods
+`variance_shares`        which source the noise of each method comes from
 `explore_pairs`          Altair: select pairs, see their p-values and pictures
 ======================== =======================================================================
 
@@ -68,6 +69,7 @@ __all__ = [
     "show",
     "significant_fractions",
     "tau_histograms",
+    "variance_shares",
     "with_alt",
 ]
 
@@ -986,6 +988,87 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
         f"Fraction of train-test pairs significant at {alpha:g}. {' '.join(sentences)}"
         f" Pure noise: {noise}.",
     )
+
+
+SOURCE_TITLES = {
+    "initialisation": "initialisation",
+    "order": "batch order",
+    "interaction": "both together",
+    "checkpoint": "checkpoint",
+}
+
+
+@_journal
+def variance_shares(shares: Mapping[str, xr.Dataset]) -> Figure:
+    """Shares of the sources of noise in the variance of each method's scores, with intervals.
+
+    Parameters
+    ----------
+    shares : mapping of str to Dataset
+        What `tda_utils.reliability.variance_shares` returns for each method.
+
+    Returns
+    -------
+    Figure
+        A panel a source, a row a method; lines are the bootstrap intervals.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is none, or one is not what `variance_shares` returns.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import plots
+    >>> from tda_utils.reliability import variance_shares
+    >>> dims = ("initialisation", "order", "checkpoint", "train", "test")
+    >>> draws = np.random.default_rng(0).normal(size=(5, 1, 1, 9, 9)).repeat(4, 1).repeat(2, 2)
+    >>> shares = variance_shares(xr.DataArray(draws, dims=dims), resamples=20)
+    >>> print(plots.alt_text(plots.variance_shares({"loo": shares})))
+    Shares of the variance of the scores by source, with intervals of 95%. LOO: initialisation 100%
+    (100% to 100%), batch order 0% (0% to 0%), both together 0% (0% to 0%), checkpoint 0% (0% to
+    0%).
+    """
+    looks = _looks(_methods(shares, "shares"))
+    for name, one in shares.items():
+        if not isinstance(one, xr.Dataset) or not {"share", "low", "high"} <= set(one):
+            raise TypeError(
+                f"shares[{name!r}] is not what variance_shares returns: a Dataset of share, low "
+                "and high."
+            )
+    figure = _figure(TEXT_WIDTH, 0.5 + 0.26 * len(looks))
+    panels = figure.subplots(1, len(SOURCE_TITLES), sharex=True, sharey=True)
+    rows = range(len(looks), 0, -1)
+    for axes, (source, title) in zip(panels, SOURCE_TITLES.items(), strict=True):
+        for row, (name, look) in zip(rows, looks.items(), strict=True):
+            one = shares[name].sel(source=source)
+            axes.plot([one["low"], one["high"]], [row, row], color=look.colour, linewidth=1)
+            axes.plot(one["share"], row, look.marker, color=look.colour, markersize=4)
+        axes.set_title(title)
+        axes.grid(axis="x", color=FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].set_xlim(-0.04, 1.04)
+    panels[0].set_xticks([0, 0.5, 1])
+    panels[0].set_yticks(list(rows), [look.label for look in looks.values()])
+    panels[0].set_ylim(0.4, len(looks) + 0.6)
+    figure.supxlabel("share of the variance", fontsize=STYLE["axes.labelsize"])
+    level = next(iter(shares.values())).attrs.get("level", 0.95)
+    sentences = [
+        f"{look.label}: {', '.join(_share_text(shares[name], source) for source in SOURCE_TITLES)}."
+        for name, look in looks.items()
+    ]
+    return with_alt(
+        figure,
+        f"Shares of the variance of the scores by source, with intervals of {level:.0%}. "
+        + " ".join(sentences),
+    )
+
+
+def _share_text(shares: xr.Dataset, source: str) -> str:
+    share, low, high = (float(shares[name].sel(source=source)) for name in ("share", "low", "high"))
+    return f"{SOURCE_TITLES[source]} {share:.0%} ({low:.0%} to {high:.0%})"
 
 
 @_journal

@@ -14,6 +14,7 @@ test)`` (``checkpoint`` may be missing):
 `trusted_pairs`, `noisiest_pairs`   the two ends of the list
 `mean_p_by_checkpoints`             do more checkpoints help?
 `variance_components`               does the noise come from members or from checkpoints?
+`variance_shares`                   from initialisation, batch order, or checkpoints?
 `agreement`                         do two methods tell one story, more than by chance?
 =================================== ============================================================
 
@@ -32,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -50,11 +51,15 @@ __all__ = [
     "summarise",
     "trusted_pairs",
     "variance_components",
+    "variance_shares",
 ]
 
 Test = Literal["t", "released"]
 TESTS = ("t", "released")
 QUANTITIES = ("mean", "std", "p", "snr")
+# The dims of a crossed design, and the sources of noise that it tells apart.
+CROSSED = ("initialisation", "order", "checkpoint")
+SOURCES = ("initialisation", "order", "interaction", "checkpoint")
 
 
 # ---------------- one pair at a time: mean, std,
@@ -523,28 +528,40 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: Test = "t") -> xr.DataArra
 
 
 def variance_components(scores: xr.DataArray) -> xr.Dataset:
-    r"""Split the variance of each pair's score into that of members and of checkpoints within them.
+    r"""Split the variance of each pair's score by its sources.
 
-    The model is nested, :math:`\tau_{mc} = \mu + a_m + e_{mc}`, with :math:`M` members and
-    :math:`C` checkpoints each. The method of moments equates mean squares and their expectations,
+    Where one seed makes a member, the model is nested,
+    :math:`\tau_{mc} = \mu + a_m + e_{mc}`, with :math:`M` members and :math:`C` checkpoints each.
+    The method of moments equates mean squares and their expectations,
 
     .. math:: \hat\sigma_e^2 = \mathrm{MS}_\text{within}, \qquad
               \hat\sigma_a^2 =
               \max\{0, (\mathrm{MS}_\text{between} - \mathrm{MS}_\text{within}) / C\} .
 
+    Where :math:`I` initialisations are crossed with :math:`J` batch orders, it is that of two-way
+    random effects, :math:`\tau_{ijc} = \mu + a_i + b_j + (ab)_{ij} + e_{ijc}`, and
+
+    .. math:: \hat\sigma_e^2 = \mathrm{MS}_e, \quad
+              \hat\sigma_{ab}^2 = (\mathrm{MS}_{ab} - \mathrm{MS}_e) / C, \quad
+              \hat\sigma_a^2 = (\mathrm{MS}_a - \mathrm{MS}_{ab}) / (J C), \quad
+              \hat\sigma_b^2 = (\mathrm{MS}_b - \mathrm{MS}_{ab}) / (I C) ,
+
+    each at least 0.
+
     Parameters
     ----------
     scores : DataArray, (member, checkpoint, train, test)
-        Attribution scores; at least two members and two checkpoints. A design in which
-        initialisation and batch order are *crossed* has two member dimensions and another analysis
-        of variance; it is not this function's.
+        Attribution scores, at least two of each of the first dims; or of a crossed design,
+        (initialisation, order, checkpoint, train, test), as ``Experiment(orders=...)`` gives it.
 
     Returns
     -------
     Dataset, (train, test), float64
-        ``member`` and ``checkpoint``, the variances :math:`\hat\sigma_a^2` and
-        :math:`\hat\sigma_e^2` in squared units of the score, and ``member_share``, the first over
-        their sum (NaN if both are 0). A pair with any NaN is NaN.
+        Variances in squared units of the score. Nested: ``member`` and ``checkpoint``,
+        :math:`\hat\sigma_a^2` and :math:`\hat\sigma_e^2`, and ``member_share``, the first over
+        their sum (NaN if both are 0). Crossed: ``initialisation``, ``order``, ``interaction`` and
+        ``checkpoint``, in the order of the formula's :math:`a`, :math:`b`, :math:`ab` and
+        :math:`e`; `variance_shares` sums them up over pairs. A pair with any NaN is NaN.
 
     Raises
     ------
@@ -572,6 +589,8 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     >>> parts["member"].item(), parts["checkpoint"].item(), round(parts["member_share"].item(), 3)
     (49.0, 2.0, 0.961)
     """
+    if isinstance(scores, xr.DataArray) and "initialisation" in scores.dims:
+        return _crossed_components(scores)
     _check_scores(scores, need_checkpoints=2)
     scores64 = scores.astype(np.float64)
     checkpoints = scores64.sizes["checkpoint"]
@@ -585,6 +604,173 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     variables = {"member": member, "checkpoint": within, "member_share": share}
     attributes = dict(scores.attrs, members=scores.sizes["member"], checkpoints=checkpoints)
     return xr.Dataset({name: _bare(values) for name, values in variables.items()}, attrs=attributes)
+
+
+def _crossed_components(scores: xr.DataArray) -> xr.Dataset:
+    _check_crossed(scores)
+    values = scores.astype(np.float64)
+    cells = values.mean("checkpoint", skipna=False)
+    whole = cells.mean(["initialisation", "order"], skipna=False)
+    by_initialisation = cells.mean("order", skipna=False) - whole
+    by_order = cells.mean("initialisation", skipna=False) - whole
+    left = cells - whole - by_initialisation - by_order
+    squares = _Squares(
+        initialisation=(by_initialisation**2).sum("initialisation", skipna=False),
+        order=(by_order**2).sum("order", skipna=False),
+        interaction=(left**2).sum(["initialisation", "order"], skipna=False),
+        checkpoint=((values - cells) ** 2).sum(CROSSED, skipna=False),
+    )
+    components = _components(squares, *(scores.sizes[dim] for dim in CROSSED))
+    counts = {dim: scores.sizes[dim] for dim in CROSSED}
+    return xr.Dataset(
+        {
+            name: _bare(np.maximum(value, 0))
+            for name, value in zip(SOURCES, components, strict=True)
+        },
+        attrs=dict(scores.attrs, **counts),
+    )
+
+
+class _Squares(NamedTuple):
+    """Sums of squares of a crossed design: of the means of each level, of cells, within cells."""
+
+    initialisation: Any
+    order: Any
+    interaction: Any
+    checkpoint: Any
+
+
+def _components(squares: _Squares, initialisations: int, orders: int, checkpoints: int) -> _Squares:
+    """Return the variances, by the method of moments; they may be negative."""
+    i, j, c = initialisations, orders, checkpoints
+    within = squares.checkpoint / (i * j * (c - 1))
+    interaction = c * squares.interaction / ((i - 1) * (j - 1))
+    return _Squares(
+        initialisation=(j * c * squares.initialisation / (i - 1) - interaction) / (j * c),
+        order=(i * c * squares.order / (j - 1) - interaction) / (i * c),
+        interaction=(interaction - within) / c,
+        checkpoint=within,
+    )
+
+
+def variance_shares(
+    scores: xr.DataArray, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> xr.Dataset:
+    r"""Shares of the sources of noise in the variance of a crossed design, with intervals.
+
+    The variances of `variance_components` are summed over all pairs before they are set to at least
+    0, so that their errors cancel, and divided by their sum.
+
+    Parameters
+    ----------
+    scores : DataArray, (initialisation, order, checkpoint, train, test)
+        Attribution scores, finite, at least two of each of the first three.
+    resamples : int
+        Number of bootstrap resamples.
+    level : float
+        Probability that the interval covers, between 0 and 1.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    Dataset, (source,)
+        ``share``, ``low`` and ``high`` of each `source`: ``initialisation``, ``order``,
+        ``interaction`` and ``checkpoint``.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If dimensions or an argument do not fit, or a score is not finite.
+
+    Notes
+    -----
+    The intervals are percentiles over resamples with replacement of the initialisations and, apart
+    from them, of the orders (the "pigeonhole" bootstrap: A. B. Owen, Annals of Applied Statistics,
+    2007). A resample of :math:`I` levels holds only :math:`1 - 1/I` of their variance, so sums of
+    squares are scaled by :math:`I / (I - 1)`, and by the like for orders. With five levels of each
+    such intervals are rough: they are there to tell large shares from small ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from tda_utils.reliability import variance_shares
+    >>> dims = ("initialisation", "order", "checkpoint", "train", "test")
+    >>> generator = np.random.default_rng(0)
+    >>> effect = generator.normal(size=(6, 1, 1, 10, 10))
+    >>> noise = 0.1 * generator.normal(size=(6, 6, 2, 10, 10))
+    >>> shares = variance_shares(xr.DataArray(effect + noise, dims=dims))
+    >>> bool(shares["share"].sel(source="initialisation") > 0.95)
+    True
+    """
+    _check_crossed(scores)
+    _check_count("resamples", resamples, least=1)
+    _check_level(level)
+    values = scores.transpose(*CROSSED, "train", "test").values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
+    i, j, c = values.shape[:3]
+    cells = values.mean(2).reshape(i * j, -1)
+    within = ((values - values.mean(2, keepdims=True)) ** 2).sum((2, 3, 4))
+    # All sums of squares are quadratic in the cells, so their inner products are all it takes.
+    cells = cells - cells.mean(0)
+    products = (cells @ cells.T).reshape(i, j, i, j)
+    generator = np.random.default_rng(seed)
+    draws = np.array(
+        [
+            _shares(
+                products,
+                within,
+                c,
+                generator.integers(i, size=i),
+                generator.integers(j, size=j),
+                (i / (i - 1), j / (j - 1)),
+            )
+            for _ in range(resamples)
+        ]
+    )
+    share = _shares(products, within, c, np.arange(i), np.arange(j), (1.0, 1.0))
+    tail = (1 - level) / 2
+    if np.isnan(draws).all():
+        low = high = share
+    else:
+        low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
+    variables = {"share": share, "low": low, "high": high}
+    counts = {dim: scores.sizes[dim] for dim in CROSSED}
+    return xr.Dataset(
+        {name: ("source", value) for name, value in variables.items()},
+        coords={"source": list(SOURCES)},
+        attrs=dict(scores.attrs, resamples=resamples, level=level, **counts),
+    )
+
+
+def _shares(
+    products: np.ndarray,
+    within: np.ndarray,
+    checkpoints: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    scales: tuple[float, float],
+) -> np.ndarray:
+    """Return the shares of a resample; NaN where its variance is zero."""
+    i, j = products.shape[:2]
+    own = products[np.ix_(rows, columns, rows, columns)]
+    whole = own.sum() / (i * j) ** 2
+    by_row = np.einsum("ijik->", own) / j**2 - i * whole
+    by_column = np.einsum("ijkj->", own) / i**2 - j * whole
+    left = np.einsum("ijij->", own) - i * j * whole - j * by_row - i * by_column
+    squares = _Squares(
+        initialisation=by_row * scales[0],
+        order=by_column * scales[1],
+        interaction=left * scales[0] * scales[1],
+        checkpoint=within[np.ix_(rows, columns)].sum(),
+    )
+    components = np.maximum(_components(squares, i, j, checkpoints), 0)
+    total = components.sum()
+    return components / total if total > 0 else np.full(len(components), np.nan)
 
 
 # ---------------- agreement between methods
@@ -769,20 +955,38 @@ def _member_scores(scores: xr.DataArray) -> xr.DataArray:
 
 
 def _check_scores(scores: xr.DataArray, need_checkpoints: int = 0) -> None:
-    if not isinstance(scores, xr.DataArray):
-        raise TypeError(f"scores must be an xarray.DataArray, not {type(scores).__name__}.")
+    _check_real(scores)
     required = {"member", "train", "test"} | ({"checkpoint"} if need_checkpoints else set())
     if not required <= set(scores.dims) <= required | {"checkpoint"}:
         wanted = "(member, checkpoint, train, test)"
         optional = "" if need_checkpoints else ", of which checkpoint may be missing"
         raise ValueError(f"scores has dimensions {scores.dims}, but must have {wanted}{optional}.")
+    _check_sizes(scores, {"member": 2, "checkpoint": max(need_checkpoints, 1)})
+
+
+def _check_crossed(scores: xr.DataArray) -> None:
+    _check_real(scores)
+    wanted = (*CROSSED, "train", "test")
+    if set(scores.dims) != set(wanted):
+        raise ValueError(
+            f"scores has dimensions {scores.dims}, but must have ({', '.join(wanted)})."
+        )
+    _check_sizes(scores, dict.fromkeys(CROSSED, 2))
+
+
+def _check_real(scores: xr.DataArray) -> None:
+    if not isinstance(scores, xr.DataArray):
+        raise TypeError(f"scores must be an xarray.DataArray, not {type(scores).__name__}.")
     if scores.dtype.kind not in "fiu":
         raise TypeError(f"scores must hold real numbers, not {scores.dtype}.")
-    needed = {"member": 2, "checkpoint": max(need_checkpoints, 1), "train": 1, "test": 1}
+
+
+def _check_sizes(scores: xr.DataArray, needed: Mapping[str, int]) -> None:
     for dim in scores.dims:
-        if scores.sizes[dim] < needed[dim]:
+        if scores.sizes[dim] < needed.get(dim, 1):
             raise ValueError(
-                f"scores has {scores.sizes[dim]} along {dim}, but needs at least {needed[dim]}."
+                f"scores has {scores.sizes[dim]} along {dim}, but needs at least "
+                f"{needed.get(dim, 1)}."
             )
     infinite = int(np.isinf(scores.values).sum())
     if infinite:
@@ -821,6 +1025,11 @@ def _check_test(test: object) -> None:
 def _check_count(name: str, value: object, least: int) -> None:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}.")
+
+
+def _check_level(level: object) -> None:
+    if not isinstance(level, int | float) or not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, not {level!r}.")
 
 
 def _check_alpha(alpha: object) -> None:

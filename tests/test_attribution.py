@@ -621,3 +621,37 @@ def test_from_state_dicts_copies_what_it_gets(tiny_task):
     with torch.no_grad():
         model[0].weight.zero_()
     assert posterior.losses(tiny_task).equals(before)
+
+
+# ---------------- some training samples only
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        *((method, {"protocol": "paired"}) for method in tda.METHODS),
+        *((method, {"protocol": "released"}) for method in ("loo", "ats", "influence")),
+        ("influence", {"solver": "hessian", "damping": 50.0}),
+    ],
+)
+def test_scores_of_some_samples_are_those_of_all(method, options, weighted, tiny_task):
+    """Whatever is left out of the scores is still trained on, and in the curvature."""
+    recipe = tda.Recipe(epochs=2, batch_size=4, keep_last=1)
+    weights = None
+    if weighted:
+        weights = torch.linspace(0.5, 1.5, tiny_task.n_train)[None]
+    posterior = tda.sample_posterior(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
+        tiny_task,
+        recipe,
+        (446,),
+        weights=weights,
+    )
+    positions = [3, 0]
+    compute = getattr(tda, method)
+    whole = compute(posterior, tiny_task, **options)
+    some = compute(posterior, tiny_task.attribute_only(positions), **options)
+    np.testing.assert_allclose(some, whole[:, :, positions], rtol=1e-5, atol=1e-7)
+    for name in ("train", "train_label"):
+        np.testing.assert_array_equal(some[name], whole[name][positions])

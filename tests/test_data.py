@@ -159,3 +159,33 @@ def test_fingerprint_notices_one_pixel():
     other = task.train_x.clone()
     other[3, 0, 2, 2] += 1e-6
     assert Task(**fields(train_x=other)).fingerprint() != task.fingerprint()
+
+
+def test_some_training_samples_are_attributed_and_all_are_trained_on():
+    task = load_task("mnist3", per_class=10, test_per_class=1)
+    some, more = task.attribute_only(5), task.attribute_only(9)
+    assert (some.n_train, some.n_attributed, task.n_attributed) == (30, 5, 30)
+    assert set(some.rows.tolist()) < set(more.rows.tolist())
+    assert task.rows.tolist() == list(range(30))
+    assert task.attribute_only([3, 1]).rows.tolist() == [3, 1]
+    assert task.attribute_only(5, seed=1).rows.tolist() != some.rows.tolist()
+    assert len({t.fingerprint() for t in (task, some, more)}) == 3
+    with pytest.raises(ValueError, match="select training samples first"):
+        some.select(train=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([], "at least one"),
+        ([0, 0], "names a training sample twice"),
+        ([30], "positions from 0 to 29"),
+        ([-1], "positions from 0 to 29"),
+        (0, "positions is 0; there are 30"),
+        (31, "positions is 31; there are 30"),
+    ],
+)
+def test_attributed_positions_are_checked(positions, message):
+    task = load_task("mnist3", per_class=10, test_per_class=1)
+    with pytest.raises(ValueError, match=message):
+        task.attribute_only(positions)

@@ -6,6 +6,7 @@ import torch
 
 import tda_utils as tda
 from tda_utils import experiment as experiment_module
+from tda_utils.experiment import Run
 from tda_utils.store import ShardError
 
 
@@ -38,7 +39,7 @@ def test_scores_are_computed_once_and_then_read_as_they_were(small, method, prot
 def test_only_a_deleted_file_is_computed_again(small):
     small.scores("grad_dot")
     before = files(small)
-    deleted = small._path("grad_dot", 724)
+    deleted = small._path("grad_dot", Run(724, 724))
     deleted.unlink()
     scores = small.scores("grad_dot")
     after = files(small)
@@ -54,6 +55,40 @@ def test_more_members_go_on_where_fewer_stopped(small):
     new = {path.name.split("-seed")[1][:3] for path in after if path not in before}
     assert new == {"571"}
     np.testing.assert_array_equal(more[:2], fewer)
+
+
+@pytest.mark.parametrize("method", ["grad_dot", "ats"])
+def test_a_crossed_design_shares_its_diagonal_with_the_plain_one(small, method):
+    """Two initialisations and two orders: the runs with one seed for both are the members."""
+    plain = small.scores(method)
+    before = files(small)
+    crossed = dataclasses.replace(small, orders=2)
+    scores = crossed.scores(method)
+    new = {path.name.rpartition("-")[0] for path in files(small) if path not in before}
+    assert {name.partition("seed")[2] for name in new if name.startswith(method)} == {
+        "446-order724",
+        "724-order446",
+    }
+    assert scores.dims == ("initialisation", "order", "checkpoint", "train", "test")
+    assert scores["initialisation"].values.tolist() == scores["order"].values.tolist() == [446, 724]
+    for position in (0, 1):
+        np.testing.assert_array_equal(scores[position, position], plain[position])
+    direct = tda.attribute(crossed.posterior(), crossed.data, method)
+    np.testing.assert_allclose(scores[0, 1], direct[1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scores[1, 0], direct[2], rtol=1e-4, atol=1e-6)
+    if method == "ats":
+        assert scores["drift"].dims == ("initialisation", "order", "checkpoint", "test")
+
+
+def test_attributing_fewer_samples_shares_the_posterior(small):
+    whole = small.scores("ats")
+    before = files(small)
+    some = dataclasses.replace(small, attributed=4)
+    scores = some.scores("ats")
+    new = [path for path in files(small) if path not in before]
+    assert len(new) == 2 and all(path.name.startswith("ats") for path in new)
+    np.testing.assert_allclose(scores, whole.sel(train=scores["train"]), rtol=1e-4, atol=1e-6)
+    assert dataclasses.replace(some).scores("ats").identical(scores)
 
 
 def test_gradient_similarity_is_shared_between_protocols(small):
@@ -74,12 +109,14 @@ def test_every_value_that_matters_gives_another_file(small, monkeypatch):
         {"protocol": "released"},
         {"task": "cifar10", "per_class": 20},
     ]
-    paths = {dataclasses.replace(small, **change)._path("influence", 446) for change in changes}
-    paths.add(small._path("influence", 446))
-    paths.add(small._path("influence", 724))
+    paths = {
+        dataclasses.replace(small, **change)._path("influence", Run(446, 446)) for change in changes
+    }
+    paths.add(small._path("influence", Run(446, 446)))
+    paths.add(small._path("influence", Run(724, 724)))
     assert len(paths) == len(changes) + 2
     monkeypatch.setitem(experiment_module.VERSIONS, "influence", 99)
-    assert small._path("influence", 446) not in paths
+    assert small._path("influence", Run(446, 446)) not in paths
 
 
 def test_the_posterior_survives_the_store(small):
@@ -93,7 +130,7 @@ def test_the_posterior_survives_the_store(small):
 
 def test_a_damaged_file_is_named_and_nothing_else_is_touched(small):
     small.scores("ats")
-    path = small._path("ats", 724)
+    path = small._path("ats", Run(724, 724))
     content = path.read_bytes()
     path.write_bytes(content[:-7])
     before = files(small)
@@ -112,6 +149,7 @@ def test_a_damaged_file_is_named_and_nothing_else_is_touched(small):
         ({"protocol": "both"}, "protocol is 'both'"),
         ({"members": 0}, "members is 0; it must lie in 1 to 10"),
         ({"members": 11}, "members is 11"),
+        ({"orders": 0}, "orders is 0; it must lie in 1 to 10"),
         ({"checkpoints": 16}, "keep_last is 16; it must be at most epochs"),
         ({"seeds": (1, 1), "members": 1}, "no seed may appear twice"),
         ({"epochs": -1}, "epochs is -1"),

@@ -29,6 +29,7 @@ from tda_utils.reliability import (
     snr_threshold,
     summarise,
     trusted_pairs,
+    variance_shares,
 )
 
 METHODS = ("grad_cos", "loo", "mine", "ats")
@@ -64,6 +65,13 @@ AGREEMENTS = {
     for of in ("p", "mean")
     for kind in ("spearman", "pearson")
 }
+CROSSED = variance_shares(
+    xr.DataArray(
+        np.random.default_rng(2).normal(size=(3, 3, 2, 4, 5)),
+        dims=("initialisation", "order", "checkpoint", "train", "test"),
+    ),
+    resamples=20,
+)
 
 
 def a_model(seed: int) -> xr.DataArray:
@@ -83,6 +91,7 @@ FIGURES: dict[str, Callable] = {
     ),
     "significant_fractions": lambda: plots.significant_fractions(SUMMARIES),
     "agreement_matrices": lambda: plots.agreement_matrices(AGREEMENTS),
+    "variance_shares": lambda: plots.variance_shares({"loo": CROSSED, "grad_dot": CROSSED}),
     "explore_pairs": lambda: plots.explore_pairs(SUMMARY, PICTURES[:9], PICTURES, points=50),
     "explore_pairs of methods": lambda: plots.explore_pairs(SUMMARIES, points=80),
 }
@@ -588,6 +597,11 @@ def test_explorer_carries_the_pictures_and_compiles(channels: int) -> None:
             ),
             ValueError,
             "agreements lacks [('p', 'pearson')], but must have each quantity in each kind.",
+        ),
+        (
+            lambda: plots.variance_shares({"loo": SUMMARY}),
+            TypeError,
+            "shares['loo'] is not what variance_shares returns: a Dataset of share, low and high.",
         ),
         (
             lambda: plots.explore_pairs(SUMMARY, points=9000),

@@ -16,6 +16,7 @@ from scipy import stats
 
 from tda_utils import reliability
 from tda_utils.reliability import (
+    SOURCES,
     agreement,
     mean_p_by_checkpoints,
     noisiest_pairs,
@@ -26,6 +27,7 @@ from tda_utils.reliability import (
     summarise,
     trusted_pairs,
     variance_components,
+    variance_shares,
 )
 
 TESTS = ("t", "released")
@@ -692,3 +694,127 @@ def test_only_xarray_numpy_and_scipy_are_imported() -> None:
             imported.add((node.module or ".").split(".")[0])
     allowed = {"__future__", "collections", "dataclasses", "functools", "typing"}
     assert imported - allowed == {"numpy", "scipy", "xarray"}
+
+
+# ---------------- crossed designs
+
+
+def crossed(values):
+    return xr.DataArray(values, dims=("initialisation", "order", "checkpoint", "train", "test"))
+
+
+crossed_values = st.tuples(st.integers(2, 4), st.integers(2, 4), st.integers(2, 3)).flatmap(
+    lambda shape: hnp.arrays(np.float64, (*shape, 2, 3), elements=st.floats(-100, 100))
+)
+
+
+def plain_components(y):
+    """The four variances of one pair, y (I, J, C), by loops over the textbook's sums."""
+    i_count, j_count, c_count = y.shape
+    grand = y.mean()
+    ms_i = sum(j_count * c_count * (y[i].mean() - grand) ** 2 for i in range(i_count))
+    ms_j = sum(i_count * c_count * (y[:, j].mean() - grand) ** 2 for j in range(j_count))
+    ms_ij = ms_e = 0.0
+    for i in range(i_count):
+        for j in range(j_count):
+            rest = y[i, j].mean() - y[i].mean() - y[:, j].mean() + grand
+            ms_ij += c_count * rest**2
+            ms_e += sum((value - y[i, j].mean()) ** 2 for value in y[i, j])
+    ms_i, ms_j = ms_i / (i_count - 1), ms_j / (j_count - 1)
+    ms_ij /= (i_count - 1) * (j_count - 1)
+    ms_e /= i_count * j_count * (c_count - 1)
+    return [
+        (ms_i - ms_ij) / (j_count * c_count),
+        (ms_j - ms_ij) / (i_count * c_count),
+        (ms_ij - ms_e) / c_count,
+        ms_e,
+    ]
+
+
+@given(crossed_values)
+def test_crossed_components_are_the_textbooks(values):
+    found = variance_components(crossed(values))
+    scale = max(np.var(values), 1e-12)
+    for train in range(2):
+        for test in range(3):
+            wanted = plain_components(values[..., train, test])
+            for source, value in zip(SOURCES, wanted, strict=True):
+                assert float(found[source][train, test]) == pytest.approx(
+                    max(value, 0), rel=1e-9, abs=1e-9 * scale
+                )
+
+
+@given(crossed_values)
+def test_shares_are_those_of_the_summed_components(values):
+    shares = variance_shares(crossed(values), resamples=5)
+    summed = sum(
+        np.array(plain_components(values[..., train, test]))
+        for train in range(2)
+        for test in range(3)
+    )
+    summed = np.maximum(summed, 0)
+    if summed.sum() > 1e-6 * max(np.var(values), 1e-12):
+        np.testing.assert_allclose(shares["share"], summed / summed.sum(), atol=1e-6)
+        np.testing.assert_allclose(shares["share"].sum(), 1)
+
+
+@given(crossed_values, st.randoms(use_true_random=False))
+def test_components_do_not_depend_on_the_order_of_levels_or_on_a_shift(values, random):
+    scores = crossed(values)
+    found = variance_components(scores)
+    shuffled = scores + 7
+    for dim in ("initialisation", "order", "checkpoint"):
+        shuffled = shuffled.isel({dim: random.sample(range(scores.sizes[dim]), scores.sizes[dim])})
+    again = variance_components(shuffled)
+    for source in SOURCES:
+        np.testing.assert_allclose(found[source], again[source], atol=1e-8 * (1 + values.var()))
+
+
+def test_simulated_shares_are_found_and_covered():
+    """Known variances 4, 1, 2 and 1: shares within intervals in most of 40 simulations."""
+    generator = np.random.default_rng(0)
+    i, j, c, pairs = 8, 8, 3, (4, 5)
+    true = np.array([4, 1, 2, 1]) / 8
+    covered = np.zeros(4)
+    shares = []
+    for repeat in range(40):
+        values = (
+            2 * generator.normal(size=(i, 1, 1, *pairs))
+            + generator.normal(size=(1, j, 1, *pairs))
+            + np.sqrt(2) * generator.normal(size=(i, j, 1, *pairs))
+            + generator.normal(size=(i, j, c, *pairs))
+        )
+        found = variance_shares(crossed(values), resamples=200, seed=repeat)
+        shares.append(found["share"].values)
+        covered += (found["low"].values <= true) & (true <= found["high"].values)
+    np.testing.assert_allclose(np.mean(shares, 0), true, atol=0.02)
+    assert (covered >= 32).all(), covered
+
+
+def test_one_order_that_is_no_order_has_no_share():
+    """One batch an epoch: all orders are the same run, so only initialisation is left."""
+    generator = np.random.default_rng(1)
+    runs = generator.normal(size=(4, 1, 3, 2, 3)).repeat(5, axis=1)
+    shares = variance_shares(crossed(runs), resamples=20)
+    assert float(shares["share"].sel(source="order")) == pytest.approx(0, abs=1e-12)
+    assert float(shares["share"].sel(source="interaction")) == pytest.approx(0, abs=1e-12)
+
+
+def test_equal_scores_have_no_shares():
+    assert variance_shares(crossed(np.ones((2, 2, 2, 1, 1))), resamples=3)["share"].isnull().all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "arguments", "message"),
+    [
+        (crossed(np.ones((1, 2, 2, 1, 1))), {}, "1 along initialisation, but needs at least 2"),
+        (crossed(np.ones((2, 2, 1, 1, 1))), {}, "1 along checkpoint"),
+        (crossed(np.ones((2, 2, 2, 1, 1))).isel(order=0), {}, "but must have"),
+        (crossed(np.full((2, 2, 2, 1, 1), np.nan)), {}, "not all finite"),
+        (crossed(np.ones((2, 2, 2, 1, 1))), {"level": 1.0}, "level must be between 0 and 1"),
+        (crossed(np.ones((2, 2, 2, 1, 1))), {"resamples": 0}, "resamples must be an integer"),
+    ],
+)
+def test_bad_crossed_designs_are_refused(scores, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        variance_shares(scores, **arguments)

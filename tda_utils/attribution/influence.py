@@ -138,7 +138,7 @@ def influence(
     )
     shape = (posterior.members, posterior.checkpoints)
     scores = as_scores(
-        np.stack([values for values, _ in solved]).reshape(*shape, task.n_train, task.n_test),
+        np.stack([values for values, _ in solved]).reshape(*shape, task.n_attributed, task.n_test),
         posterior,
         task,
         method="influence",
@@ -194,11 +194,12 @@ def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
     kernel = _mix(half_mixed.T, mixing)
     kernel.diagonal().add_(damping)
     factor = torch.linalg.cholesky(kernel)
-    b_train = torch.einsum("rnk,nk->rn", half_mixed.reshape(len(kernel), n, -1), errors)
+    chosen = task.rows.to(images.device)
+    b_train = torch.einsum("rnk,nk->rn", half_mixed.reshape(len(kernel), n, -1), errors)[:, chosen]
     solved = torch.cholesky_solve(b_train, factor)
     residual = float((kernel @ solved - b_train).norm() / b_train.norm().clamp_min(1e-300))
     # The training gradient itself less what the kernel explains of it, as mixtures of rows of J.
-    left = torch.diag_embed(errors.T).permute(1, 0, 2).reshape(len(kernel), n)
+    left = torch.diag_embed(errors.T).permute(1, 0, 2).reshape(len(kernel), n)[:, chosen]
     left -= _mix(solved, mixing.transpose(1, 2))
 
     # Where gradients are written out it is cheaper to mix them once than all their products.
@@ -215,7 +216,7 @@ def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
         )
 
     scores = torch.cat(of_chunks(scores_of, task.n_test, problem.workers), dim=1)
-    scores *= (weights / n)[:, None] / damping
+    scores *= (weights[chosen] / n)[:, None] / damping
     return scores.cpu().numpy(), residual
 
 
@@ -268,7 +269,8 @@ def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
             f"indefinite; allowed are a damping above {damping - smallest[0]:.3g}, or solver='ggn'."
         )
     columns, worst = [], 0.0
-    for image, label in zip(images, labels, strict=True):
+    chosen = task.rows.to(images.device)
+    for image, label in zip(images[chosen], labels[chosen], strict=True):
         loss = F.cross_entropy(model(image[None]), label[None])
         gradient = _flat(torch.autograd.grad(loss, list(model.parameters()))).cpu().numpy()
         solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * len(start))
@@ -276,7 +278,7 @@ def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
         columns.append(torch.from_numpy(solved))
     solved = torch.stack(columns).to(images.device)
-    scores = _dot_with_test(problem, model, solved) * (weights / n)[:, None]
+    scores = _dot_with_test(problem, model, solved) * (weights[chosen] / n)[:, None]
     return scores.cpu().numpy(), worst
 
 
@@ -295,7 +297,7 @@ def _lissa(problem: Problem) -> tuple[np.ndarray, float]:
     terms = torch.stack(
         [
             _flat(torch.autograd.grad(F.cross_entropy(model(x[None]), y[None]), parameters))
-            for x, y in zip(images, labels, strict=True)
+            for x, y in zip(images[task.rows], labels[task.rows], strict=True)
         ]
     )
     totals = terms.clone()

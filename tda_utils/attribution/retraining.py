@@ -100,11 +100,11 @@ def loo(
     jobs = [
         Job(state, order, weights)
         for state, order, base in _starts(posterior, task, recipe, build_model)
-        for weights in _leave_one_out_weights(base)
+        for weights in _leave_one_out_weights(base, task.rows)
     ]
     losses = _losses_of(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
     # The first model of each member leaves nothing out: the member itself.
-    losses = losses.reshape(posterior.members, 1 + task.n_train, recipe.keep_last, task.n_test)
+    losses = losses.reshape(posterior.members, 1 + task.n_attributed, recipe.keep_last, task.n_test)
     tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
     return as_scores(tau, posterior, task, method="loo", protocol="paired", sign="removal")
 
@@ -124,10 +124,10 @@ def _base_weights(posterior: Posterior, task: Task, member: int) -> Tensor:
     return torch.ones(task.n_train) if posterior.weights is None else posterior.weights[member]
 
 
-def _leave_one_out_weights(base: Tensor) -> list[Tensor]:
-    """Return the weights that leave nothing out, then those that leave out each sample in turn."""
-    removed = base.repeat(len(base), 1)
-    removed.fill_diagonal_(0)
+def _leave_one_out_weights(base: Tensor, rows: Tensor) -> list[Tensor]:
+    """Return the weights that leave nothing out, then those that leave out each row in turn."""
+    removed = base.repeat(len(rows), 1)
+    removed[torch.arange(len(rows)), rows] = 0
     return [base, *removed]
 
 
@@ -173,13 +173,15 @@ def _continued_loo(
     jobs = [
         Job(posterior.states[member][checkpoint], orders[member], weights)
         for member, checkpoint in posterior.samples
-        for weights in _leave_one_out_weights(_base_weights(posterior, task, member))
+        for weights in _leave_one_out_weights(_base_weights(posterior, task, member), task.rows)
     ]
     last_only = Recipe(
         recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay, keep_last=1
     )
     losses = _losses_of(posterior, task, last_only, jobs, workers, device, "continued LOO")
-    losses = losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+    losses = losses.reshape(
+        posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test
+    )
     return _with_drift(losses, 1.0, posterior, task, device, "loo", "released", "removal")
 
 
@@ -287,7 +289,7 @@ def _losses_after_adam_step(
 ) -> Tensor:
     nothing = torch.zeros(task.n_train)
     steps = [(torch.tensor([0]), nothing)]
-    steps += [(torch.tensor([sample]), None) for sample in range(task.n_train)]
+    steps += [(torch.tensor([sample]), None) for sample in task.rows.tolist()]
     jobs = [
         Job(
             posterior.states[member][checkpoint],
@@ -299,7 +301,9 @@ def _losses_after_adam_step(
         for batch, weights in steps
     ]
     losses = _losses_of(posterior, task, recipe, jobs, workers, device, "ATS steps")
-    return losses.reshape(posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+    return losses.reshape(
+        posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test
+    )
 
 
 def _losses_after_gradient_step(
@@ -320,15 +324,15 @@ def _losses_after_gradient_step(
         )
         for member, checkpoint in posterior.samples
     ]
-    shape = (posterior.members, posterior.checkpoints, 1 + task.n_train, task.n_test)
+    shape = (posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test)
     return torch.stack(losses).reshape(shape)
 
 
 def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
     """Return the state after one gradient step on each training sample."""
     parameters, stepped = dict(model.named_parameters()), []
-    images = task.train_x.to(next(model.parameters()).dtype)
-    for image, label in zip(images, task.train_y, strict=True):
+    images = task.train_x[task.rows].to(next(model.parameters()).dtype)
+    for image, label in zip(images, task.train_y[task.rows], strict=True):
         loss = nn.functional.cross_entropy(model(image[None]), label[None])
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         moved = {

@@ -47,8 +47,8 @@ def as_scores(
         dims=("member", "checkpoint", "train", "test"),
         coords={
             **posterior.coordinates(),
-            "train": task.train_index.numpy(),
-            "train_label": ("train", task.train_y.numpy()),
+            "train": task.train_index[task.rows].numpy(),
+            "train_label": ("train", task.train_y[task.rows].numpy()),
             **sample_coordinates(task),
         },
         name=method,

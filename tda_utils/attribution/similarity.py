@@ -130,15 +130,15 @@ def grad_dot_and_cos(
 
     def scores_of(sample: tuple[int, int], workers: int) -> tuple[Tensor, Tensor]:
         def train_gradients(rows: slice) -> list[Block]:
-            model = posterior.module(*sample).to(place)
-            return method.loss_gradients(model, task.train_x[rows], task.train_y[rows])
+            model, chosen = posterior.module(*sample).to(place), task.rows[rows]
+            return method.loss_gradients(model, task.train_x[chosen], task.train_y[chosen])
 
         def products(rows: slice) -> tuple[Tensor, Tensor]:
             model = posterior.module(*sample).to(place)
             test = method.loss_gradients(model, task.test_x[rows], task.test_y[rows])
             return gram(train, test).cpu(), squared_norms(test).cpu()
 
-        train = joined(of_chunks(train_gradients, task.n_train, workers))
+        train = joined(of_chunks(train_gradients, task.n_attributed, workers))
         dots, squared = zip(*of_chunks(products, task.n_test, workers), strict=True)
         dots = torch.cat(dots, dim=1)
         return dots, _cosine(dots, squared_norms(train).cpu(), torch.cat(squared))
@@ -146,7 +146,7 @@ def grad_dot_and_cos(
     both = parallel_map_nested(
         scores_of, posterior.samples, workers=workers_on(place, workers), describe="GD and GC"
     )
-    shape = (posterior.members, posterior.checkpoints, task.n_train, task.n_test)
+    shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
     dots, cosines = (
         as_scores(
             torch.stack(values).reshape(shape),
