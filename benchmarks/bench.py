@@ -27,20 +27,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import tda_utils as tda
 from benchmarks import work
-from tda_utils import outputs
 from tda_utils.attribution.similarity import grad_dot_and_cos
 from tda_utils.models import CNN2L, CNN3L
 from tda_utils.parallel import available_cores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BUILDS = {"CNN2-L": CNN2L, "CNN3-L": CNN3L, "wider CNN2-L": work.WiderCNN}
@@ -522,6 +524,9 @@ def memory_rows(points: list[dict]) -> list[Row]:
 
 def draw_growth(points: list[dict]) -> Figure:
     """Draw seconds and peak memory against each quantity, on logarithmic axes."""
+    # Not at the top: the peak memory of processes that only compute is measured.
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     grid = figure.subplots(2, 3, sharex="col", sharey="row")
     said = []
@@ -550,7 +555,7 @@ def draw_growth(points: list[dict]) -> Figure:
     grid[0, 0].set_ylabel("seconds")
     grid[1, 0].set_ylabel("peak memory, GB")
     grid[0, 0].legend(frameon=False, fontsize=7)
-    return outputs.with_alt(
+    return tda.outputs.with_alt(
         figure,
         "Seconds above and peak memory below, on logarithmic axes. " + "; ".join(said) + ".",
     )
@@ -645,7 +650,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     (options.results / "bench.json").write_text(json.dumps(record, indent=2) + "\n")
     (options.results / "bench.md").write_text(table(rows))
-    outputs.save(draw_growth(points), options.results, "scaling")
+    tda.outputs.save(draw_growth(points), options.results, "scaling")
     print(table(rows))
     return 0
 

@@ -101,5 +101,5 @@ def test_a_quick_run_writes_its_results(tmp_path):
     record = json.loads((tmp_path / "bench.json").read_text())
     assert {"date", "cpu", "cores", "torch"} <= set(record["machine"])
     assert len(record["rows"]) == 8 and len(record["growth"]) == 2
-    assert (tmp_path / "bench.md").read_text().count("\n") == 9
+    assert (tmp_path / "bench.md").read_text().count("\n") == 10
     assert (tmp_path / "scaling.png").stat().st_size > 1000

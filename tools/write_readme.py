@@ -98,7 +98,28 @@ def sources(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-PARTS = {"results": results, "gallery": gallery, "sources": sources}
+def benchmarks(manifest: Manifest) -> str:
+    """Return the measured ratios beside their targets, with the machine and the versions."""
+    folder = manifest.folder.parent / "benchmarks" / "results"
+    record = json.loads((folder / "bench.json").read_text())
+    said = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
+    parameters = {point["parameters"] for point in record["growth"]}
+    caption = (
+        f"Growth with training samples, members and parameters ({min(parameters):,} to "
+        f"{max(parameters):,}); logarithmic axes."
+    )
+    return "\n".join(
+        [
+            f"Measured with: {said}.",
+            "",
+            (folder / "bench.md").read_text().rstrip(),
+            "",
+            f"![{caption}](benchmarks/results/scaling.png)",
+        ]
+    )
+
+
+PARTS = {"results": results, "gallery": gallery, "benchmarks": benchmarks, "sources": sources}
 
 
 def fill(text: str, manifest: Manifest) -> str:
