@@ -201,15 +201,15 @@ def leave_one_out(size: Size) -> list[Row]:
     task = tda.load_task("mnist3", per_class=10, test_per_class=size.test_per_class)
     removed = [None, *task.train_index[: size.models - 1].tolist()]
     recipe = tda.Recipe(epochs=size.epochs, keep_last=1)
+
+    def plain_loop() -> np.ndarray:
+        return np.stack([work.plain_model(task, recipe, i) for i in removed])
+
     measured = interleaved(
         {
             "ours": lambda: work.our_models(task, recipe, removed)[:, 0].numpy(),
-            (plain := "plain loop, default threads"): lambda: np.stack(
-                [work.plain_model(task, recipe, i) for i in removed]
-            ),
-            (single := "plain loop, one thread"): lambda: np.stack(
-                [work.plain_model(task, recipe, i) for i in removed]
-            ),
+            (plain := "plain loop, default threads"): plain_loop,
+            (single := "plain loop, one thread"): plain_loop,
         },
         size.repeats,
         threads={single: 1},

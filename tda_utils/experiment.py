@@ -244,23 +244,20 @@ class Experiment:
         initialisations = self.seeds[: self.members]
         if self.orders is None:
             return tuple(Run(seed, seed) for seed in initialisations)
-        return tuple(itertools.starmap(Run, itertools.product(initialisations, self._order_seeds)))
-
-    @property
-    def _order_seeds(self) -> Sequence[int]:
-        return self.seeds[: self.orders]
+        pairs = itertools.product(initialisations, self.seeds[: self.orders])
+        return tuple(itertools.starmap(Run, pairs))
 
     def _crossed(self, scores: xr.DataArray) -> xr.DataArray:
         """Turn the member dimension into one of initialisations and one of orders."""
-        index = pd.MultiIndex.from_product(
-            [self.seeds[: self.members], self._order_seeds], names=("initialisation", "order")
-        )
+        levels = {
+            "initialisation": list(self.seeds[: self.members]),
+            "order": list(self.seeds[: self.orders]),
+        }
+        index = pd.MultiIndex.from_product(levels.values(), names=levels)
         bare = scores.drop_vars(["member", "init_seed", "order_seed"])
         labelled = bare.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "member"))
         # In the order of the seeds, which unstack sorts.
-        unstacked = labelled.unstack("member").sel(
-            initialisation=list(self.seeds[: self.members]), order=list(self._order_seeds)
-        )
+        unstacked = labelled.unstack("member").sel(levels)
         return unstacked.transpose("initialisation", "order", "checkpoint", "train", "test")
 
     def _build_model(self) -> torch.nn.Module:

@@ -609,7 +609,7 @@ def adam_step(parameters, gradient, mean, mean_of_squares, constants):
     ----------
     parameters, gradient, mean, mean_of_squares : ndarray, shape (n,)
         All but the gradient are changed.
-    constants : ndarray
+    constants : tuple of numbers
         From `adam_constants`.
     """
     decay, new, new_square, rate, root_factor, epsilon = constants
