@@ -15,6 +15,7 @@ test)`` (``checkpoint`` may be missing):
 `mean_p_by_checkpoints`             do more checkpoints help?
 `variance_components`               does the noise come from members or from checkpoints?
 `variance_shares`                   from initialisation, batch order, or checkpoints?
+`overall_reliability`               an experiment in three numbers, with intervals
 `agreement`                         do two methods tell one story, more than by chance?
 =================================== ============================================================
 
@@ -37,7 +38,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 __all__ = [
     "NullReference",
@@ -45,6 +46,7 @@ __all__ = [
     "mean_p_by_checkpoints",
     "noisiest_pairs",
     "null_reference",
+    "overall_reliability",
     "p_values",
     "significant",
     "snr_threshold",
@@ -60,6 +62,8 @@ QUANTITIES = ("mean", "std", "p", "snr")
 # The dims of a crossed design, and the sources of noise that it tells apart.
 CROSSED = ("initialisation", "order", "checkpoint")
 SOURCES = ("initialisation", "order", "interaction", "checkpoint")
+# What sums up an experiment.
+MEASURES = ("mean_p", "significant", "sign_uncertain")
 
 
 # ---------------- one pair at a time: mean, std,
@@ -195,7 +199,8 @@ def _p_from_snr(snr: np.ndarray, members: int, test: Test) -> np.ndarray:
     """Return the two-sided p-value of a signal-to-noise ratio over this many members."""
     if test == "released":
         return 2 * stats.norm.sf(np.abs(snr))
-    return 2 * stats.t.sf(np.sqrt(members) * np.abs(snr), members - 1)
+    # The function behind `stats.t`, without its checks of each element.
+    return 2 * special.stdtr(members - 1, -np.sqrt(members) * np.abs(snr))
 
 
 # ---------------- what pure noise looks like
@@ -771,6 +776,100 @@ def _shares(
     components = np.maximum(_components(squares, i, j, checkpoints), 0)
     total = components.sum()
     return components / total if total > 0 else np.full(len(components), np.nan)
+
+
+# ---------------- a whole experiment
+
+
+def overall_reliability(
+    scores: xr.DataArray, test: Test = "t", alpha: float = 0.05, level: float = 0.95
+) -> xr.Dataset:
+    r"""Three numbers that sum up an experiment, with intervals over members.
+
+    Parameters
+    ----------
+    scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
+        Attribution scores, at least two members.
+    test : {"t", "released"}
+        Which p-value; see `p_values`.
+    alpha : float
+        A pair is significant if its own p is below; no correction for many tests.
+    level : float
+        Probability that the interval covers, between 0 and 1.
+
+    Returns
+    -------
+    Dataset, (measure,)
+        ``value``, ``low`` and ``high`` of each `measure` over the pairs that have a p-value:
+        ``mean_p``, the mean of it; ``significant``, the fraction of pairs with one below `alpha`;
+        ``sign_uncertain``, the fraction of pairs whose standard deviation over members is larger
+        than their mean, so that one model's score may well have the wrong sign. The third hangs
+        least on how many members there are. NaN if no pair has a p-value; the interval is NaN with
+        two members, too.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If dimensions or an argument do not fit.
+
+    Notes
+    -----
+    The interval is for what another ensemble of as many members would say on average: the
+    jackknife's standard error over members, on the logit scale, where fractions near 0 and 1 have
+    room, and :math:`t_{n-1}` of them to either side (B. Efron and C. Stein, The jackknife estimate
+    of variance, Annals of Statistics, 1981). The bootstrap would draw members with replacement; but
+    members that repeat make means look certain, and its intervals cover too rarely (the tests
+    measure both).
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils.reliability import overall_reliability
+    >>> noise = np.random.default_rng(0).normal(size=(8, 20, 50))
+    >>> tau = xr.DataArray(noise, dims=("member", "train", "test"))
+    >>> float(overall_reliability(tau)["value"].sel(measure="mean_p").round(1))
+    0.5
+    """
+    _check_level(level)
+    _check_alpha(alpha)
+    summary = summarise(scores, test)
+    members = _member_scores(scores).transpose("member", ...).values.astype(np.float64)
+    flat = members.reshape(len(members), -1)
+    flat = flat[:, np.isfinite(flat).all(0)]
+    n = len(flat)
+    value = _measures(flat, test, alpha)
+    reach = np.full(len(MEASURES), np.nan)
+    if n > 2:
+        without = _logit([_measures(np.delete(flat, i, 0), test, alpha) for i in range(n)])
+        reach = stats.t.isf((1 - level) / 2, n - 1) * np.sqrt((n - 1) * without.var(0))
+    low, high = (special.expit(_logit(value) + side * reach) for side in (-1, 1))
+    return xr.Dataset(
+        {
+            "value": ("measure", value),
+            # The logit of exactly 0 or 1 was moved inwards.
+            "low": ("measure", np.minimum(low, value)),
+            "high": ("measure", np.maximum(high, value)),
+        },
+        coords={"measure": list(MEASURES)},
+        attrs=dict(summary.attrs, alpha=alpha, level=level),
+    )
+
+
+def _measures(flat: np.ndarray, test: Test, alpha: float) -> np.ndarray:
+    """Return the `MEASURES` of scores (members, pairs)."""
+    if not flat.shape[1]:
+        return np.full(len(MEASURES), np.nan)
+    mean, std = flat.mean(0), flat.std(0, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        snr = np.where((mean == 0) & (std == 0), 0.0, mean / std)
+    p = _p_from_snr(snr, len(flat), test)
+    return np.array([p.mean(), (p < alpha).mean(), (np.abs(snr) < 1).mean()])
+
+
+def _logit(fraction: Any) -> np.ndarray:
+    return special.logit(np.clip(fraction, 1e-3, 1 - 1e-3))
 
 
 # ---------------- agreement between methods

@@ -21,6 +21,7 @@ from tda_utils.reliability import (
     mean_p_by_checkpoints,
     noisiest_pairs,
     null_reference,
+    overall_reliability,
     p_values,
     significant,
     snr_threshold,
@@ -818,3 +819,81 @@ def test_equal_scores_have_no_shares():
 def test_bad_crossed_designs_are_refused(scores, arguments, message):
     with pytest.raises(ValueError, match=message):
         variance_shares(scores, **arguments)
+
+
+# ---------------- a whole experiment
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_overall_reliability_is_that_of_the_summary(test):
+    scores = labelled(noise(3, (6, 2, 8, 9)) + 0.3)
+    overall, summary = overall_reliability(scores, test), summarise(scores, test)
+    wanted = {
+        "mean_p": summary["p"].mean(),
+        "significant": (summary["p"] < 0.05).mean(),
+        "sign_uncertain": (abs(summary["snr"]) < 1).mean(),
+    }
+    for measure, value in wanted.items():
+        assert float(overall["value"].sel(measure=measure)) == pytest.approx(float(value))
+    assert overall.attrs["members"] == 6
+
+
+def bootstrap_interval(flat: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The plain way: percentiles over resamples of members."""
+    n = len(flat)
+    drawn = [
+        reliability._measures(flat[generator.integers(n, size=n)], "t", 0.05) for _ in "x" * 99
+    ]
+    return np.quantile(drawn, [0.025, 0.975], axis=0)
+
+
+@pytest.mark.parametrize(("members", "effect"), [(3, 0.5), (10, 0.0), (10, 0.5)])
+def test_intervals_cover_what_another_ensemble_would_say_on_average(members, effect):
+    generator = np.random.default_rng(0)
+
+    def draw():
+        # A part that all pairs of a member share makes experiments differ, as real ones do.
+        common = generator.normal(size=(members, 1, 1, 1))
+        return labelled(effect + 0.5 * common + generator.normal(size=(members, 1, 10, 20)))
+
+    wanted = np.mean([overall_reliability(draw())["value"] for _ in range(300)], axis=0)
+    covered, covered_by_bootstrap = np.zeros(3), np.zeros(3)
+    for _ in range(60):
+        scores = draw()
+        one = overall_reliability(scores)
+        covered += (one["low"].values <= wanted) & (wanted <= one["high"].values)
+        low, high = bootstrap_interval(scores.values.reshape(members, -1), generator)
+        covered_by_bootstrap += (low <= wanted) & (wanted <= high)
+    assert (covered >= 0.85 * 60).all(), covered
+    if members == 10:
+        assert covered_by_bootstrap.min() < 0.8 * 60, covered_by_bootstrap
+
+
+@given(score_arrays())
+def test_intervals_contain_the_value_and_lie_between_0_and_1(scores):
+    one = overall_reliability(scores)
+    known = one.sizes["measure"] if scores.sizes["member"] > 2 else 0
+    assert int(one["low"].notnull().sum()) == known
+    inside = (one["low"] >= 0) & (one["low"] <= one["value"])
+    inside &= (one["value"] <= one["high"]) & (one["high"] <= 1)
+    assert int(inside.sum()) == known
+
+
+def test_pairs_without_a_p_value_are_left_out_and_none_at_all_gives_nan():
+    values = noise(1, (5, 1, 3, 4))
+    whole = overall_reliability(labelled(values))
+    holed = np.concatenate([values, np.full((5, 1, 1, 4), np.nan)], axis=2)
+    np.testing.assert_allclose(overall_reliability(labelled(holed))["value"], whole["value"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        none = overall_reliability(labelled(values * np.nan))
+    assert none["value"].isnull().all() and none["low"].isnull().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"level": 95}, "level must be between 0 and 1"), ({"alpha": 0}, "alpha must be")],
+)
+def test_overall_reliability_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        overall_reliability(labelled(noise()), **arguments)
