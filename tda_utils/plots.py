@@ -14,6 +14,8 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `p_by_checkpoints`       mean p against the number of checkpoints
 `significant_fractions`  how many pairs are significant, before and after correction
 `agreement_matrices`     correlations between methods
+`agreement_by_study`     the same correlations in several experiments
+`reliability_by`         mean p and significant pairs by training-set size, or by model
 `variance_shares`        which source the noise of each method comes from
 `explore_pairs`          Altair: select pairs, see their p-values and pictures
 ======================== =======================================================================
@@ -54,6 +56,7 @@ from tda_utils.reliability import (
 )
 
 __all__ = [
+    "agreement_by_study",
     "agreement_matrices",
     "alt_text",
     "concept",
@@ -62,6 +65,7 @@ __all__ = [
     "mean_against_std",
     "p_by_checkpoints",
     "rank_change",
+    "reliability_by",
     "reliability_map",
     "save",
     "save_numbers",
@@ -1069,6 +1073,190 @@ def variance_shares(shares: Mapping[str, xr.Dataset]) -> Figure:
 def _share_text(shares: xr.Dataset, source: str) -> str:
     share, low, high = (float(shares[name].sel(source=source)) for name in ("share", "low", "high"))
     return f"{SOURCE_TITLES[source]} {share:.0%} ({low:.0%} to {high:.0%})"
+
+
+MEASURE_TITLES = {
+    "mean_p": "mean p",
+    "significant": "p < 0.05",
+    "sign_uncertain": "std > |mean|",
+}
+
+
+@_journal
+def reliability_by(
+    studies: Mapping[str, Mapping[str, Mapping[str, xr.Dataset]]], xlabel: str
+) -> Figure:
+    """Reliability of several studies side by side, a line a method, with intervals over members.
+
+    Parameters
+    ----------
+    studies : mapping of str to mapping of str to mapping of str to Dataset
+        ``studies[panel][study][method]`` is what `overall_reliability` returns. Panels are drawn
+        side by side, studies of one panel from left to right.
+    xlabel : str
+        What differs between the studies of a panel.
+
+    Returns
+    -------
+    Figure
+        Three rows: mean p and fraction of significant pairs, each with a dashed line where pure
+        noise would be, and fraction of pairs whose standard deviation is larger than their mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no study, or one is not what `overall_reliability` returns.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, p-values against training-set size and model; intervals are not in it.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import plots
+    >>> from tda_utils.reliability import overall_reliability
+    >>> noise = np.random.default_rng(0).normal(size=(8, 20, 50))
+    >>> tau = xr.DataArray(noise, dims=("member", "train", "test"))
+    >>> few, many = overall_reliability(tau), overall_reliability(tau + 1)
+    >>> figure = plots.reliability_by({"noise": {"10": {"loo": few}, "20": {"loo": many}}}, "size")
+    >>> print(plots.alt_text(figure))
+    Reliability by size. noise, LOO: mean p 0.49 with 10, 0.07 with 20; significant 5% with 10, 68%
+    with 20.
+    """
+    for panel in studies.values():
+        for methods in panel.values():
+            for name in _methods(methods, "studies"):
+                if not isinstance(methods[name], xr.Dataset) or "measure" not in methods[name].dims:
+                    raise TypeError(
+                        f"studies has for {name!r} a {type(methods[name]).__name__}; it must be "
+                        "what overall_reliability returns."
+                    )
+    if not studies or not all(studies.values()):
+        raise ValueError("studies is empty, or one of its panels is; each needs a study.")
+    names = {name for panel in studies.values() for methods in panel.values() for name in methods}
+    looks = _looks(sorted(names))
+    widths = [1 + len(panel) for panel in studies.values()]
+    figure = _figure(TEXT_WIDTH, 4.2)
+    grid = figure.subplots(
+        len(MEASURE_TITLES),
+        len(studies),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        width_ratios=widths,
+    )
+    for column, (title, panel) in enumerate(studies.items()):
+        for row, measure in enumerate(MEASURE_TITLES):
+            _draw_measure(grid[row, column], panel, measure, looks)
+        grid[0, column].set_title(title)
+        grid[-1, column].set_xticks(range(len(panel)), list(panel))
+        grid[-1, column].set_xlim(-0.5, len(panel) - 0.5)
+    for row, text in enumerate(MEASURE_TITLES.values()):
+        grid[row, 0].set(ylabel=text, ylim=(-0.02, 1.02))
+    grid[0, 0].set_ylim(-0.01, None)
+    figure.supxlabel(xlabel, fontsize=STYLE["axes.labelsize"])
+    handles, labels = grid[-1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    sentences = [
+        f"{title}, {look.label}: mean p {_along(panel, name, 'mean_p', '.2f')}; significant "
+        f"{_along(panel, name, 'significant', '.0%')}."
+        for title, panel in studies.items()
+        for name, look in looks.items()
+        if all(name in methods for methods in panel.values())
+    ]
+    return with_alt(figure, f"Reliability by {xlabel}. {' '.join(sentences)}")
+
+
+def _draw_measure(
+    axes: Axes, panel: Mapping[str, Mapping[str, xr.Dataset]], measure: str, looks: dict[str, Look]
+) -> None:
+    """Draw one measure of one panel's studies; methods stand beside each other at each study."""
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for rank, (name, look) in enumerate(looks.items()):
+        at = [x for x, methods in enumerate(panel.values()) if name in methods]
+        own = [methods[name].sel(measure=measure) for methods in panel.values() if name in methods]
+        x = np.array(at) + 0.09 * (rank - (len(looks) - 1) / 2)
+        value, low, high = (np.array([float(o[v]) for o in own]) for v in ("value", "low", "high"))
+        axes.plot(x, value, look.marker + "-", color=look.colour, ms=3, lw=0.7, label=look.label)
+        axes.vlines(x, low, high, color=look.colour, linewidth=0.9)
+    if measure == "sign_uncertain":
+        return
+    for x, methods in enumerate(panel.values()):
+        for members, test, alpha in {
+            (o.attrs["members"], o.attrs["test"], o.attrs["alpha"]) for o in methods.values()
+        }:
+            null = null_reference(members, test, alpha)
+            height = null.mean_p if measure == "mean_p" else null.fraction_significant
+            axes.hlines(height, x - 0.45, x + 0.45, color=SOFT, lw=0.9, linestyle=(0, (4, 2)))
+
+
+def _along(
+    panel: Mapping[str, Mapping[str, xr.Dataset]], name: str, measure: str, form: str
+) -> str:
+    return ", ".join(
+        f"{float(methods[name]['value'].sel(measure=measure)):{form}} with {study}"
+        for study, methods in panel.items()
+    )
+
+
+@_journal
+def agreement_by_study(correlations: pd.DataFrame) -> Figure:
+    """Correlation of each two methods in each study, as an annotated matrix.
+
+    Parameters
+    ----------
+    correlations : DataFrame
+        A row for each two methods (its index says which), a column a study; NaN stays empty.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a DataFrame, is empty or holds a number outside -1 to 1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from tda_utils import plots
+    >>> table = pd.DataFrame({"MNIST3": [0.5, 0.9]}, index=["LOO, ATS", "IF, GD"])
+    >>> print(plots.alt_text(plots.agreement_by_study(table)))
+    Correlation of each two methods in each study. MNIST3: LOO, ATS 0.50; IF, GD 0.90.
+    """
+    if not isinstance(correlations, pd.DataFrame):
+        raise TypeError(f"correlations is a {type(correlations).__name__}; it must be a DataFrame.")
+    values = correlations.to_numpy(float)
+    if not values.size or np.nanmax(np.abs(values), initial=0) > 1 + 1e-9:
+        raise ValueError("correlations must hold numbers from -1 to 1, at least one.")
+    rows, columns = values.shape
+    figure = _figure(min(TEXT_WIDTH * 1.3, 1.6 + 0.55 * columns), 1.1 + 0.2 * rows)
+    axes = figure.subplots()
+    axes.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = abs(value) > 0.6
+            axes.text(
+                column,
+                row,
+                _two_digits(value),
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if dark else INK,
+            )
+    axes.set_xticks(range(columns), list(correlations.columns), rotation=40, ha="right")
+    axes.set_yticks(range(rows), list(correlations.index))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    sentences = []
+    for study, column in correlations.items():
+        said = "; ".join(f"{pair} {value:.2f}" for pair, value in column.dropna().items())
+        sentences.append(f"{study}: {said}.")
+    return with_alt(figure, f"Correlation of each two methods in each study. {' '.join(sentences)}")
 
 
 @_journal

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import vl_convert
 import xarray as xr
@@ -25,6 +26,7 @@ from tda_utils.reliability import (
     mean_p_by_checkpoints,
     noisiest_pairs,
     null_reference,
+    overall_reliability,
     significant,
     snr_threshold,
     summarise,
@@ -74,6 +76,16 @@ CROSSED = variance_shares(
 )
 
 
+OVERALL = {name: overall_reliability(scores) for name, scores in BY_METHOD.items()}
+STUDIES = {
+    "MNIST3": {"10": OVERALL, "20": OVERALL, "50": {"loo": OVERALL["loo"]}},
+    "CIFAR-10": {"10": {"ats": overall_reliability(BY_METHOD["ats"].isel(member=slice(3)))}},
+}
+BY_STUDY = pd.DataFrame(
+    {"MNIST3, 10": [0.9, -0.25], "CIFAR-10, 10": [np.nan, 0.1]}, ["LOO, ATS", "LOO, IF"]
+)
+
+
 def a_model(seed: int) -> xr.DataArray:
     return SCORES.sel(member=seed, test=9).mean("checkpoint", keep_attrs=True)
 
@@ -92,6 +104,8 @@ FIGURES: dict[str, Callable] = {
     "significant_fractions": lambda: plots.significant_fractions(SUMMARIES),
     "agreement_matrices": lambda: plots.agreement_matrices(AGREEMENTS),
     "variance_shares": lambda: plots.variance_shares({"loo": CROSSED, "grad_dot": CROSSED}),
+    "agreement_by_study": lambda: plots.agreement_by_study(BY_STUDY),
+    "reliability_by": lambda: plots.reliability_by(STUDIES, "training-set size"),
     "explore_pairs": lambda: plots.explore_pairs(SUMMARY, PICTURES[:9], PICTURES, points=50),
     "explore_pairs of methods": lambda: plots.explore_pairs(SUMMARIES, points=80),
 }
@@ -488,6 +502,31 @@ def test_explorer_carries_the_pictures_and_compiles(channels: int) -> None:
     assert "http" not in json.dumps(vega["data"])
 
 
+def test_studies_are_drawn_with_their_values_intervals_and_lines_of_noise() -> None:
+    figure = plots.reliability_by(STUDIES, "training-set size")
+    grid = np.array(figure.axes).reshape(3, 2)
+    assert [axes.get_title(loc="left") for axes in grid[0]] == list(STUDIES)
+    lines = {line.get_label(): line for line in grid[1, 0].lines}
+    assert set(lines) == {"LOO", "ATS", "GC", "mine"}
+    own = OVERALL["loo"].sel(measure="significant")
+    np.testing.assert_allclose(lines["LOO"].get_ydata(), [float(own["value"])] * 3)
+    bars = [c.get_segments() for c in grid[1, 0].collections]
+    ends = [segment[:, 1] for segments in bars for segment in segments]
+    assert any(np.allclose(end, [own["low"], own["high"]]) for end in ends)
+    # Dashed, what noise gives with as many members: six at the left, three at the right.
+    for column, members in enumerate((6, 3)):
+        null = null_reference(members).mean_p
+        heights = [s[0, 1] for c in grid[0, column].collections for s in c.get_segments()]
+        assert any(np.isclose(height, null) for height in heights)
+
+
+def test_correlations_of_studies_are_written_where_there_is_one() -> None:
+    figure = plots.agreement_by_study(BY_STUDY)
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert len(written) == 3
+    assert "LOO, IF −0.25" in plots.alt_text(figure).replace("-0.25", "−0.25")
+
+
 # ---------------------------------------------------------------- bad input: one clear sentence
 
 
@@ -602,6 +641,26 @@ def test_explorer_carries_the_pictures_and_compiles(channels: int) -> None:
             lambda: plots.variance_shares({"loo": SUMMARY}),
             TypeError,
             "shares['loo'] is not what variance_shares returns: a Dataset of share, low and high.",
+        ),
+        (
+            lambda: plots.reliability_by({"A": {"10": {"loo": SCORES}}}, "size"),
+            TypeError,
+            "studies has for 'loo' a DataArray; it must be what overall_reliability returns.",
+        ),
+        (
+            lambda: plots.reliability_by({"A": {}}, "size"),
+            ValueError,
+            "studies is empty, or one of its panels is; each needs a study.",
+        ),
+        (
+            lambda: plots.agreement_by_study(BY_STUDY * 2),
+            ValueError,
+            "correlations must hold numbers from -1 to 1, at least one.",
+        ),
+        (
+            lambda: plots.agreement_by_study({}),
+            TypeError,
+            "correlations is a dict; it must be a DataFrame.",
         ),
         (
             lambda: plots.explore_pairs(SUMMARY, points=9000),
