@@ -38,10 +38,13 @@ checkpoints: int = 3  # checkpoints of each run, after its last epochs, at least
 per_class: int = 20  # training digits of each class: 20 or 50; with 10 there is one batch an epoch
 test_per_class: int = 10  # test digits of each class, 1 to 300
 protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
+output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
 
 # %%
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -49,7 +52,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 import tda_utils as tda
-from tda_utils.outputs import show, with_alt
+from tda_utils.outputs import save, save_numbers, save_table, show, with_alt
 
 rcParams.update(tda.plots.STYLE)
 SOURCES = ["initialisation", "order", "interaction", "checkpoint"]
@@ -76,13 +79,10 @@ experiment = tda.Experiment(
     protocol=protocol,
     store=store,
 )
-seeds = experiment.seeds
-kinds = ["one seed" if run.initialisation == run.order else "new" for run in experiment.runs]
 pd.DataFrame(
-    np.reshape(kinds, (initialisations, orders)),
-    pd.Index(seeds[:initialisations], name="initialisation"),
-    pd.Index(seeds[:orders], name="batch order"),
-)
+    [["one seed" if run.initialisation == run.order else "new" for run in experiment.runs]],
+    columns=pd.MultiIndex.from_tuples(experiment.runs, names=["initialisation", "batch order"]),
+).T.unstack().droplevel(0, axis=1)
 
 # %% [markdown]
 # The scores have one dimension more than before: `initialisation` and `order` in place of `member`.
@@ -204,14 +204,12 @@ print("the checkpoint part is the mean variance within a run:", True)
 
 # %%
 shares = {name: tda.variance_shares(tau) for name, tau in scores.items()}
-show(tda.plots.variance_shares(shares))
+figure_shares = tda.plots.variance_shares(shares)
+show(figure_shares)
 
 # %%
 table = pd.concat({name: one.to_dataframe() for name, one in shares.items()}, names=["method"])
 table.round(2)
-
-# %% [markdown]
-# A check: the four shares of a method are parts of one whole, and no interval is upside down.
 
 # %% tags=["nbval-check-output"]
 for one in shares.values():
@@ -221,7 +219,7 @@ print("shares of each method add up to one:", True)
 
 # %% [markdown]
 # Read the lines before the dots: where two intervals overlap widely, these runs cannot say which
-# source is larger.
+# source is larger. The full size of this figure is in the README's gallery.
 #
 # Two columns need care. *Checkpoint* also holds what all runs have in common from epoch to epoch:
 # training that has not ended (notebook 04). And *both together* is what one gets from a new run
@@ -271,3 +269,30 @@ assert between_orders < 1e-2 * between_initialisations
 #    variance. What do DE-Init and DE-Batch say about them, and what does `variance_shares` say?
 # 3. *(hard, 20 minutes)* Set `per_class = 50`: five batches an epoch. Do you expect the share of
 #    the order to grow or to fall? Run it with `grad_dot` alone and see.
+
+# %% [markdown]
+# The cell below writes the figure, its table and its numbers where `output` says so.
+
+# %%
+if output:
+    name = f"variance_sources-{protocol}"
+    save(figure_shares, output, name)
+    save_table(table.reset_index(), output, name)
+    numbers = {
+        "initialisations": initialisations,
+        "orders": orders,
+        "checkpoints": checkpoints,
+        "train": experiment.data.n_train,
+        "test": experiment.data.n_test,
+        "LOO: pairs whose std over initialisations is the larger": larger,
+        "shares": {
+            name: {source: float(one["share"].sel(source=source)) for source in SOURCES}
+            for name, one in shares.items()
+        },
+    }
+    save_numbers(numbers, output, name)
+    seeds = {
+        "initialisation": [int(seed) for seed in scores["loo"]["initialisation"].values],
+        "order": [int(seed) for seed in scores["loo"]["order"].values],
+    }
+    Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
