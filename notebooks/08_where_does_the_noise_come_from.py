@@ -211,6 +211,9 @@ show(figure_shares)
 table = pd.concat({name: one.to_dataframe() for name, one in shares.items()}, names=["method"])
 table.round(2)
 
+# %% [markdown]
+# Whatever the numbers, they are shares of one whole, and each lies within its interval's ends.
+
 # %% tags=["nbval-check-output"]
 for one in shares.values():
     np.testing.assert_allclose(float(one["share"].sum()), 1, rtol=1e-9)
