@@ -71,8 +71,9 @@ $(PEERS): $(STAMP) benchmarks/requirements-peers.lock
 	@touch $(PEERS)
 
 .PHONY: readme
-readme: $(STAMP) ## fill README.md's tables and gallery from paper/
+readme: $(STAMP) ## fill README.md's tables and gallery from paper/, and write paper/REPRODUCTION.md
 	$(PY) tools/write_readme.py
+	$(PY) tools/write_reproduction.py
 
 .PHONY: lock
 lock: $(STAMP) ## resolve pyproject.toml's ranges anew into requirements.lock

@@ -41,7 +41,7 @@ studies: list[dict] = [
     {"task": "cifar10", "per_class": 10, "lists": "released", "members": 3, "attributed": 4},
 ]  # what to compare: values of tda.Experiment, and under "released" those of that protocol alone
 checkpoints: int = 2  # checkpoints of each member, after its last epochs
-test_per_class: int = 5  # test samples of each class, 1 to 50
+test_per_class: int | None = 5  # test samples of each class, 1 to 50; None is all
 protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
 output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores

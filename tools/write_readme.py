@@ -88,7 +88,7 @@ def sources(manifest: Manifest) -> str:
     ]
     for figure in manifest.figures.values():
         values = manifest.sizes[figure.notebook]["full"]
-        parameters = ", ".join(f"`{name}={value}`" for name, value in values.items())
+        parameters = ", ".join(_parameter(name, value) for name, value in values.items())
         if figure.protocols:
             parameters += ", `protocol=" + "\\|".join(figure.protocols) + "`"
         notebook = f"[{figure.notebook}](notebooks/{figure.notebook}.ipynb)"
@@ -96,6 +96,13 @@ def sources(manifest: Manifest) -> str:
             f"| `{figure.name}` | {notebook} | {parameters} | {', '.join(figure.outputs)} |"
         )
     return "\n".join(lines)
+
+
+def _parameter(name: str, value: object) -> str:
+    """Write a parameter as one would pass it; a long list stays where it is."""
+    if isinstance(value, list):
+        return f"`{name}` ({len(value)}, in [figures.yaml](paper/figures.yaml))"
+    return f"`{name}={value}`"
 
 
 def benchmarks(manifest: Manifest) -> str:
