@@ -149,8 +149,7 @@ class Experiment:
     @cached_property
     def _fingerprints(self) -> tuple[str, str]:
         """Of the training samples, and of all."""
-        trained_on = dataclasses.replace(self.data, attributed=None).select(test=[0])
-        return trained_on.fingerprint(), self.data.fingerprint()
+        return self.data.training_fingerprint(), self.data.fingerprint()
 
     @property
     def recipe(self) -> Recipe:
