@@ -47,6 +47,8 @@ class Dense(NamedTuple):
 
 
 Block = Outer | Dense
+# The gradients of one layer as matrices, (n, rows, columns), or as products of two vectors.
+Matrices = Outer | Tensor
 Sums = Callable[[Tensor], list[Tensor]]
 
 
@@ -68,6 +70,12 @@ class GradientMethod(Protocol):
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space, ``named[name]`` (v, *parameter), as gradients are."""
+
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices, one side by what a layer gives, one by what it takes.
+
+        Which side is which depends on the method. A bias is one more row or column.
+        """
 
 
 def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> GradientMethod:
@@ -138,6 +146,15 @@ class FusedGradients:
         """Lay out vectors in parameter space as gradients are."""
         return [Dense(rows) for rows in self._network(model).vectors(named)]
 
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices: (taps and bias, filters) for the convolutions."""
+        convolutions = self._network(model).geometry
+        filters = [layer.filters for layer in convolutions] + [0] * len(blocks)
+        return [
+            block if isinstance(block, Outer) else block.values.unflatten(1, (-1, columns))
+            for block, columns in zip(blocks, filters, strict=False)
+        ]
+
     def _network(self, model: nn.Module) -> FusedNetwork:
         return self._networks[next(model.parameters()).dtype]
 
@@ -169,6 +186,13 @@ class VmapGradients:
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
         return [Dense(named[name].flatten(1)) for name in _trainable(model)]
+
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices, a parameter's first dimension against its others."""
+        return [
+            block.values.view(len(block.values), p.shape[0] if p.ndim else 1, -1)
+            for block, p in zip(blocks, _trainable(model).values(), strict=True)
+        ]
 
     def _gradients(
         self,
@@ -229,6 +253,15 @@ class LayerGradients:
         return [
             Dense(torch.cat([named[name].flatten(1) for name in names if name in named], dim=1))
             for names in own
+        ]
+
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices: (out, in and bias)."""
+        return [
+            block
+            if isinstance(block, Outer)
+            else _with_bias_column(block.values, model.get_submodule(name))
+            for block, name in zip(blocks, self._layers, strict=True)
         ]
 
     def _gradients(self, model: nn.Module, images: Tensor, sums: Sums) -> list[Block]:
@@ -323,6 +356,13 @@ def _block(module: nn.Linear | nn.Conv2d, inputs: Tensor, errors: Sequence[Tenso
         if bias:
             values[:, number, rows * columns :] = error.sum(2)
     return Dense(values.flatten(0, 1))
+
+
+def _with_bias_column(values: Tensor, module: nn.Linear | nn.Conv2d) -> Tensor:
+    weight = values[:, : module.weight.numel()].unflatten(1, (len(module.weight), -1))
+    if module.bias is None:
+        return weight
+    return torch.cat([weight, values[:, module.weight.numel() :, None]], dim=2)
 
 
 def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:
