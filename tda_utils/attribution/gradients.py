@@ -68,6 +68,15 @@ class GradientMethod(Protocol):
         Row ``n * r + k`` is mixture k of sample n.
         """
 
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`.
+
+        With coefficients c, shape (n, logits): where the mean of ``c c^T`` is the identity, that of
+        ``g g^T`` is the sample's Gauss-Newton matrix.
+        """
+
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space, ``named[name]`` (v, *parameter), as gradients are."""
 
@@ -104,6 +113,23 @@ def like_parameters(model: nn.Module, images: Tensor) -> Tensor:
     return images.to(parameter.device, parameter.dtype)
 
 
+def curvature_mixtures(logits: Tensor, coefficients: Tensor) -> Tensor:
+    """Return ``R c`` for each sample, with ``R R^T = diag(p) - p p^T`` the curvature of its loss.
+
+    Here ``R = diag(sqrt(p)) - p sqrt(p)^T``.
+
+    Examples
+    --------
+    >>> logits = torch.zeros(2, 2)
+    >>> R = torch.stack([curvature_mixtures(logits, c.expand(2, 2))[0] for c in torch.eye(2)], 1)
+    >>> torch.allclose(R @ R.T, torch.tensor([[0.25, -0.25], [-0.25, 0.25]]))
+    True
+    """
+    probabilities = logits.softmax(1)
+    mixed = probabilities.sqrt() * coefficients.to(logits)
+    return mixed - probabilities * mixed.sum(1, keepdim=True)
+
+
 class FusedGradients:
     """Gradients by `tda_utils.fused`.
 
@@ -129,6 +155,14 @@ class FusedGradients:
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
         return self._gradients(model, images, lambda logits: mixtures.T.expand(len(logits), -1, -1))
+
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        return self._gradients(
+            model, images, lambda logits: curvature_mixtures(logits, coefficients)[:, None]
+        )
 
     @torch.no_grad()
     def _gradients(
@@ -180,8 +214,17 @@ class VmapGradients:
             model,
             images.repeat_interleave(mixtures.shape[1], dim=0),
             columns,
-            lambda logits, column: (logits @ column.T)[0, 0],
+            _mixed,
         )
+
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        images = like_parameters(model, images)
+        with torch.no_grad():
+            columns = curvature_mixtures(model(images), coefficients)
+        return self._gradients(model, images, columns, _mixed)
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
@@ -215,6 +258,10 @@ class VmapGradients:
         return [Dense(gradient.flatten(1)) for gradient in gradients.values()]
 
 
+def _mixed(logits: Tensor, column: Tensor) -> Tensor:
+    return (logits @ column.T)[0, 0]
+
+
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
@@ -244,6 +291,16 @@ class LayerGradients:
         images = like_parameters(model, images)
         mixtures = mixtures.to(images)
         return self._gradients(model, images, lambda logits: list((logits @ mixtures).sum(0)))
+
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+
+        def sums(logits: Tensor) -> list[Tensor]:
+            return [(logits * curvature_mixtures(logits.detach(), coefficients)).sum()]
+
+        return self._gradients(model, like_parameters(model, images), sums)
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""

@@ -57,7 +57,7 @@ def influence(
     solver: Solver | None = None,
     damping: float = 5e-3,
     protocol: Protocol = "paired",
-    label_seed: int = 0,
+    sign_seed: int = 0,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -84,9 +84,9 @@ def influence(
         paper's training, which is part of its objective.
     protocol : {"paired", "released"}
         ``"released"`` has up-weighting sign.
-    label_seed : int
-        Only for ``"ekfac"`` on more than 10,000 samples x logits: seed of the labels that are drawn
-        from the model's own predictions. With fewer, the mean over all labels is taken.
+    sign_seed : int
+        Only for ``"ekfac"`` on more than 10,000 samples x logits: seed of the random signs that
+        stand for the mean over logits; with fewer, the mean is taken.
     workers : int, optional
         Posterior samples at the same time. Default: one a core; on a CUDA card always one.
     device : {"auto", "cpu", "cuda"}
@@ -144,7 +144,7 @@ def influence(
             None if posterior.weights is None else posterior.weights[sample[0]],
             f"member {member}, checkpoint {checkpoint}",
             workers,
-            label_seed,
+            sign_seed,
         )
         return solve(problem)
 
@@ -178,7 +178,7 @@ class Problem(NamedTuple):
     weights: Tensor | None  # Factors on the losses of the training samples.
     where: str
     workers: int
-    label_seed: int
+    sign_seed: int
 
 
 def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
@@ -244,7 +244,7 @@ def _ekfac(problem: Problem) -> tuple[np.ndarray, float]:
         task.train_x,
         method,
         weights=problem.weights,
-        seed=problem.label_seed,
+        seed=problem.sign_seed,
         workers=problem.workers,
     )
 
