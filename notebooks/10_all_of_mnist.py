@@ -186,9 +186,7 @@ table = pd.DataFrame(
             "noise: mean p": summaries[name].attrs["null_mean_p"],
             "p < 0.05": float((summaries[name]["p"] < 0.05).mean()),
             "after FDR": float(tda.significant(summaries[name]["p"]).mean()),
-            "with LOO": float(
-                with_loo["correlation"].sel(method_a="loo", method_b=name),
-            ),
+            "with LOO": float(with_loo["correlation"].sel(method_a="loo", method_b=name)),
         }
         for name in names
     ]
@@ -199,8 +197,9 @@ table.round(3)
 # Read the first row with care. With three members a t-test has two degrees of freedom: it calls a
 # pair significant only if the mean is more than 2.5 standard deviations from zero, while with ten
 # members 0.7 are enough. A pair that is missed here may well be real. So a *low* fraction says
-# little; a fraction well *above* one in twenty would say that something is left. And the mean p has
-# a reference that does not hang on the number of members: pure noise gives one half.
+# little; a fraction well *above* one in twenty would say that something is left. And the mean p of
+# the t-test has a reference that does not hang on the number of members: pure noise gives one half.
+# (The released p-value is another formula, with another reference: notebook 07.)
 
 # %% tags=["nbval-check-output"]
 print("ratio that the t-test asks for, with 3, 5 and 10 members:")

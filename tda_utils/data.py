@@ -104,6 +104,10 @@ class Task:
             f"{self.classes} classes, {shape})"
         )
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the digest under way, which can be neither copied deeply nor pickled."""
+        return {name: value for name, value in vars(self).items() if name != "_train_digest"}
+
     @property
     def n_train(self) -> int:
         """Number of training samples."""

@@ -295,7 +295,7 @@ def test_the_released_recursion_is_the_same_on_either_side(tiny_task, tiny_poste
 
 
 def test_what_the_recursion_has_forgotten_is_hardly_there(monkeypatch):
-    """With a damping of 0.5 the last 17 of 20 batches are used, or all: the same to 1e-5."""
+    """With a damping of 0.5 the last 14 of 20 batches are used, or all: the same to 1e-4."""
     task = make_task(n_train=160, n_test=3)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).double()
@@ -310,7 +310,7 @@ def test_what_the_recursion_has_forgotten_is_hardly_there(monkeypatch):
     every = tda.influence(posterior, task.attribute_only(range(2)), **options)
     largest = float(abs(every).max())
     for one in some:
-        np.testing.assert_allclose(one, every, rtol=0, atol=1e-5 * largest)
+        np.testing.assert_allclose(one, every, rtol=0, atol=1e-4 * largest)
     np.testing.assert_allclose(*some, rtol=0, atol=1e-12 * largest)
     assert not np.array_equal(some[0], every)
     # And the batches do matter: without any, the result would be another.

@@ -47,7 +47,7 @@ SOLVERS = ("ggn", "ekfac", "hessian", "lissa")
 LISSA_SCALE = 1e4  # The released code's; so large that the recursion hardly moves.
 LISSA_BATCH = 8
 # What a batch has done shrinks by 1 - damping in each later step; below that it is left out.
-LISSA_FORGOTTEN = 1e-5
+LISSA_FORGOTTEN = 1e-4
 
 
 def influence(
@@ -345,39 +345,50 @@ def _lissa(problem: Problem) -> tuple[np.ndarray, float]:
     Only the last batches can be seen in the result. For the others H_b is left out, and what
     remains of their steps is the geometric series of ``1 - damping``.
     """
-    model, task, damping = problem.module(), problem.task, problem.damping
-    parameters = list(model.parameters())
-    images, labels = _train_samples(model, task)
+    task, damping = problem.task, problem.damping
+    from_test = task.n_test < task.n_attributed
+    samples = torch.arange(task.n_test) if from_test else task.rows
+    own_x, own_y, _ = task.split("test" if from_test else "train")
+    images, labels = _train_samples(problem.module(), task)
     batches = list(zip(images.split(LISSA_BATCH), labels.split(LISSA_BATCH), strict=True))
     seen = _steps_remembered(len(batches), damping)
     forgotten = sum((1 - damping) ** step for step in range(1, len(batches) - seen + 1))
     batches = batches[-seen:]
 
-    def minus_product(terms: Tensor, batch: Tensor, targets: Tensor) -> None:
-        """Replace each term by ``(1 - damping) term - H_b term / scale``."""
-        # One graph of the gradient serves the products with all terms.
-        loss = F.cross_entropy(model(batch), targets)
-        gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
-        for term in terms:
-            product = _flat(torch.autograd.grad(gradient @ term, parameters, retain_graph=True))
-            term.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
+    def of_rows(rows: slice) -> Tensor:
+        model, chosen = problem.module(), samples[rows]
+        gradients = _loss_gradients(
+            model, like_parameters(model, own_x[chosen]), own_y[chosen].to(images.device)
+        )
+        if from_test:
+            estimates = gradients * (1 + forgotten)
+            for batch in batches:
+                _lissa_step(model, estimates, *batch, damping)
+                estimates += gradients
+            return estimates
+        totals = gradients.clone()
+        for batch in reversed(batches):
+            _lissa_step(model, gradients, *batch, damping)
+            totals += gradients
+        return totals + forgotten * gradients
 
-    if task.n_test < task.n_attributed:
-        test_x, test_y = like_parameters(model, task.test_x), task.test_y.to(images.device)
-        gradients = _loss_gradients(model, test_x, test_y)
-        estimates = gradients * (1 + forgotten)
-        for batch, targets in batches:
-            minus_product(estimates, batch, targets)
-            estimates += gradients
-        scores = _dot_with(problem, model, estimates, "train").T
-    else:
-        terms = _loss_gradients(model, images[task.rows], labels[task.rows])
-        totals = terms.clone()
-        for batch, targets in reversed(batches):
-            minus_product(terms, batch, targets)
-            totals += terms
-        scores = _dot_with(problem, model, totals + forgotten * terms, "test")
-    return (-scores / LISSA_SCALE).cpu().numpy(), math.nan
+    # Each worker makes a graph of its own for every batch, which costs less than one idle core.
+    vectors = torch.cat(of_chunks(of_rows, len(samples), problem.workers))
+    scores = _dot_with(problem, problem.module(), vectors, "train" if from_test else "test")
+    return (-(scores.T if from_test else scores) / LISSA_SCALE).cpu().numpy(), math.nan
+
+
+def _lissa_step(
+    model: nn.Module, vectors: Tensor, images: Tensor, labels: Tensor, damping: float
+) -> None:
+    """Replace each vector by ``(1 - damping) vector - H vector / scale``, H that of the batch."""
+    parameters = list(model.parameters())
+    # One graph of the gradient serves the products with all vectors.
+    loss = F.cross_entropy(model(images), labels)
+    gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
+    for vector in vectors:
+        product = _flat(torch.autograd.grad(gradient @ vector, parameters, retain_graph=True))
+        vector.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
 
 
 def _steps_remembered(batches: int, damping: float) -> int:
