@@ -282,8 +282,8 @@ if output:
         **size,
         "loo members": loo_members,
         "loo samples": loo_samples,
-        "methods": table.set_index("method").T.to_dict(),
-        "loo by training digits": {str(n): one for n, one in by_size.T.to_dict().items()},
+        "methods": table.set_index("method").to_dict("index"),
+        "loo by training digits": {str(n): one for n, one in by_size.to_dict("index").items()},
     }
     save_numbers(numbers, output, name)
     seeds = [int(seed) for seed in scores["grad_dot"]["member"].values]

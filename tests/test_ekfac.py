@@ -289,8 +289,8 @@ def test_the_released_recursion_is_the_same_on_either_side(tiny_task, tiny_poste
     task = make_task(n_train=60)
     posterior = as_double(tiny_posterior.select([0]))
     options = {"protocol": "released", "damping": damping}
-    by_test = tda.influence(posterior, task.attribute_only(range(8)), **options)
-    by_train = tda.influence(posterior, task.attribute_only(range(6)), **options)
+    by_test = tda.influence(posterior, task.attribute_only(range(8)), workers=3, **options)
+    by_train = tda.influence(posterior, task.attribute_only(range(6)), workers=1, **options)
     np.testing.assert_allclose(by_test[:, :, :6], by_train, rtol=1e-9, atol=1e-15)
 
 
