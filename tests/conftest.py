@@ -5,6 +5,7 @@ import os
 # Before any progress bar is made: test output is a log.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,6 +25,13 @@ def make_task(n_train=12, n_test=7, classes=3, channels=1, size=8, seed=0) -> Ta
         return images, labels, torch.arange(n) * 10 + 3
 
     return Task("tiny", *split(n_train), *split(n_test), classes=classes)
+
+
+def write_idx(folder, stem, images, labels) -> None:
+    """Write unsigned bytes as MNIST's pair of IDX files, ``stem`` being ``train`` or ``t10k``."""
+    for kind, magic, values in (("images-idx3", 0x803, images), ("labels-idx1", 0x801, labels)):
+        header = np.array([magic, *values.shape], ">i4").tobytes()
+        (folder / f"{stem}-{kind}-ubyte").write_bytes(header + values.tobytes())
 
 
 def build_tiny_cnn() -> nn.Module:

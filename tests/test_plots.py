@@ -106,6 +106,7 @@ FIGURES: dict[str, Callable] = {
     "variance_shares": lambda: plots.variance_shares({"loo": CROSSED, "grad_dot": CROSSED}),
     "agreement_by_study": lambda: plots.agreement_by_study(BY_STUDY),
     "reliability_by": lambda: plots.reliability_by(STUDIES, "training-set size"),
+    "full_set": lambda: plots.full_set(SUMMARIES, AGREEMENTS["mean", "spearman"]),
     "explore_pairs": lambda: plots.explore_pairs(SUMMARY, PICTURES[:9], PICTURES, points=50),
     "explore_pairs of methods": lambda: plots.explore_pairs(SUMMARIES, points=80),
 }
@@ -130,6 +131,26 @@ def test_saved_twice_gives_the_same_bytes_and_has_alternative_text(name: str, tm
     assert any(letter.isdigit() for letter in text)
     with Image.open(files[0][1]) as picture:
         assert len(set(picture.convert("L").tobytes())) > 30
+
+
+def test_what_is_left_of_the_full_set_is_what_the_summaries_say() -> None:
+    """Leave-one-out may have fewer members and pairs than the others."""
+    few = summarise(BY_METHOD["loo"].isel(member=slice(0, 3), train=[2, 5]))
+    summaries = {**SUMMARIES, "loo": few}
+    shared = {name: one.sel(train=few["train"]) for name, one in summaries.items()}
+    with_loo = agreement(shared, "mean", "spearman", permutations=20)
+    figure = plots.full_set(summaries, with_loo)
+    text = plots.alt_text(figure)
+    assert "LOO (3 members, 24 pairs): median ratio" in text
+    assert f"{float((few['p'] < 0.05).mean()):.1%} of pairs significant at 0.05." in text
+    value = float(with_loo["correlation"].sel(method_a="loo", method_b="grad_cos"))
+    assert f"Spearman correlation with LOO {value:.2f}." in text
+    ratios, fractions, correlations = figure.axes
+    ticks = [line.get_xdata()[0] for line in ratios.lines if len(set(line.get_xdata())) == 1]
+    for members in (3, 6):
+        assert any(np.isclose(tick, snr_threshold(members)) for tick in ticks)
+    assert any(np.isclose(line.get_xdata()[0], 0.05) for line in fractions.lines)
+    assert any(np.isclose(line.get_xdata()[0], value) for line in correlations.lines)
 
 
 @pytest.mark.parametrize("name", ["concept", "p_by_checkpoints", "rank_change"])
@@ -661,6 +682,11 @@ def test_correlations_of_studies_are_written_where_there_is_one() -> None:
             lambda: plots.agreement_by_study({}),
             TypeError,
             "correlations is a dict; it must be a DataFrame.",
+        ),
+        (
+            lambda: plots.full_set(SUMMARIES, SUMMARY),
+            ValueError,
+            "with_loo must be what agreement returns, with 'loo' among its methods.",
         ),
         (
             lambda: plots.explore_pairs(SUMMARY, points=9000),

@@ -47,6 +47,8 @@ class Dense(NamedTuple):
 
 
 Block = Outer | Dense
+# The gradients of one layer as matrices, (n, rows, columns), or as products of two vectors.
+Matrices = Outer | Tensor
 Sums = Callable[[Tensor], list[Tensor]]
 
 
@@ -66,8 +68,23 @@ class GradientMethod(Protocol):
         Row ``n * r + k`` is mixture k of sample n.
         """
 
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`.
+
+        With coefficients c, shape (n, logits): where the mean of ``c c^T`` is the identity, that of
+        ``g g^T`` is the sample's Gauss-Newton matrix.
+        """
+
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space, ``named[name]`` (v, *parameter), as gradients are."""
+
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices, one side by what a layer gives, one by what it takes.
+
+        Which side is which depends on the method. A bias is one more row or column.
+        """
 
 
 def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> GradientMethod:
@@ -96,6 +113,23 @@ def like_parameters(model: nn.Module, images: Tensor) -> Tensor:
     return images.to(parameter.device, parameter.dtype)
 
 
+def curvature_mixtures(logits: Tensor, coefficients: Tensor) -> Tensor:
+    """Return ``R c`` for each sample, with ``R R^T = diag(p) - p p^T`` the curvature of its loss.
+
+    Here ``R = diag(sqrt(p)) - p sqrt(p)^T``.
+
+    Examples
+    --------
+    >>> logits = torch.zeros(2, 2)
+    >>> R = torch.stack([curvature_mixtures(logits, c.expand(2, 2))[0] for c in torch.eye(2)], 1)
+    >>> torch.allclose(R @ R.T, torch.tensor([[0.25, -0.25], [-0.25, 0.25]]))
+    True
+    """
+    probabilities = logits.softmax(1)
+    mixed = probabilities.sqrt() * coefficients.to(logits)
+    return mixed - probabilities * mixed.sum(1, keepdim=True)
+
+
 class FusedGradients:
     """Gradients by `tda_utils.fused`.
 
@@ -122,6 +156,14 @@ class FusedGradients:
         """Return the gradients of mixtures of logits."""
         return self._gradients(model, images, lambda logits: mixtures.T.expand(len(logits), -1, -1))
 
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        return self._gradients(
+            model, images, lambda logits: curvature_mixtures(logits, coefficients)[:, None]
+        )
+
     @torch.no_grad()
     def _gradients(
         self, model: nn.Module, images: Tensor, derivative: Callable[[Tensor], Tensor]
@@ -137,6 +179,15 @@ class FusedGradients:
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
         return [Dense(rows) for rows in self._network(model).vectors(named)]
+
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices: (taps and bias, filters) for the convolutions."""
+        convolutions = self._network(model).geometry
+        filters = [layer.filters for layer in convolutions] + [0] * len(blocks)
+        return [
+            block if isinstance(block, Outer) else block.values.unflatten(1, (-1, columns))
+            for block, columns in zip(blocks, filters, strict=False)
+        ]
 
     def _network(self, model: nn.Module) -> FusedNetwork:
         return self._networks[next(model.parameters()).dtype]
@@ -163,12 +214,28 @@ class VmapGradients:
             model,
             images.repeat_interleave(mixtures.shape[1], dim=0),
             columns,
-            lambda logits, column: (logits @ column.T)[0, 0],
+            _mixed,
         )
+
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        images = like_parameters(model, images)
+        with torch.no_grad():
+            columns = curvature_mixtures(model(images), coefficients)
+        return self._gradients(model, images, columns, _mixed)
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
         return [Dense(named[name].flatten(1)) for name in _trainable(model)]
+
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices, a parameter's first dimension against its others."""
+        return [
+            block.values.view(len(block.values), p.shape[0] if p.ndim else 1, -1)
+            for block, p in zip(blocks, _trainable(model).values(), strict=True)
+        ]
 
     def _gradients(
         self,
@@ -189,6 +256,10 @@ class VmapGradients:
         )
         gradients = of_each(parameters, images, targets)
         return [Dense(gradient.flatten(1)) for gradient in gradients.values()]
+
+
+def _mixed(logits: Tensor, column: Tensor) -> Tensor:
+    return (logits @ column.T)[0, 0]
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -221,6 +292,16 @@ class LayerGradients:
         mixtures = mixtures.to(images)
         return self._gradients(model, images, lambda logits: list((logits @ mixtures).sum(0)))
 
+    def curvature_gradients(
+        self, model: nn.Module, images: Tensor, coefficients: Tensor
+    ) -> list[Block]:
+        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+
+        def sums(logits: Tensor) -> list[Tensor]:
+            return [(logits * curvature_mixtures(logits.detach(), coefficients)).sum()]
+
+        return self._gradients(model, like_parameters(model, images), sums)
+
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
         own = [
@@ -229,6 +310,15 @@ class LayerGradients:
         return [
             Dense(torch.cat([named[name].flatten(1) for name in names if name in named], dim=1))
             for names in own
+        ]
+
+    def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
+        """Return gradients as matrices: (out, in and bias)."""
+        return [
+            block
+            if isinstance(block, Outer)
+            else _with_bias_column(block.values, model.get_submodule(name))
+            for block, name in zip(blocks, self._layers, strict=True)
         ]
 
     def _gradients(self, model: nn.Module, images: Tensor, sums: Sums) -> list[Block]:
@@ -323,6 +413,13 @@ def _block(module: nn.Linear | nn.Conv2d, inputs: Tensor, errors: Sequence[Tenso
         if bias:
             values[:, number, rows * columns :] = error.sum(2)
     return Dense(values.flatten(0, 1))
+
+
+def _with_bias_column(values: Tensor, module: nn.Linear | nn.Conv2d) -> Tensor:
+    weight = values[:, : module.weight.numel()].unflatten(1, (len(module.weight), -1))
+    if module.bias is None:
+        return weight
+    return torch.cat([weight, values[:, module.weight.numel() :, None]], dim=2)
 
 
 def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:

@@ -4,10 +4,12 @@
 
 With the 1/n and removal sign it is an estimate, in nats, of leave-one-out. `solver="ggn"` takes for
 H the Gauss-Newton matrix, which is positive semi-definite, and solves exactly through the dual
-(Woodbury) form on the training samples x logits kernel. The exact Hessian of these networks has
-negative eigenvalues well below -5e-3, so "influence with the Hessian" and that damping is not
-defined; `solver="hessian"` measures the smallest eigenvalue and refuses. `solver="lissa"` is the
-recursion of the released code.
+(Woodbury) form on the training samples x logits kernel. That kernel has a row for each sample and
+logit, too many for 60,000 samples; there `solver="ekfac"` approximates the same matrix layer by
+layer (`tda_utils.attribution.ekfac`). The exact Hessian of these networks has negative eigenvalues
+well below -5e-3, so "influence with the Hessian" and that damping is not defined;
+`solver="hessian"` measures the smallest eigenvalue and refuses. `solver="lissa"` is the recursion
+of the released code.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor, nn
 
+from tda_utils.attribution import ekfac
 from tda_utils.attribution.gradients import (
     Block,
     Dense,
@@ -39,10 +42,12 @@ from tda_utils.data import Task
 from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
 from tda_utils.posterior import Posterior
 
-Solver = Literal["ggn", "hessian", "lissa"]
-SOLVERS = ("ggn", "hessian", "lissa")
+Solver = Literal["ggn", "ekfac", "hessian", "lissa"]
+SOLVERS = ("ggn", "ekfac", "hessian", "lissa")
 LISSA_SCALE = 1e4  # The released code's; so large that the recursion hardly moves.
 LISSA_BATCH = 8
+# What a batch has done shrinks by 1 - damping in each later step; below that it is left out.
+LISSA_FORGOTTEN = 1e-4
 
 
 def influence(
@@ -52,6 +57,7 @@ def influence(
     solver: Solver | None = None,
     damping: float = 5e-3,
     protocol: Protocol = "paired",
+    sign_seed: int = 0,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -63,17 +69,24 @@ def influence(
         The trained models.
     task : Task
         Training and test samples.
-    solver : {"ggn", "hessian", "lissa"}, optional
-        ``"ggn"``: Gauss-Newton, solved exactly in float64. ``"hessian"``: the exact Hessian by
-        conjugate gradients in float64, only where it is positive definite with the damping.
+    solver : {"ggn", "ekfac", "hessian", "lissa"}, optional
+        ``"ggn"``: Gauss-Newton, solved exactly in float64; memory and time grow with the square and
+        the cube of samples x logits. ``"ekfac"``: an approximation of it, diagonal in a Kronecker
+        eigenbasis of each layer, in the model's type of number; time grows with the number of
+        samples, memory does not. ``"hessian"``: the exact Hessian by conjugate gradients in
+        float64, only where it is positive definite with the damping.
         ``"lissa"``: what the released code computes: one pass of batches of 8 in file order, scale
-        1e4, no factor 1/n, float32. Default: ``"ggn"`` under ``protocol="paired"``, ``"lissa"``
+        1e4, no factor 1/n; of more than some thousand batches, those that a damping of 5e-3 makes
+        it forget are left out. Default: ``"ggn"`` under ``protocol="paired"``, ``"lissa"``
         under ``"released"``.
     damping : float
         Multiple of the identity added to the curvature. The default 5e-3 is the weight decay of the
         paper's training, which is part of its objective.
     protocol : {"paired", "released"}
         ``"released"`` has up-weighting sign.
+    sign_seed : int
+        Only for ``"ekfac"`` on more than 10,000 samples x logits: seed of the random signs that
+        stand for the mean over logits; with fewer, the mean is taken.
     workers : int, optional
         Posterior samples at the same time. Default: one a core; on a CUDA card always one.
     device : {"auto", "cpu", "cuda"}
@@ -82,9 +95,9 @@ def influence(
     Returns
     -------
     DataArray, dims (member, checkpoint, train, test)
-        float64 for ``"ggn"`` and ``"hessian"``, float32 for ``"lissa"``. The coordinate
+        float64 for ``"ggn"`` and ``"hessian"``, the model's type for the others. The coordinate
         ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve
-        where there is one.
+        where there is one: for ``"ggn"`` and ``"hessian"``.
 
     Raises
     ------
@@ -93,7 +106,8 @@ def influence(
 
     Notes
     -----
-    Source: paper, section on attribution methods (IF); Koh and Liang (2017) for the derivation.
+    Source: paper, section on attribution methods (IF); Koh and Liang (2017) for the derivation;
+    George et al. (2018) and Grosse et al. (2023) for ``"ekfac"``.
 
     Examples
     --------
@@ -118,7 +132,7 @@ def influence(
         raise ValueError(f"damping is {damping!r}; it must be a positive number.")
     method = gradient_method(posterior.module(0, 0), task.train_x, task.train_y)
     place = chosen_device(device)
-    solve = {"ggn": _gauss_newton, "hessian": _hessian, "lissa": _lissa}[solver]
+    solve = {"ggn": _gauss_newton, "ekfac": _ekfac, "hessian": _hessian, "lissa": _lissa}[solver]
 
     def scores_of(sample: tuple[int, int], workers: int) -> tuple[np.ndarray, float]:
         member, checkpoint = posterior.member_labels[sample[0]], posterior.epochs[sample[1]]
@@ -130,6 +144,7 @@ def influence(
             None if posterior.weights is None else posterior.weights[sample[0]],
             f"member {member}, checkpoint {checkpoint}",
             workers,
+            sign_seed,
         )
         return solve(problem)
 
@@ -147,7 +162,7 @@ def influence(
         solver=solver,
         damping=damping,
     )
-    if solver == "lissa":
+    if solver in ("ekfac", "lissa"):
         return scores
     residuals = np.array([residual for _, residual in solved]).reshape(shape)
     return scores.assign_coords(residual=(("member", "checkpoint"), residuals))
@@ -163,6 +178,7 @@ class Problem(NamedTuple):
     weights: Tensor | None  # Factors on the losses of the training samples.
     where: str
     workers: int
+    sign_seed: int
 
 
 def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
@@ -218,6 +234,42 @@ def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
     scores = torch.cat(of_chunks(scores_of, task.n_test, problem.workers), dim=1)
     scores *= (weights[chosen] / n)[:, None] / damping
     return scores.cpu().numpy(), residual
+
+
+def _ekfac(problem: Problem) -> tuple[np.ndarray, float]:
+    """Solve with the Gauss-Newton matrix as `tda_utils.attribution.ekfac` approximates it."""
+    task, method = problem.task, problem.method
+    layers = ekfac.fit(
+        problem.module,
+        task.train_x,
+        method,
+        weights=problem.weights,
+        seed=problem.sign_seed,
+        workers=problem.workers,
+    )
+
+    def rotated(images: Tensor, labels: Tensor) -> list[Block]:
+        model = problem.module()
+        matrices = method.matrices(model, method.loss_gradients(model, images, labels))
+        return [layer.rotated(own) for layer, own in zip(layers, matrices, strict=True)]
+
+    def train_gradients(rows: slice) -> list[Block]:
+        chosen = task.rows[rows]
+        return rotated(task.train_x[chosen], task.train_y[chosen])
+
+    train = joined(of_chunks(train_gradients, task.n_attributed, problem.workers))
+
+    def products(rows: slice) -> Tensor:
+        test = rotated(task.test_x[rows], task.test_y[rows])
+        return gram(
+            train,
+            [layer.solved(own, problem.damping) for layer, own in zip(layers, test, strict=True)],
+        )
+
+    scores = torch.cat(of_chunks(products, task.n_test, problem.workers), dim=1)
+    if problem.weights is not None:
+        scores *= problem.weights[task.rows].to(scores)[:, None]
+    return (scores / task.n_train).cpu().numpy(), math.nan
 
 
 def _train_samples(model: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
@@ -278,39 +330,83 @@ def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
         columns.append(torch.from_numpy(solved))
     solved = torch.stack(columns).to(images.device)
-    scores = _dot_with_test(problem, model, solved) * (weights[chosen] / n)[:, None]
+    scores = _dot_with(problem, model, solved, "test") * (weights[chosen] / n)[:, None]
     return scores.cpu().numpy(), worst
 
 
 def _lissa(problem: Problem) -> tuple[np.ndarray, float]:
-    """Run the released recursion, on the training side.
+    """Run the released recursion, on the training or the test side, whichever has fewer samples.
 
     The released code repeats ``h <- v + (1 - damping) h - H_b h / scale`` over the batches b for
     each test gradient v. The result is linear in v, ``s = P v / scale``, and each step's matrix is
     symmetric, so ``grad(z_j) . P v = (P^T grad(z_j)) . v``, where P^T takes the batches in the
     opposite order: as many recursions as there are training samples instead of test samples.
+
+    Only the last batches can be seen in the result. For the others H_b is left out, and what
+    remains of their steps is the geometric series of ``1 - damping``.
     """
-    model, task, damping = problem.module(), problem.task, problem.damping
-    parameters = list(model.parameters())
-    images, labels = _train_samples(model, task)
+    task, damping = problem.task, problem.damping
+    from_test = task.n_test < task.n_attributed
+    samples = torch.arange(task.n_test) if from_test else task.rows
+    own_x, own_y, _ = task.split("test" if from_test else "train")
+    images, labels = _train_samples(problem.module(), task)
     batches = list(zip(images.split(LISSA_BATCH), labels.split(LISSA_BATCH), strict=True))
-    terms = torch.stack(
+    seen = _steps_remembered(len(batches), damping)
+    forgotten = sum((1 - damping) ** step for step in range(1, len(batches) - seen + 1))
+    batches = batches[-seen:]
+
+    def of_rows(rows: slice) -> Tensor:
+        model, chosen = problem.module(), samples[rows]
+        gradients = _loss_gradients(
+            model, like_parameters(model, own_x[chosen]), own_y[chosen].to(images.device)
+        )
+        if from_test:
+            estimates = gradients * (1 + forgotten)
+            for batch in batches:
+                _lissa_step(model, estimates, *batch, damping)
+                estimates += gradients
+            return estimates
+        totals = gradients.clone()
+        for batch in reversed(batches):
+            _lissa_step(model, gradients, *batch, damping)
+            totals += gradients
+        return totals + forgotten * gradients
+
+    # Each worker makes a graph of its own for every batch, which costs less than one idle core.
+    vectors = torch.cat(of_chunks(of_rows, len(samples), problem.workers))
+    scores = _dot_with(problem, problem.module(), vectors, "train" if from_test else "test")
+    return (-(scores.T if from_test else scores) / LISSA_SCALE).cpu().numpy(), math.nan
+
+
+def _lissa_step(
+    model: nn.Module, vectors: Tensor, images: Tensor, labels: Tensor, damping: float
+) -> None:
+    """Replace each vector by ``(1 - damping) vector - H vector / scale``, H that of the batch."""
+    parameters = list(model.parameters())
+    # One graph of the gradient serves the products with all vectors.
+    loss = F.cross_entropy(model(images), labels)
+    gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
+    for vector in vectors:
+        product = _flat(torch.autograd.grad(gradient @ vector, parameters, retain_graph=True))
+        vector.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
+
+
+def _steps_remembered(batches: int, damping: float) -> int:
+    """Return the number of last steps after which the others are forgotten."""
+    if not 0 < damping < 1:
+        return batches
+    return min(batches, math.ceil(math.log(LISSA_FORGOTTEN) / math.log1p(-damping)))
+
+
+def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss gradient of each sample, shape (n, parameters)."""
+    parameters = list(model.parameters())
+    return torch.stack(
         [
             _flat(torch.autograd.grad(F.cross_entropy(model(x[None]), y[None]), parameters))
-            for x, y in zip(images[task.rows], labels[task.rows], strict=True)
+            for x, y in zip(images, labels, strict=True)
         ]
     )
-    totals = terms.clone()
-    for batch, targets in reversed(batches):
-        # One graph of the gradient serves the products with all terms.
-        loss = F.cross_entropy(model(batch), targets)
-        gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
-        for term in terms:
-            product = _flat(torch.autograd.grad(gradient @ term, parameters, retain_graph=True))
-            term.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
-        totals += terms
-    scores = -_dot_with_test(problem, model, totals) / LISSA_SCALE
-    return scores.cpu().numpy(), math.nan
 
 
 def _hessian_product(
@@ -328,18 +424,19 @@ def _flat(tensors) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def _dot_with_test(problem: Problem, model: nn.Module, vectors: Tensor) -> Tensor:
-    """Return the inner product of each vector with each test gradient, shape (vectors, test)."""
+def _dot_with(problem: Problem, model: nn.Module, vectors: Tensor, split: str) -> Tensor:
+    """Return the inner product of each vector with each test or attributed training gradient."""
     task, named, start = problem.task, {}, 0
     for name, parameter in model.named_parameters():
         part = vectors[:, start : start + parameter.numel()]
         named[name] = part.reshape(len(vectors), *parameter.shape)
         start += parameter.numel()
     blocks = problem.method.vectors(model, named)
+    images, labels, _ = task.split(split)
+    samples = task.rows if split == "train" else torch.arange(task.n_test)
 
     def products(rows: slice) -> Tensor:
-        own = problem.module().to(vectors.dtype)
-        test = problem.method.loss_gradients(own, task.test_x[rows], task.test_y[rows])
-        return gram(blocks, test)
+        own, chosen = problem.module().to(vectors.dtype), samples[rows]
+        return gram(blocks, problem.method.loss_gradients(own, images[chosen], labels[chosen]))
 
-    return torch.cat(of_chunks(products, task.n_test, problem.workers), dim=1)
+    return torch.cat(of_chunks(products, len(samples), problem.workers), dim=1)
