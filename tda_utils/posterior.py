@@ -18,12 +18,14 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.data import Task
-from tda_utils.learners import AdamState, State, load_state
+from tda_utils.learners import AdamState, State, copied_model, frozen_parameters, load_state
 from tda_utils.training import (
+    NOISE_STREAM,
     Job,
     Recipe,
     architecture,
     batch_order,
+    derived_seed,
     initial_state,
     state_losses,
     train_states,
@@ -40,9 +42,10 @@ class Posterior:
     Parameters
     ----------
     model : nn.Module
-        The architecture; its own parameters are not used.
+        The architecture; of its own parameters only the frozen ones are used.
     states : sequence of sequences of dict
-        State dicts, ``states[member][checkpoint]``, all with the same names and shapes.
+        State dicts, ``states[member][checkpoint]``, all with the same names and shapes; without
+        frozen parameters.
     init_seeds, order_seeds : tuple of int, optional
         The seeds of each member's initialisation and batch order.
     epochs : tuple of int
@@ -94,6 +97,7 @@ class Posterior:
             The architecture.
         states : sequence of sequences of state dicts
             ``states[member][checkpoint]``; every member needs the same number of checkpoints.
+            Frozen parameters may be left out, and must be the model's where they are not.
         seeds : sequence of int, optional
             One a member; what continued leave-one-out resets the random state to.
 
@@ -125,8 +129,16 @@ class Posterior:
         seeds = None if seeds is None else tuple(int(seed) for seed in seeds)
         if seeds is not None and len(seeds) != len(states):
             raise ValueError(f"seeds has {len(seeds)} values; states asks for {len(states)}.")
+        frozen = frozen_parameters(model)
         copies = [
-            [{name: value.detach().clone() for name, value in state.items()} for state in member]
+            [
+                {
+                    name: value.detach().clone()
+                    for name, value in state.items()
+                    if name not in frozen
+                }
+                for state in member
+            ]
             for member in states
         ]
         epochs = tuple(range(1, counts.pop() + 1))
@@ -164,7 +176,7 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).module(0, 0).training
         False
         """
-        return load_state(copy.deepcopy(self.model), self.states[member][checkpoint]).eval()
+        return load_state(copied_model(self.model), self.states[member][checkpoint]).eval()
 
     def select(self, members: Sequence[int]) -> Posterior:
         """Return the posterior with only the members at the given positions.
@@ -276,8 +288,8 @@ def sample_posterior(
     Raises
     ------
     ValueError
-        If numbers of seeds differ, weights have another shape, or the model does not take the
-        images.
+        If numbers of seeds differ, weights have another shape, the model does not take the images,
+        or its frozen parameters differ from one call of `build_model` to the next.
 
     Warns
     -----
@@ -287,7 +299,8 @@ def sample_posterior(
     Notes
     -----
     Equal to a plain loop over models with ``torch.optim.Adam`` to float32 rounding, and identical
-    to the last bit for any number of workers. Source: paper, section on sampling from the posterior
+    to the last bit for any number of workers. Dropout masks come from a stream of their own,
+    derived from the member's order seed. Source: paper, section on sampling from the posterior
     (deep ensemble and the checkpoints of the last epochs).
 
     Examples
@@ -314,9 +327,10 @@ def sample_posterior(
     check_model(model, task)
     jobs = [
         Job(
-            initial_state(build_model, init_seed),
+            initial_state(build_model, init_seed, model),
             batch_order(order_seed, task.n_train, recipe, build_model),
             None if weights is None else weights[member],
+            noise_seed=derived_seed(order_seed, NOISE_STREAM),
         )
         for member, (init_seed, order_seed) in enumerate(zip(init_seeds, order_seeds, strict=True))
     ]
@@ -361,7 +375,7 @@ def check_model(model: nn.Module, task: Task) -> None:
     dtype = next(model.parameters()).dtype
     try:
         with torch.no_grad():
-            logits = copy.deepcopy(model).eval()(task.train_x[:1].to(dtype))
+            logits = copied_model(model).eval()(task.train_x[:1].to(dtype))
     except RuntimeError as problem:
         raise ValueError(
             f"model does not take images of shape {tuple(task.train_x.shape[1:])}: {problem}"
@@ -375,7 +389,7 @@ def check_model(model: nn.Module, task: Task) -> None:
 
 def _check_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     try:
-        load_state(copy.deepcopy(model), state)
+        load_state(copied_model(model), state)
     except ValueError as problem:
         raise ValueError(f"{name} does not fit the model: {problem}") from problem
     if not all_finite(state):

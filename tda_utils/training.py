@@ -9,10 +9,11 @@ step is one step on one sample. So all of them are lists of `Job`s for `train_st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -22,14 +23,20 @@ from tda_utils.learners import (
     Learner,
     Network,
     State,
+    check_frozen,
     float_dtype,
+    frozen_parameters,
     network_for,
+    state_of,
 )
 from tda_utils.parallel import chosen_device, parallel_map
 from tda_utils.stacked import StackedLearner, is_stackable, train_stacked
 
 Observation = TypeVar("Observation")
 Order = Sequence[Sequence[Tensor]]
+SCHEDULES = ("constant", "linear")
+# What random numbers are for, so that one seed gives a stream for each use.
+NOISE_STREAM, STEP_STREAM, UNPAIRED_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ class Recipe:
         L2 coefficient, added to the gradient.
     keep_last : int
         Checkpoints to keep: after each of the last so many epochs.
+    schedule : {"constant", "linear"}
+        ``"linear"``: the learning rate falls from `lr` in the first step by equal amounts and would
+        be 0 one step after the last, as the Hugging Face Trainer's without warm-up.
 
     Raises
     ------
@@ -65,6 +75,7 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 5e-3
     keep_last: int = 5
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "keep_last"):
@@ -79,6 +90,21 @@ class Recipe:
             raise ValueError(f"lr is {self.lr!r}; it must be a positive number.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay is {self.weight_decay!r}; it must be zero or positive.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")
+
+    def rates(self, order: Order) -> Iterator[float]:
+        """Yield the factor on the learning rate of each step of a training run.
+
+        Examples
+        --------
+        >>> order = [[torch.tensor([0]), torch.tensor([1])]] * 2
+        >>> list(Recipe(schedule="linear").rates(order))
+        [1.0, 0.75, 0.5, 0.25]
+        """
+        steps = sum(len(batches) for batches in order)
+        for step in range(steps):
+            yield 1.0 if self.schedule == "constant" else 1 - step / steps
 
     @property
     def checkpoint_epochs(self) -> tuple[int, ...]:
@@ -93,7 +119,7 @@ class Job:
     Parameters
     ----------
     state : mapping of str to Tensor
-        Parameters and buffers to start from.
+        Parameters and buffers to start from; frozen parameters are the model's.
     order : sequence of epochs, each a sequence of int64 tensors
         The positions of each batch; see `batch_order`.
     weights : Tensor, shape (n_train,), optional
@@ -101,18 +127,51 @@ class Job:
         weight zero included, as the released code does. Default: ones.
     adam : AdamState, optional
         State of the optimiser to start from. Default: a fresh one.
+    noise_seed : int, optional
+        Of what training draws beside the order: dropout masks. Models without dropout do not need
+        it.
     """
 
     state: State
     order: Order
     weights: Tensor | None = None
     adam: AdamState | None = None
+    noise_seed: int | None = None
 
 
-def initial_state(build_model: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
+def derived_seed(seed: int, *path: int) -> int:
+    """Return a seed for another stream of random numbers, given what it is for.
+
+    Examples
+    --------
+    >>> derived_seed(446, NOISE_STREAM) == derived_seed(446, STEP_STREAM)
+    False
+    """
+    sequence = np.random.SeedSequence([part % 2**64 for part in (seed, *path)])
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
+def initial_state(
+    build_model: Callable[[], nn.Module], seed: int, model: nn.Module | None = None
+) -> dict[str, Tensor]:
     """Return the parameters and buffers of a fresh model built after ``torch.manual_seed(seed)``.
 
-    The global random state is left as it was.
+    Frozen parameters are left out: they belong to the architecture. The global random state is left
+    as it was.
+
+    Parameters
+    ----------
+    build_model : callable
+        Returns a fresh `nn.Module`.
+    seed : int
+        Given to `torch.manual_seed`.
+    model : nn.Module, optional
+        The architecture, whose frozen parameters must be those of the fresh model.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
 
     Examples
     --------
@@ -122,7 +181,10 @@ def initial_state(build_model: Callable[[], nn.Module], seed: int) -> dict[str, 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return {name: value.clone() for name, value in build_model().state_dict().items()}
+        fresh = build_model()
+    if model is not None:
+        check_frozen(frozen_parameters(model), frozen_parameters(fresh))
+    return {name: value.clone() for name, value in state_of(fresh).items()}
 
 
 def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:
@@ -223,8 +285,8 @@ def train_states(
     Raises
     ------
     ValueError
-        If a state does not fit the model, or the model has dropout (it would use unseeded
-        randomness).
+        If a state does not fit the model, a model with dropout has no ``noise_seed`` or is to be
+        trained on a card, or the model draws from the global random state in another way.
 
     Notes
     -----
@@ -387,12 +449,13 @@ def _train(
     prepared = network.prepare(images)
 
     def run(job: Job) -> list[Observation]:
-        learner = network.learner(recipe, job.state, job.adam)
+        learner = network.learner(recipe, job.state, job.adam, job.noise_seed)
+        rates = recipe.rates(job.order)
         observations = []
         for epoch, batches in enumerate(job.order, start=1):
             for batch in batches:
                 weights = None if job.weights is None else job.weights[batch]
-                learner.step(prepared[batch], labels[batch], weights)
+                learner.step(prepared[batch], labels[batch], weights, next(rates))
             if epoch > len(job.order) - recipe.keep_last:
                 observations.append(observe(learner))
         return observations

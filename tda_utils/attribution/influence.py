@@ -36,6 +36,7 @@ from tda_utils.attribution.gradients import (
 )
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.data import Task
+from tda_utils.learners import trainable_parameters
 from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
 from tda_utils.posterior import Posterior
 
@@ -255,7 +256,8 @@ def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
         product = _hessian_product(model, images, labels, direction, weights)
         return product.cpu().numpy() + damping * vector
 
-    size = sum(p.numel() for p in model.parameters())
+    parameters = list(trainable_parameters(model).values())
+    size = sum(p.numel() for p in parameters)
     operator = sparse_linalg.LinearOperator((size, size), matvec=times, dtype=np.float64)
     # A fixed start keeps Lanczos repeatable.
     start = np.random.default_rng(0).standard_normal(size)
@@ -272,7 +274,7 @@ def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
     chosen = task.rows.to(images.device)
     for image, label in zip(images[chosen], labels[chosen], strict=True):
         loss = F.cross_entropy(model(image[None]), label[None])
-        gradient = _flat(torch.autograd.grad(loss, list(model.parameters()))).cpu().numpy()
+        gradient = _flat(torch.autograd.grad(loss, parameters)).cpu().numpy()
         solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * len(start))
         length = max(np.linalg.norm(gradient), 1e-300)
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
@@ -291,7 +293,7 @@ def _lissa(problem: Problem) -> tuple[np.ndarray, float]:
     opposite order: as many recursions as there are training samples instead of test samples.
     """
     model, task, damping = problem.module(), problem.task, problem.damping
-    parameters = list(model.parameters())
+    parameters = list(trainable_parameters(model).values())
     images, labels = _train_samples(model, task)
     batches = list(zip(images.split(LISSA_BATCH), labels.split(LISSA_BATCH), strict=True))
     terms = torch.stack(
@@ -317,7 +319,7 @@ def _hessian_product(
     model: nn.Module, images: Tensor, labels: Tensor, vector: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Return the Hessian of the mean (weighted) loss times a vector in parameter space."""
-    parameters = list(model.parameters())
+    parameters = list(trainable_parameters(model).values())
     losses = F.cross_entropy(model(images), labels, reduction="none")
     loss = losses.mean() if weights is None else (losses * weights).mean()
     gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
@@ -331,7 +333,7 @@ def _flat(tensors) -> Tensor:
 def _dot_with_test(problem: Problem, model: nn.Module, vectors: Tensor) -> Tensor:
     """Return the inner product of each vector with each test gradient, shape (vectors, test)."""
     task, named, start = problem.task, {}, 0
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainable_parameters(model).items():
         part = vectors[:, start : start + parameter.numel()]
         named[name] = part.reshape(len(vectors), *parameter.shape)
         start += parameter.numel()
