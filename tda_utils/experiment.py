@@ -69,7 +69,7 @@ class Experiment:
         Checkpoints of each member, after the last epochs.
     protocol : {"paired", "released"}
         See `loo`, `ats` and `influence`. Released leave-one-out is unpaired for ``"vit"`` and
-        continued for the others.
+        continued for the others, and ``"vit"`` then sees random crops, in training and after.
     epochs : int, optional
         Default: the paper's, 15 for MNIST and 30 for CIFAR-10.
     damping : float
@@ -164,8 +164,11 @@ class Experiment:
     def recipe(self) -> Recipe:
         """The training recipe, the paper's for this task."""
         epochs = self.epochs or (30 if self.task == "cifar10" else 15)
-        schedule = "linear" if self.model == "vit" else "constant"
-        return Recipe(epochs=epochs, keep_last=self.checkpoints, schedule=schedule)
+        recipe = Recipe(epochs=epochs, keep_last=self.checkpoints)
+        if self.model != "vit":
+            return recipe
+        crop = self._frozen["image_size"] if self.protocol == "released" else None
+        return dataclasses.replace(recipe, schedule="linear", crop=crop)
 
     def posterior(self) -> Posterior:
         """Return the trained members, computed once and then read.
@@ -296,9 +299,13 @@ class Experiment:
 
         The names of files that were written before have to stay.
         """
-        later = {"schedule": "constant"}
+        later = {"schedule": "constant", "crop": None}
         values = dataclasses.asdict(self.recipe)
-        return {name: value for name, value in values.items() if later.get(name) != value}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in later or value != later[name]
+        }
 
     def _values(self, method: str, run: Run) -> dict[str, object]:
         """Return every value that the numbers in one file depend on."""

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from tda_utils.data import Task
 from tda_utils.learners import AdamState, State, copied_model, frozen_parameters, load_state
 from tda_utils.training import (
+    LOOK_STREAM,
     NOISE_STREAM,
     Job,
     Recipe,
+    access_to_images,
     architecture,
     batch_order,
     derived_seed,
@@ -204,6 +206,8 @@ class Posterior:
     def losses(self, task: Task, *, device: str | torch.device = "auto") -> xr.DataArray:
         """Return the loss of each test sample under each posterior sample.
 
+        Where the recipe crops images at random, each posterior sample sees other crops: see `seen`.
+
         Returns
         -------
         DataArray, float32, dims (member, checkpoint, test)
@@ -218,7 +222,15 @@ class Posterior:
         6
         """
         states = [self.states[member][checkpoint] for member, checkpoint in self.samples]
-        losses = state_losses(self.model, states, task.test_x, task.test_y, device=device)
+        losses = state_losses(
+            self.model,
+            states,
+            task.test_x,
+            task.test_y,
+            crop=self._crop,
+            noise_seeds=[self._look_seed(*sample) for sample in self.samples],
+            device=device,
+        )
         cube = losses.reshape(self.members, self.checkpoints, task.n_test)
         return xr.DataArray(
             cube.numpy(),
@@ -226,6 +238,34 @@ class Posterior:
             coords={**self.coordinates(), **sample_coordinates(task)},
             name="loss",
         )
+
+    def seen(self, task: Task, member: int, checkpoint: int) -> Task:
+        """Return the task as a posterior sample sees it, which differs where the recipe crops.
+
+        Each image is then replaced by a crop of it, drawn once from a stream derived from the
+        member's order seed and the epoch. `losses` sees the same crops of the test images.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> task = load_task("mnist3", per_class=10, test_per_class=2)
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        >>> posterior = Posterior.from_state_dicts(layer, [[layer.state_dict()]])
+        >>> posterior.seen(task, 0, 0) is task
+        True
+        """
+        if self._crop is None:
+            return task
+        access = access_to_images(self._crop, self._look_seed(member, checkpoint))
+        return replace(task, test_x=access(task.test_x), train_x=access(task.train_x))
+
+    @property
+    def _crop(self) -> int | None:
+        return None if self.recipe is None else self.recipe.crop
+
+    def _look_seed(self, member: int, checkpoint: int) -> int:
+        seeds = self.order_seeds or range(self.members)
+        return derived_seed(seeds[member], LOOK_STREAM, self.epochs[checkpoint])
 
     def coordinates(self) -> dict[str, object]:
         """Return the coordinates of the dims member and checkpoint, as xarray takes them."""

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tda_utils.crops import RandomResizedCrops
 from tda_utils.learners import (
     AdamState,
     Learner,
+    ModuleNetwork,
     Network,
     State,
     check_frozen,
@@ -36,7 +38,7 @@ Observation = TypeVar("Observation")
 Order = Sequence[Sequence[Tensor]]
 SCHEDULES = ("constant", "linear")
 # What random numbers are for, so that one seed gives a stream for each use.
-NOISE_STREAM, STEP_STREAM, UNPAIRED_STREAM = 1, 2, 3
+NOISE_STREAM, STEP_STREAM, UNPAIRED_STREAM, LOOK_STREAM, CROP_STREAM = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Recipe:
     schedule : {"constant", "linear"}
         ``"linear"``: the learning rate falls from `lr` in the first step by equal amounts and would
         be 0 one step after the last, as the Hugging Face Trainer's without warm-up.
+    crop : int, optional
+        Side in pixels of random resized crops, which take the place of images at each access, in
+        training and where losses are computed; see `tda_utils.crops`. The paper's code does so for
+        its vision transformer. Default: images as they are.
 
     Raises
     ------
@@ -76,6 +82,7 @@ class Recipe:
     weight_decay: float = 5e-3
     keep_last: int = 5
     schedule: str = "constant"
+    crop: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "keep_last"):
@@ -92,6 +99,8 @@ class Recipe:
             raise ValueError(f"weight_decay is {self.weight_decay!r}; it must be zero or positive.")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")
+        if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 1):
+            raise ValueError(f"crop is {self.crop!r}; it must be a positive integer or left out.")
 
     def rates(self, order: Order) -> Iterator[float]:
         """Yield the factor on the learning rate of each step of a training run.
@@ -128,8 +137,8 @@ class Job:
     adam : AdamState, optional
         State of the optimiser to start from. Default: a fresh one.
     noise_seed : int, optional
-        Of what training draws beside the order: dropout masks. Models without dropout do not need
-        it.
+        Of what training draws beside the order: dropout masks and crops. Without these it is not
+        needed.
     """
 
     state: State
@@ -306,14 +315,14 @@ def train_states(
     place = chosen_device(device)
     if place.type != "cpu":
         return _train_on(place, model, images, labels, recipe, jobs, StackedLearner.kept, describe)
-    network = network_for(model, images, _dtype(jobs))
+    network = _network(model, images, recipe, jobs)
     return _train(
         network,
         images,
         labels,
         recipe,
         jobs,
-        lambda own: (own.state(), own.adam()),
+        lambda own, _: (own.state(), own.adam()),
         workers,
         describe,
     )
@@ -365,7 +374,7 @@ def train_losses(
             describe,
         )
     else:
-        network = network_for(model, images, _dtype(jobs))
+        network = _network(model, images, recipe, jobs)
         test = network.prepare(test_images)
         losses = _train(
             network,
@@ -373,7 +382,7 @@ def train_losses(
             labels,
             recipe,
             jobs,
-            lambda own: own.losses(test, test_labels),
+            lambda own, access: own.losses(access(test), test_labels),
             workers,
             describe,
         )
@@ -386,10 +395,15 @@ def state_losses(
     images: Tensor,
     labels: Tensor,
     *,
+    crop: int | None = None,
+    noise_seeds: Sequence[int | None] | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> Tensor:
     """Return the loss of each sample under each state, shape (states, n), in nats.
+
+    With `crop`, samples are cropped at random as in training, for each state from the stream of its
+    own of the `noise_seeds`.
 
     Examples
     --------
@@ -399,12 +413,15 @@ def state_losses(
     torch.Size([1, 5])
     """
     # A job whose one epoch has no batches: nothing to learn, then a look.
-    jobs = [Job(state, [[]]) for state in states]
+    noise_seeds = [None] * len(states) if noise_seeds is None else noise_seeds
+    jobs = [
+        Job(state, [[]], noise_seed=seed) for state, seed in zip(states, noise_seeds, strict=True)
+    ]
     losses = train_losses(
         model,
         images[:1],
         labels[:1],
-        Recipe(epochs=1, keep_last=1),
+        Recipe(epochs=1, keep_last=1, crop=crop),
         jobs,
         images,
         labels,
@@ -429,11 +446,43 @@ def _train_on(
             f"device is {str(place)!r}, where models are stacked; this one has buffers, which "
             "cannot be: pass device='cpu'."
         )
+    if recipe.crop is not None:
+        raise ValueError(
+            f"crop is {recipe.crop} and device {str(place)!r}, where models are trained in step; "
+            "crops are drawn for one model at a time: pass device='cpu'."
+        )
     return train_stacked(model, images, labels, recipe, jobs, observe, place, describe=describe)
 
 
 def _dtype(jobs: Sequence[Job]) -> torch.dtype:
     return float_dtype(jobs[0].state)
+
+
+def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
+    if recipe.crop is None:
+        return network_for(model, images, _dtype(jobs))
+    # Passes that prepare images ahead of time cannot take new crops in each step.
+    return ModuleNetwork(model, images, _dtype(jobs))
+
+
+def access_to_images(crop: int | None, noise_seed: int | None) -> Callable[[Tensor], Tensor]:
+    """Return what images go through at each access: random crops, or nothing.
+
+    Raises
+    ------
+    ValueError
+        If crops have no seed.
+
+    Examples
+    --------
+    >>> access_to_images(6, noise_seed=446)(torch.ones(2, 1, 8, 8)).shape
+    torch.Size([2, 1, 6, 6])
+    """
+    if crop is None:
+        return lambda images: images
+    if noise_seed is None:
+        raise ValueError(f"noise_seed is None; with crop={crop} each Job needs one.")
+    return RandomResizedCrops(crop, derived_seed(noise_seed, CROP_STREAM))
 
 
 def _train(
@@ -442,7 +491,7 @@ def _train(
     labels: Tensor,
     recipe: Recipe,
     jobs: Sequence[Job],
-    observe: Callable[[Learner], Observation],
+    observe: Callable[[Learner, Callable], Observation],
     workers: int | None,
     describe: str | None,
 ) -> list[list[Observation]]:
@@ -451,13 +500,14 @@ def _train(
     def run(job: Job) -> list[Observation]:
         learner = network.learner(recipe, job.state, job.adam, job.noise_seed)
         rates = recipe.rates(job.order)
+        access = access_to_images(recipe.crop, job.noise_seed)
         observations = []
         for epoch, batches in enumerate(job.order, start=1):
             for batch in batches:
                 weights = None if job.weights is None else job.weights[batch]
-                learner.step(prepared[batch], labels[batch], weights, next(rates))
+                learner.step(access(prepared[batch]), labels[batch], weights, next(rates))
             if epoch > len(job.order) - recipe.keep_last:
-                observations.append(observe(learner))
+                observations.append(observe(learner, access))
         return observations
 
     return parallel_map(run, jobs, workers=workers, describe=describe)

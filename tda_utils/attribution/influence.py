@@ -117,7 +117,9 @@ def influence(
         )
     if not (math.isfinite(damping) and damping > 0):
         raise ValueError(f"damping is {damping!r}; it must be a positive number.")
-    method = gradient_method(posterior.module(0, 0), task.train_x, task.train_y)
+    method = gradient_method(
+        posterior.module(0, 0), posterior.seen(task, 0, 0).train_x, task.train_y
+    )
     place = chosen_device(device)
     solve = {"ggn": _gauss_newton, "hessian": _hessian, "lissa": _lissa}[solver]
 
@@ -125,7 +127,7 @@ def influence(
         member, checkpoint = posterior.member_labels[sample[0]], posterior.epochs[sample[1]]
         problem = Problem(
             lambda: posterior.module(*sample).to(place),
-            task,
+            posterior.seen(task, *sample),
             method,
             damping,
             None if posterior.weights is None else posterior.weights[sample[0]],

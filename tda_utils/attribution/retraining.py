@@ -298,7 +298,7 @@ def ats(
         removal sign. A step of Adam trains with dropout where the model has it, with the same masks
         for all z_j; the plain gradient step without. ``"released"``: one step of a fresh Adam,
         which moves every parameter by about the learning rate whatever the gradient's size, so that
-        it is a sign step; up-weighting sign.
+        it is a sign step; dropout masks and crops differ between z_j; up-weighting sign.
     lr : float, optional
         Learning rate. Default: the recipe's, or 1e-3 where there is none.
     workers : int, optional
@@ -332,7 +332,9 @@ def ats(
     """
     check_inputs(posterior, task, protocol)
     known = posterior.recipe or Recipe()
-    step_recipe = Recipe(1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1)
+    step_recipe = Recipe(
+        1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1, crop=known.crop
+    )
     if protocol == "released":
         losses = _losses_after_adam_step(posterior, task, step_recipe, False, workers, device)
         return _with_drift(
@@ -355,19 +357,21 @@ def _losses_after_adam_step(
     workers: int | None,
     device: str | torch.device,
 ) -> Tensor:
+    """Take one step of Adam on each z_j: with the member's memory all see the same noise."""
     nothing = torch.zeros(task.n_train)
-    steps = [(torch.tensor([0]), nothing)]
-    steps += [(torch.tensor([sample]), None) for sample in task.rows.tolist()]
+    steps = [(0, nothing), *((row, None) for row in task.rows.tolist())]
     jobs = [
         Job(
             posterior.states[member][checkpoint],
-            [[batch]],
+            [[torch.tensor([row])]],
             weights,
             posterior.adam[member][checkpoint] if with_state else None,
-            _step_seed(posterior, member, checkpoint),
+            _step_seed(
+                posterior, member, checkpoint, None if with_state or weights is not None else row
+            ),
         )
         for member, checkpoint in posterior.samples
-        for batch, weights in steps
+        for row, weights in steps
     ]
     losses = _losses_of(posterior, task, recipe, jobs, workers, device, "ATS steps")
     return losses.reshape(
@@ -375,30 +379,30 @@ def _losses_after_adam_step(
     )
 
 
-def _step_seed(posterior: Posterior, member: int, checkpoint: int) -> int:
-    """Return the seed of the dropout masks of a step, the same for all training samples."""
+def _step_seed(posterior: Posterior, member: int, checkpoint: int, row: int | None) -> int:
     seeds = posterior.order_seeds or range(posterior.members)
-    return derived_seed(seeds[member], STEP_STREAM, posterior.epochs[checkpoint])
+    number = 0 if row is None else 1 + row
+    return derived_seed(seeds[member], STEP_STREAM, posterior.epochs[checkpoint], number)
 
 
 def _losses_after_gradient_step(
     posterior: Posterior, task: Task, lr: float, workers: int | None, device: str | torch.device
 ) -> Tensor:
     """Take one plain gradient step on each z_j; the step on nothing leaves the model as it is."""
-    losses = [
-        state_losses(
-            posterior.model,
-            [
-                posterior.states[member][checkpoint],
-                *_stepped(posterior.module(member, checkpoint), task, lr),
-            ],
-            task.test_x,
-            task.test_y,
-            workers=workers,
-            device=device,
+    losses = []
+    for member, checkpoint in posterior.samples:
+        seen = posterior.seen(task, member, checkpoint)
+        stepped = _stepped(posterior.module(member, checkpoint), seen, lr)
+        losses.append(
+            state_losses(
+                posterior.model,
+                [posterior.states[member][checkpoint], *stepped],
+                seen.test_x,
+                task.test_y,
+                workers=workers,
+                device=device,
+            )
         )
-        for member, checkpoint in posterior.samples
-    ]
     shape = (posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test)
     return torch.stack(losses).reshape(shape)
 
