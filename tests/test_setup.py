@@ -29,7 +29,9 @@ def requirements():
     """All ranges of pyproject.toml: of the package, of each extra, of the build."""
     yield from ((line, "dependencies") for line in PROJECT["dependencies"])
     for extra, lines in PROJECT["optional-dependencies"].items():
-        yield from ((line, extra) for line in lines)
+        # One extra may take in another, by the project's own name.
+        others = [line for line in lines if Requirement(line).name != PROJECT["name"]]
+        yield from ((line, extra) for line in others)
     yield from ((line, "build-system") for line in PYPROJECT["build-system"]["requires"])
 
 
@@ -42,6 +44,13 @@ def test_the_lock_satisfies_every_range(line, group):
     assert canonicalize_name(wanted.name) in lock, f"{wanted.name} ({group}) is not locked"
     (pin,) = lock[canonicalize_name(wanted.name)].specifier
     assert Version(pin.version) in wanted.specifier
+
+
+def test_extras_take_in_extras_that_there_are():
+    extras = PROJECT["optional-dependencies"]
+    for line in (line for lines in extras.values() for line in lines):
+        if Requirement(line).name == PROJECT["name"]:
+            assert Requirement(line).extras <= extras.keys(), line
 
 
 def test_the_lock_is_exact_and_names_no_place():

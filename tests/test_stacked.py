@@ -1,5 +1,7 @@
 """Stacked training, which a card uses, against one model at a time; both run on the CPU here."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,40 @@ def test_all_methods_agree_between_devices(tiny_task, tiny_posterior):
         here = tda.attribute(tiny_posterior, tiny_task, method, device="cpu")
         there = tda.attribute(tiny_posterior, tiny_task, method, device="auto")
         np.testing.assert_allclose(here, there, atol=1e-3 * float(abs(here).max()))
+
+
+def test_dropout_is_refused_where_models_are_trained_in_step(tiny_task, tiny_recipe):
+    def build():
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 4))
+
+    job = Job(initial_state(build, 1), batch_order(1, 12, tiny_recipe), noise_seed=1)
+    data = (build(), tiny_task.train_x, tiny_task.train_y)
+    with pytest.raises(ValueError, match=r"dropout \(p=0.1\) in layer '1'; .*device='cpu'"):
+        train_stacked(*data, tiny_recipe, [job], StackedLearner.kept, CPU)
+    look = Job(job.state, [[]])
+    once = Recipe(epochs=1, keep_last=1)
+    losses = train_stacked(
+        *data, once, [look], lambda own: own.losses(tiny_task.test_x, tiny_task.test_y), CPU
+    )
+    wanted = train_losses(*data, once, [look], tiny_task.test_x, tiny_task.test_y, device="cpu")
+    np.testing.assert_allclose(losses[0][0], wanted[0, 0], rtol=1e-5)
+
+
+def test_frozen_parameters_and_a_schedule_go_on_a_card_too(tiny_task, tiny_recipe):
+    def build():
+        model = build_tiny_cnn().double()
+        model[0].requires_grad_(False)
+        nn.init.constant_(model[0].weight, 0.1)
+        nn.init.zeros_(model[0].bias)
+        return model
+
+    recipe = replace(tiny_recipe, schedule="linear")
+    jobs = [Job(initial_state(build, s), batch_order(s, 12, recipe, build)) for s in (1, 2)]
+    data = (build(), tiny_task.train_x, tiny_task.train_y, recipe, jobs)
+    stacked = train_stacked(*data, StackedLearner.kept, CPU)
+    single = train_states(*data, device="cpu")
+    for member in range(2):
+        (state, adam), (wanted, wanted_adam) = stacked[member][-1], single[member][-1]
+        assert state.keys() == wanted.keys() == adam.exp_avg.keys() == wanted_adam.exp_avg.keys()
+        for name in wanted:
+            np.testing.assert_allclose(state[name], wanted[name], atol=1e-9)

@@ -6,7 +6,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tda_utils import PAPER_SEEDS, Recipe, load_task, model_builder, sample_posterior
+from tda_utils import (
+    PAPER_SEEDS,
+    Posterior,
+    Recipe,
+    load_task,
+    model_builder,
+    sample_posterior,
+)
+from tda_utils.learners import SeededDropout
 from tda_utils.models import CNN2L, CNN3L
 from tda_utils.parallel import parallel_map
 from tda_utils.training import Job, batch_order, initial_state, state_losses, train_states
@@ -182,10 +190,126 @@ def test_evaluation_in_batches_equals_one_batch():
     np.testing.assert_allclose(losses, whole.detach(), rtol=1e-12)
 
 
-def test_dropout_is_refused():
-    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 4))
-    with pytest.raises(ValueError, match=r"dropout \(p=0.1\) in layer '1'"):
-        sample_posterior(lambda: model, make_task(), Recipe(), seeds=(1,))
+def build_with_dropout():
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Dropout2d(0.3), nn.Flatten(), nn.Dropout(0.2), nn.Linear(108, 4)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_dropout_draws_from_a_stream_of_the_member(workers):
+    """The global random state neither matters nor changes, nor do other members."""
+    task, recipe = make_task(), Recipe(epochs=2, batch_size=5, keep_last=1)
+    torch.manual_seed(workers)
+    before = torch.get_rng_state()
+    both = sample_posterior(build_with_dropout, task, recipe, seeds=(1, 2), workers=workers)
+    assert torch.equal(before, torch.get_rng_state())
+    alone = sample_posterior(build_with_dropout, task, recipe, seeds=(2,), workers=1)
+    for name, value in alone.states[0][0].items():
+        assert torch.equal(value, both.states[1][0][name]), name
+    without = sample_posterior(
+        lambda: build_with_dropout().apply(lambda m: setattr(m, "p", 0.0)), task, recipe, seeds=(2,)
+    )
+    assert not torch.equal(without.states[0][0]["4.weight"], alone.states[0][0]["4.weight"])
+
+
+def test_dropout_masks_have_the_rate_and_scale_of_pytorchs():
+    def masks(p, channelwise):
+        generator = torch.Generator().manual_seed(0)
+        return SeededDropout(p, channelwise, generator)(torch.ones(200, 50, 4, 4))
+
+    values = masks(0.3, False)
+    assert values.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert float((values == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(values.mean()) == pytest.approx(1, abs=0.01)
+    channels = masks(0.3, True)
+    assert torch.equal(channels, channels[:, :, :1, :1].expand_as(channels))
+    assert not torch.equal(channels[:, 0], channels[:, 1])
+    assert int(masks(1.0, False).count_nonzero()) == 0
+
+
+def test_masks_do_not_depend_on_the_type_of_number():
+    values = [
+        SeededDropout(0.5, False, torch.Generator().manual_seed(3))(torch.ones(9, dtype=dtype))
+        for dtype in (torch.float32, torch.float64)
+    ]
+    assert torch.equal(values[0].double(), values[1])
+
+
+def test_randomness_that_cannot_be_seeded_is_refused():
+    task, recipe = make_task(), Recipe(epochs=1, keep_last=1)
+
+    class Functional(nn.Sequential):
+        def forward(self, images):
+            return nn.functional.dropout(super().forward(images), 0.1, self.training)
+
+    for build in (
+        lambda: Functional(nn.Flatten(), nn.Linear(64, 4)),
+        lambda: nn.Sequential(nn.Flatten(), nn.AlphaDropout(0.1), nn.Linear(64, 4)),
+    ):
+        with pytest.raises(ValueError, match="model draws from the global random state"):
+            sample_posterior(build, task, recipe, seeds=(1,))
+    job = Job(initial_state(build_with_dropout, 1), batch_order(1, 12, recipe))
+    with pytest.raises(ValueError, match="noise_seed is None"):
+        train_states(build_with_dropout(), task.train_x, task.train_y, recipe, [job])
+
+
+def test_frozen_parameters_stay_with_the_model():
+    def build():
+        model = build_tiny_cnn()
+        model[0].requires_grad_(False)
+        model[0].weight.data.fill_(0.1)
+        model[0].bias.data.zero_()
+        return model
+
+    task, recipe = make_task(), Recipe(epochs=2, batch_size=5, keep_last=1)
+    posterior = sample_posterior(build, task, recipe, seeds=(1, 2))
+    trained = {"4.weight", "4.bias", "6.weight", "6.bias"}
+    assert posterior.states[0][0].keys() == posterior.adam[0][0].exp_avg.keys() == trained
+    assert torch.equal(posterior.module(1, 0)[0].weight, build()[0].weight)
+    kept, _ = plain_loop(build, task, recipe, 2)
+    for name in trained:
+        np.testing.assert_allclose(posterior.states[1][0][name], kept[0][name], atol=1e-5)
+    whole = posterior.module(1, 0).state_dict()
+    again = Posterior.from_state_dicts(build(), [[whole]])
+    assert again.states[0][0].keys() == trained
+    whole["0.bias"] = whole["0.bias"] + 1
+    with pytest.raises(ValueError, match="frozen parameter '0.bias' of the state differs"):
+        Posterior.from_state_dicts(build(), [[whole]])
+
+
+def test_frozen_parameters_that_depend_on_the_seed_are_refused():
+    def build():
+        model = build_tiny_cnn()
+        model[0].requires_grad_(False)
+        return model
+
+    with pytest.raises(ValueError, match="frozen parameter '0.weight' of the state differs"):
+        sample_posterior(build, make_task(), Recipe(epochs=1, keep_last=1), seeds=(1,))
+
+
+@pytest.mark.parametrize("build", [build_tiny_cnn, lambda: CNN2L(1)])
+def test_a_linear_schedule_equals_pytorchs_lambda_lr(build):
+    """As the Hugging Face Trainer without warm-up; the second network has compiled passes."""
+    size = 28 if isinstance(build(), CNN2L) else 8
+    task = make_task(size=size)
+    recipe = Recipe(epochs=3, batch_size=5, lr=1e-2, keep_last=1, schedule="linear")
+    posterior = sample_posterior(lambda: build().double(), task, recipe, seeds=(446,))
+    torch.manual_seed(446)
+    model = build().double()
+    adam = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    data = TensorDataset(task.train_x.double(), task.train_y)
+    loader = DataLoader(data, recipe.batch_size, shuffle=True)
+    steps = recipe.epochs * len(loader)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: max(0, (steps - step) / steps))
+    for _ in range(recipe.epochs):
+        for images, labels in loader:
+            adam.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            adam.step()
+            schedule.step()
+    for name, value in model.state_dict().items():
+        np.testing.assert_allclose(posterior.states[0][0][name], value, atol=1e-9, err_msg=name)
 
 
 def test_divergence_is_said_with_member_and_epoch():
@@ -203,6 +327,7 @@ def test_divergence_is_said_with_member_and_epoch():
         ({"keep_last": 16}, "keep_last is 16; it must be at most epochs"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"schedule": "cosine"}, "schedule is 'cosine'; it must be one of"),
     ],
 )
 def test_a_recipe_checks_its_values(values, message):

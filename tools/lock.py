@@ -65,7 +65,9 @@ def main() -> int:
     extras = [requirements for extra, requirements in named if extra != "peers"]
     # Building the package in the environment (no isolation) needs the build back end as well.
     wanted = project["build-system"]["requires"] + project["project"]["dependencies"]
-    wanted += [requirement for extra in extras for requirement in extra]
+    # An extra may name others by the project's own name, which are in the list already.
+    own = project["project"]["name"] + "["
+    wanted += [line for extra in extras for line in extra if not line.startswith(own)]
     try:
         packages = resolve(wanted)
     except subprocess.CalledProcessError:

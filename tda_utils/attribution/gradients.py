@@ -12,7 +12,6 @@ and `torch.func.vmap` over `torch.func.grad` for all others.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tda_utils.fused import DTYPES, FusedNetwork, is_fusable
+from tda_utils.learners import copied_model, trainable_parameters
 from tda_utils.parallel import parallel_map
 
 # Gradients of that many samples are computed at a time, which bounds the memory.
@@ -95,7 +95,7 @@ def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> Gradien
     ValueError
         If the model has no trainable parameter.
     """
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    if not trainable_parameters(model):
         raise ValueError("model has no trainable parameter; gradients need at least one.")
     if is_fusable(model, images):
         return FusedGradients(model, images.shape[-1])
@@ -228,13 +228,13 @@ class VmapGradients:
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
-        return [Dense(named[name].flatten(1)) for name in _trainable(model)]
+        return [Dense(named[name].flatten(1)) for name in trainable_parameters(model)]
 
     def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
         """Return gradients as matrices, a parameter's first dimension against its others."""
         return [
             block.values.view(len(block.values), p.shape[0] if p.ndim else 1, -1)
-            for block, p in zip(blocks, _trainable(model).values(), strict=True)
+            for block, p in zip(blocks, trainable_parameters(model).values(), strict=True)
         ]
 
     def _gradients(
@@ -244,7 +244,7 @@ class VmapGradients:
         targets: Tensor,
         objective: Callable[[Tensor, Tensor], Tensor],
     ) -> list[Block]:
-        parameters = {name: p.detach() for name, p in _trainable(model).items()}
+        parameters = {name: p.detach() for name, p in trainable_parameters(model).items()}
         fixed = {n: value for n, value in model.state_dict().items() if n not in parameters}
 
         def objective_of_one(parameters, image, target):
@@ -260,10 +260,6 @@ class VmapGradients:
 
 def _mixed(logits: Tensor, column: Tensor) -> Tensor:
     return (logits @ column.T)[0, 0]
-
-
-def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 class LayerGradients:
@@ -353,7 +349,7 @@ class LayerGradients:
         A model may also use a weight behind its layer's back, so the sum of the blocks is compared
         with autograd's gradient, in float64, where rounding cannot mislead.
         """
-        model = copy.deepcopy(model).double().eval()
+        model = copied_model(model).double().eval()
         images = images.double()
         calls = dict.fromkeys(self._layers, 0)
 
@@ -368,7 +364,7 @@ class LayerGradients:
         loss = F.cross_entropy(model(images), labels, reduction="sum")
         if any(number != 1 for number in calls.values()):
             return False
-        trainable = _trainable(model)
+        trainable = trainable_parameters(model)
         gradients = torch.autograd.grad(loss, list(trainable.values()))
         whole = {name: value[None] for name, value in zip(trainable, gradients, strict=True)}
         blocks = self.loss_gradients(model, images, labels)

@@ -39,6 +39,7 @@ from tda_utils.attribution.gradients import (
 )
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.data import Task
+from tda_utils.learners import trainable_parameters
 from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
 from tda_utils.posterior import Posterior
 
@@ -130,7 +131,9 @@ def influence(
         )
     if not (math.isfinite(damping) and damping > 0):
         raise ValueError(f"damping is {damping!r}; it must be a positive number.")
-    method = gradient_method(posterior.module(0, 0), task.train_x, task.train_y)
+    method = gradient_method(
+        posterior.module(0, 0), posterior.seen(task, 0, 0).train_x, task.train_y
+    )
     place = chosen_device(device)
     solve = {"ggn": _gauss_newton, "ekfac": _ekfac, "hessian": _hessian, "lissa": _lissa}[solver]
 
@@ -138,7 +141,7 @@ def influence(
         member, checkpoint = posterior.member_labels[sample[0]], posterior.epochs[sample[1]]
         problem = Problem(
             lambda: posterior.module(*sample).to(place),
-            task,
+            posterior.seen(task, *sample),
             method,
             damping,
             None if posterior.weights is None else posterior.weights[sample[0]],
@@ -307,7 +310,8 @@ def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
         product = _hessian_product(model, images, labels, direction, weights)
         return product.cpu().numpy() + damping * vector
 
-    size = sum(p.numel() for p in model.parameters())
+    parameters = list(trainable_parameters(model).values())
+    size = sum(p.numel() for p in parameters)
     operator = sparse_linalg.LinearOperator((size, size), matvec=times, dtype=np.float64)
     # A fixed start keeps Lanczos repeatable.
     start = np.random.default_rng(0).standard_normal(size)
@@ -324,7 +328,7 @@ def _hessian(problem: Problem) -> tuple[np.ndarray, float]:
     chosen = task.rows.to(images.device)
     for image, label in zip(images[chosen], labels[chosen], strict=True):
         loss = F.cross_entropy(model(image[None]), label[None])
-        gradient = _flat(torch.autograd.grad(loss, list(model.parameters()))).cpu().numpy()
+        gradient = _flat(torch.autograd.grad(loss, parameters)).cpu().numpy()
         solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * len(start))
         length = max(np.linalg.norm(gradient), 1e-300)
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
@@ -382,7 +386,7 @@ def _lissa_step(
     model: nn.Module, vectors: Tensor, images: Tensor, labels: Tensor, damping: float
 ) -> None:
     """Replace each vector by ``(1 - damping) vector - H vector / scale``, H that of the batch."""
-    parameters = list(model.parameters())
+    parameters = list(trainable_parameters(model).values())
     # One graph of the gradient serves the products with all vectors.
     loss = F.cross_entropy(model(images), labels)
     gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
@@ -400,7 +404,7 @@ def _steps_remembered(batches: int, damping: float) -> int:
 
 def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return the loss gradient of each sample, shape (n, parameters)."""
-    parameters = list(model.parameters())
+    parameters = list(trainable_parameters(model).values())
     return torch.stack(
         [
             _flat(torch.autograd.grad(F.cross_entropy(model(x[None]), y[None]), parameters))
@@ -413,7 +417,7 @@ def _hessian_product(
     model: nn.Module, images: Tensor, labels: Tensor, vector: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Return the Hessian of the mean (weighted) loss times a vector in parameter space."""
-    parameters = list(model.parameters())
+    parameters = list(trainable_parameters(model).values())
     losses = F.cross_entropy(model(images), labels, reduction="none")
     loss = losses.mean() if weights is None else (losses * weights).mean()
     gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True))
@@ -427,7 +431,7 @@ def _flat(tensors) -> Tensor:
 def _dot_with(problem: Problem, model: nn.Module, vectors: Tensor, split: str) -> Tensor:
     """Return the inner product of each vector with each test or attributed training gradient."""
     task, named, start = problem.task, {}, 0
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainable_parameters(model).items():
         part = vectors[:, start : start + parameter.numel()]
         named[name] = part.reshape(len(vectors), *parameter.shape)
         start += parameter.numel()

@@ -6,6 +6,8 @@ Both are lists of jobs for the engine in `tda_utils.training`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,16 +16,23 @@ from torch import Tensor, nn
 
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.data import Task
-from tda_utils.learners import State
+from tda_utils.learners import State, state_of, trainable_parameters
 from tda_utils.posterior import Posterior
 from tda_utils.training import (
+    NOISE_STREAM,
+    STEP_STREAM,
+    UNPAIRED_STREAM,
     Job,
     Recipe,
     batch_order,
+    derived_seed,
     initial_state,
     state_losses,
     train_losses,
 )
+
+Released = Literal["continued", "unpaired"]
+RELEASED = ("continued", "unpaired")
 
 
 def loo(
@@ -32,6 +41,7 @@ def loo(
     recipe: Recipe | None = None,
     *,
     protocol: Protocol = "paired",
+    released: Released = "continued",
     build_model: Callable[[], nn.Module] | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
@@ -48,12 +58,19 @@ def loo(
         How they were trained. Default: ``posterior.recipe``.
     protocol : {"paired", "released"}
         ``"paired"``: each member is trained again from scratch without z_j, with its own
-        initialisation and batch order, and compared checkpoint by checkpoint. ``"released"``: what
-        the paper's code computes: each checkpoint, which has seen z_j, is trained on for all epochs
-        of the recipe with a fresh Adam, the random state reset to the member's seed and z_j's loss
-        set to zero, and compared with the checkpoint before that. The drift of this continuation is
-        no property of z_j; the coordinate ``drift`` holds it (the same continuation with nothing
-        left out), and `remove_drift` takes it off.
+        initialisation, batch order and dropout masks, and compared checkpoint by checkpoint.
+        ``"released"``: what the paper's code computes, see `released`.
+    released : {"continued", "unpaired"}
+        Which of its two procedures, under ``protocol="released"``. ``"continued"``, of its CNNs:
+        each checkpoint, which has seen z_j, is trained on for all epochs of the recipe with a fresh
+        Adam, the random state reset to the member's seed and z_j's loss set to zero, and compared
+        with the checkpoint before that. The drift of this continuation is no property of z_j; the
+        coordinate ``drift`` holds it (the same continuation with nothing left out), and
+        `remove_drift` takes it off. ``"unpaired"``, of its vision transformer: for each checkpoint
+        and each z_j a model with another initialisation, batch order and other dropout masks is
+        trained from scratch to the last epoch without z_j, and compared with the checkpoint. One
+        seed sets all three, derived from the member's two seeds, the checkpoint's epoch and the
+        position of z_j; that the models differ in more than z_j is part of the score.
     build_model : callable, optional
         Builds a fresh model, for a posterior of a user's own checkpoints. Default:
         ``posterior.build_model``.
@@ -89,17 +106,23 @@ def loo(
     {'member': 1, 'checkpoint': 2, 'train': 3, 'test': 3}
     """
     check_inputs(posterior, task, protocol)
+    if released not in RELEASED:
+        raise ValueError(f"released is {released!r}; it must be one of {RELEASED}.")
     recipe = _recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
-    if protocol == "released":
+    if protocol == "released" and released == "continued":
         return _continued_loo(posterior, task, recipe, workers, device)
     build_model = build_model or posterior.build_model
     if build_model is None:
-        raise ValueError("build_model is None; paired LOO retrains from scratch and needs it.")
+        raise ValueError(
+            "build_model is None; paired and unpaired LOO retrain from scratch and need it."
+        )
+    if protocol == "released":
+        return _unpaired_loo(posterior, task, recipe, build_model, workers, device)
     jobs = [
-        Job(state, order, weights)
-        for state, order, base in _starts(posterior, task, recipe, build_model)
+        Job(state, order, weights, noise_seed=noise_seed)
+        for state, order, base, noise_seed in _starts(posterior, task, recipe, build_model)
         for weights in _leave_one_out_weights(base, task.rows)
     ]
     losses = _losses_of(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
@@ -114,9 +137,10 @@ def _starts(posterior: Posterior, task: Task, recipe: Recipe, build_model: Calla
         zip(posterior.init_seeds, posterior.order_seeds, strict=True)
     ):
         yield (
-            initial_state(build_model, init_seed),
+            initial_state(build_model, init_seed, posterior.model),
             batch_order(order_seed, task.n_train, recipe, build_model),
             _base_weights(posterior, task, member),
+            derived_seed(order_seed, NOISE_STREAM),
         )
 
 
@@ -170,19 +194,62 @@ def _continued_loo(
     device: str | torch.device,
 ) -> xr.DataArray:
     orders = [batch_order(seed, task.n_train, recipe) for seed in posterior.order_seeds]
+    noise_seeds = [derived_seed(seed, NOISE_STREAM) for seed in posterior.order_seeds]
     jobs = [
-        Job(posterior.states[member][checkpoint], orders[member], weights)
+        Job(
+            posterior.states[member][checkpoint],
+            orders[member],
+            weights,
+            noise_seed=noise_seeds[member],
+        )
         for member, checkpoint in posterior.samples
         for weights in _leave_one_out_weights(_base_weights(posterior, task, member), task.rows)
     ]
-    last_only = Recipe(
-        recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay, keep_last=1
-    )
+    last_only = replace(recipe, keep_last=1)
     losses = _losses_of(posterior, task, last_only, jobs, workers, device, "continued LOO")
     losses = losses.reshape(
         posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test
     )
     return _with_drift(losses, 1.0, posterior, task, device, "loo", "released", "removal")
+
+
+def _unpaired_loo(
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe,
+    build_model: Callable[[], nn.Module],
+    workers: int | None,
+    device: str | torch.device,
+) -> xr.DataArray:
+    jobs = []
+    for member, checkpoint in posterior.samples:
+        weights = _leave_one_out_weights(_base_weights(posterior, task, member), task.rows)[1:]
+        for row, own in zip(task.rows.tolist(), weights, strict=True):
+            seed = derived_seed(
+                posterior.init_seeds[member],
+                UNPAIRED_STREAM,
+                posterior.order_seeds[member],
+                posterior.epochs[checkpoint],
+                row,
+            )
+            start = initial_state(build_model, seed, posterior.model)
+            order = batch_order(seed, task.n_train, recipe, build_model)
+            jobs.append(Job(start, order, own, noise_seed=derived_seed(seed, NOISE_STREAM)))
+    last_only = replace(recipe, keep_last=1)
+    losses = _losses_of(posterior, task, last_only, jobs, workers, device, "unpaired LOO")
+    losses = losses.reshape(
+        posterior.members, posterior.checkpoints, task.n_attributed, task.n_test
+    )
+    before = torch.from_numpy(posterior.losses(task, device=device).values)[:, :, None]
+    return as_scores(
+        losses - before,
+        posterior,
+        task,
+        method="loo",
+        protocol="released",
+        sign="removal",
+        retraining="unpaired",
+    )
 
 
 def _with_drift(
@@ -228,9 +295,10 @@ def ats(
     protocol : {"paired", "released"}
         ``"paired"``: one step of the member's own Adam with the state it had at that checkpoint,
         or, where there is no such state, one plain gradient step; ``attrs["step"]`` says which;
-        removal sign. ``"released"``: one step of a fresh Adam, which moves every parameter by about
-        the learning rate whatever the gradient's size, so that it is a sign step; up-weighting
-        sign.
+        removal sign. A step of Adam trains with dropout where the model has it, with the same masks
+        for all z_j; the plain gradient step without. ``"released"``: one step of a fresh Adam,
+        which moves every parameter by about the learning rate whatever the gradient's size, so that
+        it is a sign step; dropout masks and crops differ between z_j; up-weighting sign.
     lr : float, optional
         Learning rate. Default: the recipe's, or 1e-3 where there is none.
     workers : int, optional
@@ -264,7 +332,9 @@ def ats(
     """
     check_inputs(posterior, task, protocol)
     known = posterior.recipe or Recipe()
-    step_recipe = Recipe(1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1)
+    step_recipe = Recipe(
+        1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1, crop=known.crop
+    )
     if protocol == "released":
         losses = _losses_after_adam_step(posterior, task, step_recipe, False, workers, device)
         return _with_drift(
@@ -287,18 +357,21 @@ def _losses_after_adam_step(
     workers: int | None,
     device: str | torch.device,
 ) -> Tensor:
+    """Take one step of Adam on each z_j: with the member's memory all see the same noise."""
     nothing = torch.zeros(task.n_train)
-    steps = [(torch.tensor([0]), nothing)]
-    steps += [(torch.tensor([sample]), None) for sample in task.rows.tolist()]
+    steps = [(0, nothing), *((row, None) for row in task.rows.tolist())]
     jobs = [
         Job(
             posterior.states[member][checkpoint],
-            [[batch]],
+            [[torch.tensor([row])]],
             weights,
             posterior.adam[member][checkpoint] if with_state else None,
+            _step_seed(
+                posterior, member, checkpoint, None if with_state or weights is not None else row
+            ),
         )
         for member, checkpoint in posterior.samples
-        for batch, weights in steps
+        for row, weights in steps
     ]
     losses = _losses_of(posterior, task, recipe, jobs, workers, device, "ATS steps")
     return losses.reshape(
@@ -306,31 +379,37 @@ def _losses_after_adam_step(
     )
 
 
+def _step_seed(posterior: Posterior, member: int, checkpoint: int, row: int | None) -> int:
+    seeds = posterior.order_seeds or range(posterior.members)
+    number = 0 if row is None else 1 + row
+    return derived_seed(seeds[member], STEP_STREAM, posterior.epochs[checkpoint], number)
+
+
 def _losses_after_gradient_step(
     posterior: Posterior, task: Task, lr: float, workers: int | None, device: str | torch.device
 ) -> Tensor:
     """Take one plain gradient step on each z_j; the step on nothing leaves the model as it is."""
-    losses = [
-        state_losses(
-            posterior.model,
-            [
-                posterior.states[member][checkpoint],
-                *_stepped(posterior.module(member, checkpoint), task, lr),
-            ],
-            task.test_x,
-            task.test_y,
-            workers=workers,
-            device=device,
+    losses = []
+    for member, checkpoint in posterior.samples:
+        seen = posterior.seen(task, member, checkpoint)
+        stepped = _stepped(posterior.module(member, checkpoint), seen, lr)
+        losses.append(
+            state_losses(
+                posterior.model,
+                [posterior.states[member][checkpoint], *stepped],
+                seen.test_x,
+                task.test_y,
+                workers=workers,
+                device=device,
+            )
         )
-        for member, checkpoint in posterior.samples
-    ]
     shape = (posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test)
     return torch.stack(losses).reshape(shape)
 
 
 def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
     """Return the state after one gradient step on each training sample."""
-    parameters, stepped = dict(model.named_parameters()), []
+    parameters, stepped = trainable_parameters(model), []
     images = task.train_x[task.rows].to(next(model.parameters()).dtype)
     for image, label in zip(images, task.train_y[task.rows], strict=True):
         loss = nn.functional.cross_entropy(model(image[None]), label[None])
@@ -339,7 +418,7 @@ def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
             name: parameter.detach() - lr * gradient
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
         }
-        stepped.append({**model.state_dict(), **moved})
+        stepped.append({**state_of(model), **moved})
     return stepped
 
 

@@ -125,17 +125,21 @@ def grad_dot_and_cos(
     ['grad_dot', 'grad_cos']
     """
     check_inputs(posterior, task, protocol)
-    method = gradient_method(posterior.module(0, 0), task.train_x, task.train_y)
+    method = gradient_method(
+        posterior.module(0, 0), posterior.seen(task, 0, 0).train_x, task.train_y
+    )
     place = chosen_device(device)
 
     def scores_of(sample: tuple[int, int], workers: int) -> tuple[Tensor, Tensor]:
+        seen = posterior.seen(task, *sample)
+
         def train_gradients(rows: slice) -> list[Block]:
             model, chosen = posterior.module(*sample).to(place), task.rows[rows]
-            return method.loss_gradients(model, task.train_x[chosen], task.train_y[chosen])
+            return method.loss_gradients(model, seen.train_x[chosen], task.train_y[chosen])
 
         def products(rows: slice) -> tuple[Tensor, Tensor]:
             model = posterior.module(*sample).to(place)
-            test = method.loss_gradients(model, task.test_x[rows], task.test_y[rows])
+            test = method.loss_gradients(model, seen.test_x[rows], task.test_y[rows])
             return gram(train, test).cpu(), squared_norms(test).cpu()
 
         train = joined(of_chunks(train_gradients, task.n_attributed, workers))
