@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +23,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import TqdmWarning
 
 from tda_utils.learners import copied_model
 from tda_utils.models import LOGITS, PAPER_BACKBONE
 
 try:
-    import peft
-    import transformers
+    with warnings.catch_warnings():
+        # Importing them imports tqdm.auto, which complains of missing widgets in every notebook.
+        warnings.simplefilter("ignore", TqdmWarning)
+        import peft
+        import transformers
 except ImportError as problem:
     raise ImportError(
         f"model 'vit' needs the packages transformers and peft ({problem}); install them with "
