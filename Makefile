@@ -23,7 +23,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 .PHONY: paper
-paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for the paper's own size
+paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for what is committed, SIZE=paper for the paper's size
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
 
 .PHONY: test
@@ -89,7 +89,7 @@ lock: $(STAMP) ## resolve pyproject.toml's ranges anew into requirements.lock
 
 .PHONY: clean
 clean: ## remove caches and executed copies; .venv and finished scores stay
-	rm -rf .pytest_cache .ruff_cache .hypothesis build dist *.egg-info paper/runs/quick paper/runs/full
+	rm -rf .pytest_cache .ruff_cache .hypothesis build dist *.egg-info paper/runs/quick paper/runs/full paper/runs/paper
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, and removed first: an installation cut short is taken up again.

@@ -142,12 +142,15 @@ assert finite
 test = "t" if protocol == "paired" else "released"
 
 
-def overall(chosen: dict[str, int]) -> dict[str, dict[str, xr.Dataset]]:
-    """Sum up the studies at these positions, all with the same number of members."""
-    fewest = min(experiments[at].members for at in chosen.values())
+def fewest(positions: list[int]) -> int:
+    return min((experiments[at].members for at in positions), default=0)
+
+
+def overall(chosen: dict[str, int], members: int) -> dict[str, dict[str, xr.Dataset]]:
+    """Sum up the studies at these positions, each with this number of members."""
     return {
         label: {
-            name: tda.overall_reliability(tau.isel(member=slice(fewest)), test=test)
+            name: tda.overall_reliability(tau.isel(member=slice(members)), test=test)
             for name, tau in scores[at].items()
         }
         for label, at in chosen.items()
@@ -177,7 +180,7 @@ for task, title in TASKS.items():
         str(experiments[at].per_class): at
         for at in sorted(own, key=lambda at: experiments[at].per_class)
     }
-by_size = {title: overall(chosen) for title, chosen in sizes.items()}
+by_size = {title: overall(chosen, fewest(list(chosen.values()))) for title, chosen in sizes.items()}
 figure_size = tda.plots.reliability_by(by_size, "training samples of each class")
 show(figure_size)
 
@@ -227,7 +230,9 @@ for task, title in TASKS.items():
     own = [at for at in where(task=task, per_class=10) if experiments[at].lists != "released"]
     order = sorted(own, key=lambda at: list(MODELS).index(experiments[at].model))
     models[title] = {model_name(experiments[at]): at for at in order}
-by_model = {title: overall(chosen) for title, chosen in models.items()}
+by_model = {
+    title: overall(chosen, fewest(list(chosen.values()))) for title, chosen in models.items()
+}
 figure_model = tda.plots.reliability_by(by_model, "model")
 show(figure_model)
 
@@ -278,8 +283,7 @@ for at in sorted(cnn2, key=lambda at: experiments[at].per_class):
         curves["corrected lists"][label] = at
     if experiments[at].lists != "corrected":
         curves["released lists"][label] = at
-fewest = min(experiments[at].members for at in cnn2)
-by_list = {title: overall(chosen) for title, chosen in curves.items()}
+by_list = {title: overall(chosen, fewest(cnn2)) for title, chosen in curves.items()}
 figure_lists = tda.plots.reliability_by(by_list, "training samples of each class")
 show(figure_lists)
 

@@ -30,7 +30,9 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-SIZES = ("quick", "full")
+#: A look in minutes; what is committed; the paper's own, where that takes days (else as full).
+SIZES = ("quick", "full", "paper")
+OPTIONAL_SIZES = ("paper",)
 PROTOCOLS = ("paired", "released")
 #: What a figure may declare, the files that stand for it, and the folder where each ends up.
 OUTPUTS = {"figure": ("pdf", "png"), "table": ("csv", "md"), "numbers": ("json",)}
@@ -101,6 +103,11 @@ class Manifest:
     def notebooks(self) -> Path:
         """The folder of the notebooks, beside the manifest's."""
         return self.folder.parent / "notebooks"
+
+    def parameters(self, notebook: str, size: str) -> dict[str, Any]:
+        """The parameters of a notebook at a size; those of ``full`` where that is the paper's."""
+        sizes = self.sizes[notebook]
+        return sizes[size] if size in sizes else sizes["full"]
 
     def runs(self, size: str) -> Path:
         """The folder of executed notebooks, which git ignores."""
@@ -225,7 +232,8 @@ def _figure(name: str, entry: Any) -> Figure:
 def _sizes(entry: dict[str, Any], used: set[str]) -> dict[str, dict[str, dict[str, Any]]]:
     _check_keys("sizes", entry, required=tuple(sorted(used)))
     for notebook, sizes in entry.items():
-        _check_keys(f"sizes.{notebook}", sizes, required=SIZES)
+        required = tuple(size for size in SIZES if size not in OPTIONAL_SIZES)
+        _check_keys(f"sizes.{notebook}", sizes, required, OPTIONAL_SIZES)
         for size, parameters in sizes.items():
             where = f"sizes.{notebook}.{size}"
             for name in _mapping(where, parameters):
@@ -494,7 +502,7 @@ def plan(
     names
         Figures; all of them if left out.
     size
-        ``"quick"`` or ``"full"``.
+        ``"quick"``, ``"full"`` or ``"paper"``.
     protocol
         Only this one. With no names, figures that do not have it are left out.
 
@@ -591,7 +599,7 @@ def _execute_notebook(manifest: Manifest, run: Run, store: Path, output: Path) -
     copy = manifest.runs(run.size) / f"{run.name}.ipynb"
     jupytext.write(read_notebook(manifest.notebooks / f"{run.notebook}.py"), source)
     parameters = {
-        **manifest.sizes[run.notebook][run.size],
+        **manifest.parameters(run.notebook, run.size),
         "output": str(output.resolve()),
         "store": str(store.resolve()),
         **({"protocol": run.protocol} if run.protocol else {}),
@@ -672,7 +680,7 @@ def _record(
     """Where a result comes from; folders and machine names stay out, as they tell nothing."""
     source = manifest.notebooks / f"{run.notebook}.py"
     defaults = {name: p.default for name, p in notebook_parameters(source).items()}
-    parameters = {**defaults, **manifest.sizes[run.notebook][run.size]}
+    parameters = {**defaults, **manifest.parameters(run.notebook, run.size)}
     if run.protocol:
         parameters["protocol"] = run.protocol
     return {

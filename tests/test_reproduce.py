@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tda_utils import reproduce
+from tda_utils.experiment import Experiment
 from tda_utils.reproduce import (
     FOLDERS,
     ManifestError,
@@ -432,11 +433,11 @@ def test_a_bad_command_says_what_is_allowed(fault, tmp_path, capsys):
     assert not (path.parent / "runs" / "quick").exists()
 
 
-def test_a_size_that_is_none_names_the_two(tmp_path, capsys):
+def test_a_size_that_is_none_names_the_others(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         command("run", "tau", "--size", "huge", manifest=write(tmp_path, manifest()))
     assert stop.value.code == 2
-    assert re.search(r"invalid choice: 'huge' .*quick.*full", capsys.readouterr().err)
+    assert re.search(r"invalid choice: 'huge' .*quick.*full.*paper", capsys.readouterr().err)
 
 
 def test_the_manifest_is_found_from_a_folder_below(tmp_path, monkeypatch, capsys):
@@ -461,6 +462,19 @@ def test_list_shows_what_a_figure_is_made_of(tmp_path, capsys):
         "  quick      members=2",
         "  full       members=3, rate=0.01",
     ]
+
+
+def test_the_papers_size_is_the_full_one_unless_the_manifest_has_another(tmp_path):
+    document = manifest()
+    document["sizes"]["01_good"]["paper"] = {"members": 10}
+    loaded = load_manifest(write(tmp_path, document))
+    assert loaded.parameters("01_good", "paper") == {"members": 10}
+    assert loaded.parameters("01_good", "full") == {"members": 3, "rate": 0.01}
+    document["sizes"]["01_good"].pop("paper")
+    loaded = load_manifest(write(tmp_path, document))
+    assert loaded.parameters("01_good", "paper") == {"members": 3, "rate": 0.01}
+    # Only the full size is committed; the paper's goes where git ignores it.
+    assert loaded.results("paper") == loaded.runs("paper") != loaded.results("full")
 
 
 def test_plan_groups_by_notebook_and_protocol(tmp_path):
@@ -538,6 +552,20 @@ def paper():
 
 def test_the_manifest_fits_the_notebooks(paper):
     assert check(paper) == []
+
+
+def test_every_study_of_the_manifest_is_a_valid_experiment(paper):
+    """The runner knows nothing of experiments, so a misspelt value would show after hours."""
+    for size, parameters in paper.sizes["09_larger_sets_and_larger_models"].items():
+        for study in parameters["studies"]:
+            own = dict(study)
+            released = own.pop("released", {})
+            # What a backbone from the hub holds is known only where it can be fetched.
+            if own.get("model") == "vit" and size == "paper":
+                own["backbone"] = "tiny"
+            for protocol, more in (("paired", {}), ("released", released)):
+                experiment = Experiment(**own | more, protocol=protocol)
+                assert experiment.data.n_attributed <= experiment.data.n_train
 
 
 def test_the_readme_names_every_figure_and_its_notebook(paper):
