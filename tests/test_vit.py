@@ -6,12 +6,15 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
+import transformers
 from torch import nn
 from torchvision.transforms import RandomResizedCrop
 
 import tda_utils as tda
+import tda_utils.vision_transformer as vit
 from tda_utils.attribution.gradients import (
     LayerGradients,
     VmapGradients,
@@ -28,10 +31,6 @@ from tda_utils.learners import (
 )
 from tda_utils.training import UNPAIRED_STREAM, derived_seed
 from tests.conftest import make_task
-
-transformers = pytest.importorskip("transformers")
-onnx = pytest.importorskip("onnx")
-vit = pytest.importorskip("tda_utils.vision_transformer")
 
 RECIPE = tda.Recipe(epochs=2, batch_size=5, keep_last=2, lr=1e-2, schedule="linear")
 

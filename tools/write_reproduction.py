@@ -274,7 +274,11 @@ def complexity(results: Results) -> Finding:
         text = ", ".join(f"{row['model']} {interval(row, False)}" for _, row in own.iterrows())
         said.append(f"{panel}: {text}")
         rising.append(bool(own["value"].is_monotonic_increasing))
+    if not rising:
+        return Finding(OPEN, "no data set has scores of two models", numbers)
     verdict = SUPPORTED if all(rising) else REFUTED if not any(rising) else "depends on the data"
+    if not rows["model"].str.startswith("ViT").any():
+        verdict += " for CNN2-L and CNN3-L; ViT + LoRA not run at this size"
     return Finding(verdict, f"mean p of LOO, {'; '.join(said)}", numbers)
 
 
