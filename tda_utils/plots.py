@@ -1116,6 +1116,7 @@ SOURCE_TITLES = {
     "initialisation": "initialisation",
     "order": "batch order",
     "interaction": "both together",
+    "epoch": "epoch, all runs",
     "checkpoint": "checkpoint",
 }
 
@@ -1149,8 +1150,8 @@ def variance_shares(shares: Mapping[str, xr.Dataset]) -> Figure:
     >>> shares = variance_shares(xr.DataArray(draws, dims=dims), resamples=20)
     >>> print(plots.alt_text(plots.variance_shares({"loo": shares})))
     Shares of the variance of the scores by source, with intervals of 95%. LOO: initialisation 100%
-    (100% to 100%), batch order 0% (0% to 0%), both together 0% (0% to 0%), checkpoint 0% (0% to
-    0%).
+    (100% to 100%), batch order 0% (0% to 0%), both together 0% (0% to 0%), epoch, all runs 0% (0%
+    to 0%), checkpoint 0% (0% to 0%).
     """
     looks = _looks(_methods(shares, "shares"))
     for name, one in shares.items():

@@ -61,7 +61,7 @@ TESTS = ("t", "released")
 QUANTITIES = ("mean", "std", "p", "snr")
 # The dims of a crossed design, and the sources of noise that it tells apart.
 CROSSED = ("initialisation", "order", "checkpoint")
-SOURCES = ("initialisation", "order", "interaction", "checkpoint")
+SOURCES = ("initialisation", "order", "interaction", "epoch", "checkpoint")
 # What sums up an experiment.
 MEASURES = ("mean_p", "significant", "sign_uncertain")
 
@@ -543,13 +543,22 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
               \hat\sigma_a^2 =
               \max\{0, (\mathrm{MS}_\text{between} - \mathrm{MS}_\text{within}) / C\} .
 
-    Where :math:`I` initialisations are crossed with :math:`J` batch orders, it is that of two-way
-    random effects, :math:`\tau_{ijc} = \mu + a_i + b_j + (ab)_{ij} + e_{ijc}`, and
+    Where :math:`I` initialisations are crossed with :math:`J` batch orders, initialisation and
+    order are random and the epochs of the checkpoints fixed,
 
-    .. math:: \hat\sigma_e^2 = \mathrm{MS}_e, \quad
-              \hat\sigma_{ab}^2 = (\mathrm{MS}_{ab} - \mathrm{MS}_e) / C, \quad
-              \hat\sigma_a^2 = (\mathrm{MS}_a - \mathrm{MS}_{ab}) / (J C), \quad
-              \hat\sigma_b^2 = (\mathrm{MS}_b - \mathrm{MS}_{ab}) / (I C) ,
+    .. math:: \tau_{ijc} = \mu + a_i + b_j + (ab)_{ij}
+              + \gamma_c + (a\gamma)_{ic} + (b\gamma)_{jc} + e_{ijc} ,
+
+    where the last three sum to zero over the checkpoints of a run: a trend that all runs share, a
+    pace of each initialisation and of each order, and the rest. With the usual mean squares,
+
+    .. math:: \hat\sigma_a^2 = \frac{\mathrm{MS}_a - \mathrm{MS}_{ab}}{J C}, \quad
+              \hat\sigma_b^2 = \frac{\mathrm{MS}_b - \mathrm{MS}_{ab}}{I C}, \quad
+              \hat\sigma_{ab}^2 = \frac{\mathrm{MS}_{ab} - \mathrm{MS}_e}{C}, \quad
+              \hat\sigma_{a\gamma}^2 = \frac{\mathrm{MS}_{a\gamma} - \mathrm{MS}_e}{J}, \quad
+              \hat\sigma_{b\gamma}^2 = \frac{\mathrm{MS}_{b\gamma} - \mathrm{MS}_e}{I}, \quad
+              \hat\sigma_\gamma^2 = \frac{\mathrm{MS}_\gamma - \mathrm{MS}_{a\gamma}
+              - \mathrm{MS}_{b\gamma} + \mathrm{MS}_e}{I J} ,
 
     each at least 0.
 
@@ -564,9 +573,10 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     Dataset, (train, test), float64
         Variances in squared units of the score. Nested: ``member`` and ``checkpoint``,
         :math:`\hat\sigma_a^2` and :math:`\hat\sigma_e^2`, and ``member_share``, the first over
-        their sum (NaN if both are 0). Crossed: ``initialisation``, ``order``, ``interaction`` and
-        ``checkpoint``, in the order of the formula's :math:`a`, :math:`b`, :math:`ab` and
-        :math:`e`; `variance_shares` sums them up over pairs. A pair with any NaN is NaN.
+        their sum (NaN if both are 0). Crossed: ``initialisation``, ``order``, ``interaction``,
+        ``epoch``, the variances of :math:`a`, :math:`b`, :math:`ab` and :math:`\gamma`, and
+        ``checkpoint``, the sum of the other three; `variance_shares` sums them up over pairs. A
+        pair with any NaN is NaN.
 
     Raises
     ------
@@ -578,8 +588,8 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
 
     Notes
     -----
-    Successive checkpoints are correlated, and a trend over epochs that all members share counts as
-    checkpoint variance.
+    Successive checkpoints are correlated. In the nested model a trend over epochs that all members
+    share counts as checkpoint variance; in the crossed one it is ``epoch``.
 
     The sources of noise are those of arXiv 2305.19765 (deep ensemble and checkpoints along
     training); the estimator is the textbook one, S. R. Searle, G. Casella and C. E. McCulloch,
@@ -615,18 +625,11 @@ def _crossed_components(scores: xr.DataArray) -> xr.Dataset:
     _check_crossed(scores)
     values = scores.astype(np.float64)
     cells = values.mean("checkpoint", skipna=False)
-    whole = cells.mean(["initialisation", "order"], skipna=False)
-    by_initialisation = cells.mean("order", skipna=False) - whole
-    by_order = cells.mean("initialisation", skipna=False) - whole
-    left = cells - whole - by_initialisation - by_order
-    squares = _Squares(
-        initialisation=(by_initialisation**2).sum("initialisation", skipna=False),
-        order=(by_order**2).sum("order", skipna=False),
-        interaction=(left**2).sum(["initialisation", "order"], skipna=False),
-        checkpoint=((values - cells) ** 2).sum(CROSSED, skipna=False),
-    )
-    components = _components(squares, *(scores.sizes[dim] for dim in CROSSED))
     counts = {dim: scores.sizes[dim] for dim in CROSSED}
+    weights = 1 / counts["initialisation"], 1 / counts["order"]
+    components = _components(
+        _squares_of(cells), _squares_of(values - cells), *counts.values(), weights
+    )
     return xr.Dataset(
         {
             name: _bare(np.maximum(value, 0))
@@ -637,24 +640,57 @@ def _crossed_components(scores: xr.DataArray) -> xr.Dataset:
 
 
 class _Squares(NamedTuple):
-    """Sums of squares of a crossed design: of the means of each level, of cells, within cells."""
+    """Sums of squares over levels, and over checkpoints where there are any."""
 
-    initialisation: Any
+    mean: Any  # Of the mean over all runs.
+    initialisation: Any  # Of what each initialisation adds to the mean; so for the order.
     order: Any
-    interaction: Any
-    checkpoint: Any
+    left: Any  # Of what is left of the runs.
 
 
-def _components(squares: _Squares, initialisations: int, orders: int, checkpoints: int) -> _Squares:
-    """Return the variances, by the method of moments; they may be negative."""
-    i, j, c = initialisations, orders, checkpoints
-    within = squares.checkpoint / (i * j * (c - 1))
-    interaction = c * squares.interaction / ((i - 1) * (j - 1))
+def _squares_of(values: xr.DataArray) -> _Squares:
+    whole = values.mean(["initialisation", "order"], skipna=False)
+    by_initialisation = values.mean("order", skipna=False) - whole
+    by_order = values.mean("initialisation", skipna=False) - whole
+    left = values - whole - by_initialisation - by_order
+    parts = (whole, by_initialisation, by_order, left)
     return _Squares(
-        initialisation=(j * c * squares.initialisation / (i - 1) - interaction) / (j * c),
-        order=(i * c * squares.order / (j - 1) - interaction) / (i * c),
-        interaction=(interaction - within) / c,
-        checkpoint=within,
+        *(
+            (part**2).sum([dim for dim in CROSSED if dim in part.dims], skipna=False)
+            for part in parts
+        )
+    )
+
+
+def _components(
+    cells: _Squares,
+    within: _Squares,
+    initialisations: int,
+    orders: int,
+    checkpoints: int,
+    weights: tuple[float, float],
+) -> tuple[Any, ...]:
+    """Return the variances of the `SOURCES`, by the method of moments; they may be negative.
+
+    `cells` are the means over checkpoints, `within` is what differs from them. `weights` are the
+    sums of the squared weights of initialisations and of orders in a mean over them: one over their
+    number, unless some are drawn several times.
+    """
+    of_i, of_j = initialisations - 1, orders - 1
+    of_c = checkpoints - 1
+    heavy_i, heavy_j = weights
+    # The interaction, with what is left of the noise within runs in a mean over checkpoints.
+    cell = cells.left / (of_i * of_j)
+    left = within.left / (of_i * of_j * of_c)
+    pace_i = within.initialisation / (of_i * of_c) - left * heavy_j
+    pace_j = within.order / (of_j * of_c) - left * heavy_i
+    trend = within.mean / of_c
+    return (
+        cells.initialisation / of_i - cell * heavy_j,
+        cells.order / of_j - cell * heavy_i,
+        cell - left / checkpoints,
+        trend - pace_i * heavy_i - pace_j * heavy_j - left * heavy_i * heavy_j,
+        pace_i + pace_j + left,
     )
 
 
@@ -681,7 +717,7 @@ def variance_shares(
     -------
     Dataset, (source,)
         ``share``, ``low`` and ``high`` of each `source`: ``initialisation``, ``order``,
-        ``interaction`` and ``checkpoint``.
+        ``interaction``, ``epoch`` and ``checkpoint``.
 
     Raises
     ------
@@ -718,17 +754,17 @@ def variance_shares(
     if not np.isfinite(values).all():
         raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
     i, j, c = values.shape[:3]
-    cells = values.mean(2).reshape(i * j, -1)
-    within = ((values - values.mean(2, keepdims=True)) ** 2).sum((2, 3, 4))
-    # All sums of squares are quadratic in the cells, so their inner products are all it takes.
-    cells = cells - cells.mean(0)
-    products = (cells @ cells.T).reshape(i, j, i, j)
+    cells = values.mean(2, keepdims=True)
+    # All sums of squares are quadratic in these, so inner products between runs are all it takes.
+    products = tuple(
+        _products(part.reshape(i * j, -1), (i, j))
+        for part in (cells - cells.mean(), values - cells)
+    )
     generator = np.random.default_rng(seed)
     draws = np.array(
         [
             _shares(
                 products,
-                within,
                 c,
                 generator.integers(i, size=i),
                 generator.integers(j, size=j),
@@ -737,7 +773,7 @@ def variance_shares(
             for _ in range(resamples)
         ]
     )
-    share = _shares(products, within, c, np.arange(i), np.arange(j), (1.0, 1.0))
+    share = _shares(products, c, np.arange(i), np.arange(j), (1.0, 1.0))
     tail = (1 - level) / 2
     if np.isnan(draws).all():
         low = high = share
@@ -752,30 +788,45 @@ def variance_shares(
     )
 
 
+def _products(runs: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return (runs @ runs.T).reshape(*shape, *shape)
+
+
+def _products(runs: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return (runs @ runs.T).reshape(*shape, *shape)
+
+
 def _shares(
-    products: np.ndarray,
-    within: np.ndarray,
+    products: tuple[np.ndarray, np.ndarray],
     checkpoints: int,
     rows: np.ndarray,
     columns: np.ndarray,
     scales: tuple[float, float],
 ) -> np.ndarray:
-    """Return the shares of a resample; NaN where its variance is zero."""
-    i, j = products.shape[:2]
-    own = products[np.ix_(rows, columns, rows, columns)]
-    whole = own.sum() / (i * j) ** 2
-    by_row = np.einsum("ijik->", own) / j**2 - i * whole
-    by_column = np.einsum("ijkj->", own) / i**2 - j * whole
-    left = np.einsum("ijij->", own) - i * j * whole - j * by_row - i * by_column
-    squares = _Squares(
-        initialisation=by_row * scales[0],
-        order=by_column * scales[1],
-        interaction=left * scales[0] * scales[1],
-        checkpoint=within[np.ix_(rows, columns)].sum(),
-    )
-    components = np.maximum(_components(squares, i, j, checkpoints), 0)
+    """Return the shares of a resample; NaN where its variance is zero.
+
+    `products` are the inner products between the cells of runs, and between what differs within.
+    """
+    i, j = products[0].shape[:2]
+    chosen = np.ix_(rows, columns, rows, columns)
+    cells, within = (_squares_of_products(part[chosen], scales) for part in products)
+    weights = _sum_of_squared_weights(rows), _sum_of_squared_weights(columns)
+    components = np.maximum(_components(cells, within, i, j, checkpoints, weights), 0)
     total = components.sum()
     return components / total if total > 0 else np.full(len(components), np.nan)
+
+
+def _squares_of_products(products: np.ndarray, scales: tuple[float, float]) -> _Squares:
+    i, j = products.shape[:2]
+    whole = products.sum() / (i * j) ** 2
+    by_row = np.einsum("ijik->", products) / j**2 - i * whole
+    by_column = np.einsum("ijkj->", products) / i**2 - j * whole
+    left = np.einsum("ijij->", products) - i * j * whole - j * by_row - i * by_column
+    return _Squares(whole, by_row * scales[0], by_column * scales[1], left * scales[0] * scales[1])
+
+
+def _sum_of_squared_weights(drawn: np.ndarray) -> float:
+    return float((np.unique(drawn, return_counts=True)[1] ** 2).sum()) / len(drawn) ** 2
 
 
 # ---------------- a whole experiment

@@ -169,11 +169,11 @@ def initialisation_or_order(results: Results) -> Finding:
         larger += start["share"] > order["share"]
         apart += start["low"] > order["high"]
     loo = table.loc["loo"]
+    titles = {"interaction": "both together", "epoch": "epoch in all runs"}
+    parts = ", ".join(f"{titles.get(source, source)} {share(loo, source)}" for source in loo.index)
     said = (
         f"initialisation has the larger share for {larger} of {len(LABELS)} methods, with intervals"
-        f" apart for {apart}; LOO: initialisation {share(loo, 'initialisation')}, order "
-        f"{share(loo, 'order')}, both together {share(loo, 'interaction')}, checkpoint "
-        f"{share(loo, 'checkpoint')}"
+        f" apart for {apart}; LOO: {parts}"
     )
     verdict = OPEN
     if larger == len(LABELS):
@@ -332,8 +332,8 @@ CLAIMS = (
         "five methods, not supported if for none.",
         ("variance_sources",),
         initialisation_or_order,
-        "Which variance is meant. Most of it is neither: it lies between the checkpoints of a run "
-        "and in what initialisation and order do together.",
+        "Which variance is meant. Initialisation and order compete for what differs between runs; "
+        "what differs between the checkpoints of one run is another matter, and can be the larger.",
     ),
     Claim(
         "Estimated attribution and ground truth disagree: correlations of LOO with the rest are "
