@@ -226,8 +226,8 @@ print("shares of each method add up to one:", True)
 # Read the lines before the dots: where two intervals overlap widely, these runs cannot say which
 # source is larger. The full size of this figure is in the README's gallery.
 #
-# Two columns need care. *Epoch, all runs* is not noise of a seed: it says that these checkpoints are
-# not yet those of a trained model. And *both together* is what one gets from a new run with an
+# Two columns need care. *Epoch, all runs* is not noise of a seed: it says that these checkpoints
+# are not yet those of a trained model. And *both together* is what one gets from a new run with an
 # initialisation and an order that were each seen before, so it is noise that no choice of the two
 # alone takes away.
 #
