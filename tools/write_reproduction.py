@@ -342,8 +342,8 @@ CLAIMS = (
         "means with LOO is below one half in every study.",
         ("agreement", "agreement_by_study"),
         estimates_against_truth,
-        "What LOO is. Retrained from scratch it correlates with the estimators as far as its own "
-        "noise allows (LOO with itself: two halves of the members); continued training does not.",
+        "What LOO is: continued training measures something else than retraining does. How far any "
+        "estimator could agree with LOO is what LOO with itself says, two halves of the members.",
     ),
     Claim(
         "IF and GD behave alike; GC is rather stable on MNIST3 and not on CIFAR-10; methods "
@@ -584,9 +584,8 @@ def _limits(folder: Path, manifest) -> list[str]:
         "",
         "- The numbers in the paper's tables were not at hand, so nothing here is compared with",
         "  them; claims are taken from the paper's text.",
-        "- The studies above are what two CPU cores can do. The paper has ten members and all",
-        "  pairs everywhere; where a study has fewer, its caption says so, and larger values in",
-        "  `paper/figures.yaml` give the paper's size with the same command.",
+        "- The studies above are what two CPU cores can do. The paper has ten members, all pairs",
+        "  and more studies; `bayes-tda run --all --size paper` has its size.",
         "- The released code runs neither as it is nor for the noise sources apart, CNN3-L and all",
         "  of MNIST, for which it has no scripts; `released` there applies its procedures.",
         "",
