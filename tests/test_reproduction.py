@@ -52,7 +52,8 @@ def claim_2(protocol: str) -> dict[str, float]:
     (row,) = (row for row in rows("significant_fraction", protocol) if row["method"] == "loo")
     record = json.loads((PAPER / "numbers" / f"significant_fraction-{protocol}.json").read_text())
     values = {name: float(row[name]) for name in ("p < 0.05", "after FDR")}
-    return values | {"noise": record["null fraction"]}
+    sizes = sizes_of(protocol, "LOO", "significant")
+    return values | {"noise": record["null fraction"]} | sizes
 
 
 def claim_3(protocol: str) -> dict[str, float]:

@@ -125,13 +125,18 @@ def rare_but_there(results: Results) -> Finding:
     raw, corrected = (float(table.loc["loo", name]) for name in ("p < 0.05", "after FDR"))
     null = float(results.numbers("significant_fraction")["null fraction"])
     numbers = {"p < 0.05": raw, "after FDR": corrected, "noise": null}
+    rows = results.loo(results.by_size, "significant")
+    numbers |= {study(row): float(row["value"]) for _, row in rows.iterrows()}
     exist, rare = corrected > 0 and raw > null, corrected < 0.1
     verdict = SUPPORTED if exist and rare else "they exist and are not rare" if exist else REFUTED
     said = (
         f"LOO on MNIST3 with 10 per class: {raw:.1%} of all pairs have p < 0.05 (noise: "
-        f"{null:.2%}), {corrected:.1%} after control of the false discovery rate"
+        f"{null:.2%}), {corrected:.1%} after control of the false discovery rate. In all studies, "
+        "before that control: "
     )
-    return Finding(verdict, said.replace("%", " %"), numbers)
+    said = said.replace("%", " %")
+    said += "; ".join(f"{study(row)} {interval(row)}" for _, row in rows.iterrows())
+    return Finding(verdict, said, numbers)
 
 
 def ground_truth_is_noisy(results: Results) -> Finding:
