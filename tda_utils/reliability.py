@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 Test = Literal["t", "released"]
+Values = TypeVar("Values", xr.DataArray, np.ndarray)
 TESTS = ("t", "released")
 QUANTITIES = ("mean", "std", "p", "snr")
 # The dims of a crossed design, and the sources of noise that it tells apart.
@@ -189,7 +190,7 @@ def p_values(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
     return p.assign_attrs(scores.attrs, test=test)
 
 
-def _ratio(mean: xr.DataArray, std: xr.DataArray) -> xr.DataArray:
+def _ratio(mean: Values, std: Values) -> Values:
     """Return mean / std, where 0 / 0 means "nothing to detect" and is 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return xr.where((mean == 0) & (std == 0), 0.0, mean / std)
@@ -912,9 +913,7 @@ def _measures(flat: np.ndarray, test: Test, alpha: float) -> np.ndarray:
     """Return the `MEASURES` of scores (members, pairs)."""
     if not flat.shape[1]:
         return np.full(len(MEASURES), np.nan)
-    mean, std = flat.mean(0), flat.std(0, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        snr = np.where((mean == 0) & (std == 0), 0.0, mean / std)
+    snr = _ratio(flat.mean(0), flat.std(0, ddof=1))
     p = _p_from_snr(snr, len(flat), test)
     return np.array([p.mean(), (p < alpha).mean(), (np.abs(snr) < 1).mean()])
 

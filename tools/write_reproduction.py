@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from tda_utils.data import DEFECTIVE_LISTS, load_task
-from tda_utils.reproduce import PROTOCOLS, load_manifest
+from tda_utils.reproduce import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ROOT / "paper"
@@ -512,10 +512,7 @@ def _list_effect(results: Results) -> str:
 def page(folder: Path = PAPER) -> str:
     """Return the text of REPRODUCTION.md."""
     judged = findings(folder)
-    manifest = load_manifest(PAPER / "figures.yaml")
-    return "\n".join(
-        [*_top(judged), *_claims(judged), *_defects(folder), *_limits(folder, manifest)]
-    )
+    return "\n".join([*_top(judged), *_claims(judged), *_defects(folder), *_limits(folder)])
 
 
 def _top(judged: Mapping[int, Mapping[str, Finding]]) -> list[str]:
@@ -566,7 +563,7 @@ def _defects(folder: Path) -> list[str]:
     ]
 
 
-def _limits(folder: Path, manifest) -> list[str]:
+def _limits(folder: Path) -> list[str]:
     studies = {
         protocol: Results(folder, protocol).numbers("by_size")["studies"] for protocol in PROTOCOLS
     }
