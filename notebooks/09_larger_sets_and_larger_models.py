@@ -217,7 +217,9 @@ assert falls
 #
 # Now the training samples stay, and the network changes: a third convolution (CNN3-L), or a *vision
 # transformer* (ViT) whose parameters are frozen but for low-rank updates and a classifier (LoRA).
-# The paper expects more noise from more complex models.
+# The paper expects more noise from more complex models. A transformer costs more, so it has fewer
+# members. There is a panel for each number of members that two models have, and in each panel all
+# models are judged by that many.
 #
 # The transformer here is a small one of random numbers, `tiny`, so that the notebook runs
 # everywhere: it shows how such a model is used, not how a trained one behaves. With
@@ -225,14 +227,14 @@ assert falls
 # photographs.
 
 # %%
-models = {}
+by_model = {}
 for task, title in TASKS.items():
     own = [at for at in where(task=task, per_class=10) if experiments[at].lists != "released"]
-    order = sorted(own, key=lambda at: list(MODELS).index(experiments[at].model))
-    models[title] = {model_name(experiments[at]): at for at in order}
-by_model = {
-    title: overall(chosen, fewest(list(chosen.values()))) for title, chosen in models.items()
-}
+    own.sort(key=lambda at: list(MODELS).index(experiments[at].model))
+    for count in sorted({experiments[at].members for at in own}, reverse=True):
+        chosen = {model_name(experiments[at]): at for at in own if experiments[at].members >= count}
+        if len(chosen) > 1 or len(own) == 1:
+            by_model[f"{title}, {count} members"] = overall(chosen, count)
 figure_model = tda.plots.reliability_by(by_model, "model")
 show(figure_model)
 

@@ -265,6 +265,9 @@ assert in_order and float(best["p"][0]) == float(summaries["influence"]["p"].min
 # 4. *(hard, 20 minutes)* A duplicate of a training digit takes its influence away. Find the nearest
 #    neighbour of each attributed digit among all training digits. Do digits without near neighbours
 #    have larger scores? Hint: `torch.cdist` on flattened images, a thousand at a time.
+#
+# This is the last notebook of the course. To ask the same questions of your own model, put its
+# checkpoints into `tda.Posterior.from_state_dicts` and go back to notebook 04.
 
 # %% [markdown]
 # The cell below writes the figure, its table and its numbers where `output` says so.

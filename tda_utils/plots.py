@@ -1269,7 +1269,8 @@ def reliability_by(
         for row, measure in enumerate(MEASURE_TITLES):
             _draw_measure(grid[row, column], panel, measure, looks)
         grid[0, column].set_title(title)
-        grid[-1, column].set_xticks(range(len(panel)), list(panel))
+        labels = [label.replace(" ", "\n") for label in panel]
+        grid[-1, column].set_xticks(range(len(panel)), labels)
         grid[-1, column].set_xlim(-0.5, len(panel) - 0.5)
     for row, text in enumerate(MEASURE_TITLES.values()):
         grid[row, 0].set(ylabel=text, ylim=(-0.02, 1.02))
