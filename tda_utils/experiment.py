@@ -11,7 +11,7 @@ import itertools
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from tda_utils.learners import AdamState
 from tda_utils.models import MODELS, PAPER_BACKBONE, model_builder
 from tda_utils.parallel import chosen_device
 from tda_utils.posterior import PAPER_SEEDS, Posterior, sample_posterior
-from tda_utils.store import key_of, read_shard, write_shard
+from tda_utils.store import Shard, key_of, obtain, write_shard
 from tda_utils.training import Recipe, architecture
 
 # Raise a number when that method gives other numbers than before: old files are then left aside.
@@ -203,32 +203,41 @@ class Experiment:
 
         Raises
         ------
-        ShardError
-            If a stored file is damaged; it is named, and no other file is touched.
+        OSError
+            If a file cannot be written; the members that are finished stay.
+
+        Notes
+        -----
+        A stored file that is damaged is set aside, named in a warning, and computed again.
         """
-        missing = [run for run in self.runs if not self._path("posterior", run).is_file()]
-        members = {run: self._read_member(run) for run in self.runs if run not in missing}
-        if missing:
+        paths = {self._path("posterior", run): run for run in self.runs}
+
+        def train(missing: list[Path]) -> None:
+            runs = [paths[path] for path in missing]
             trained = sample_posterior(
                 self._build_model,
                 self.data,
                 self.recipe,
-                init_seeds=[run.initialisation for run in missing],
-                order_seeds=[run.order for run in missing],
+                init_seeds=[run.initialisation for run in runs],
+                order_seeds=[run.order for run in runs],
                 device=self.device,
             )
-            for position, run in enumerate(missing):
-                members[run] = (trained.states[position], trained.adam[position])
-                self._write_member(run, *members[run])
+            for position, run in enumerate(runs):
+                self._write_member(run, trained.states[position], trained.adam[position])
+
+        shards = obtain(
+            {path: self._values("posterior", run) for path, run in paths.items()}, train
+        )
+        members = [self._read_member(shard) for shard in shards.values()]
         return Posterior(
             model=architecture(self._build_model),
-            states=[members[run][0] for run in self.runs],
+            states=[states for states, _ in members],
             init_seeds=tuple(run.initialisation for run in self.runs),
             order_seeds=tuple(run.order for run in self.runs),
             epochs=self.recipe.checkpoint_epochs,
             recipe=self.recipe,
             build_model=self._build_model,
-            adam=[members[run][1] for run in self.runs],
+            adam=[adam for _, adam in members],
         )
 
     def scores(self, method: str) -> xr.DataArray:
@@ -246,29 +255,28 @@ class Experiment:
         Raises
         ------
         ValueError
-            If there is no such method, or (ShardError) a stored file is damaged; it is named, and
-            no other file is touched.
+            If there is no such method.
+        OSError
+            If a file cannot be written; the scores that are finished stay.
+
+        Notes
+        -----
+        A stored file that is damaged is set aside, named in a warning, and computed again.
         """
         compute = method_of(method)
-        missing = [run for run in self.runs if not self._path(method, run).is_file()]
-        # Read first: a damaged file is reported before hours are spent on the missing ones.
-        found = {run: self._read_scores(method, run) for run in self.runs if run not in missing}
-        if missing:
-            posterior = self.posterior()
-            options: dict[str, object] = {"protocol": self.protocol, "device": self.device}
-            if method == "influence":
-                options["damping"] = self.damping
-                if self.protocol == "paired":
-                    options["solver"] = self.solver or self._default_solver
-            if method == "loo" and self.model == "vit":
-                options["released"] = "unpaired"
-            for run in missing:
-                member = posterior.select([self.runs.index(run)])
-                scores = compute(member, self.data, **options)
-                self._write_scores(method, run, scores)
-                found[run] = scores
+        paths = {self._path(method, run): run for run in self.runs}
+        trained = cache(self.posterior)  # Only if a score is missing, and once.
+
+        def attribute(missing: list[Path]) -> None:
+            for path in missing:
+                member = trained().select([self.runs.index(paths[path])])
+                scores = compute(member, self.data, **self._options(method))
+                self._write_scores(method, paths[path], scores)
+
+        wanted = {path: self._values(method, run) for path, run in paths.items()}
+        shards = obtain(wanted, attribute, at_once=1)
         together = xr.concat(
-            [found[run] for run in self.runs],
+            [self._read_scores(paths[path], shard) for path, shard in shards.items()],
             "member",
             coords="different",
             compat="equals",
@@ -277,6 +285,17 @@ class Experiment:
         )
         together = together.assign_attrs({**together.attrs, "protocol": self.protocol})
         return together if self.orders is None else self._crossed(together)
+
+    def _options(self, method: str) -> dict[str, object]:
+        """What a method is called with."""
+        options: dict[str, object] = {"protocol": self.protocol, "device": self.device}
+        if method == "influence":
+            options["damping"] = self.damping
+            if self.protocol == "paired":
+                options["solver"] = self.solver or self._default_solver
+        if method == "loo" and self.model == "vit":
+            options["released"] = "unpaired"
+        return options
 
     def all_scores(self, methods: Sequence[str] = tuple(METHODS)) -> dict[str, xr.DataArray]:
         """Return ``{method: scores}`` of several methods, by default all five."""
@@ -394,8 +413,9 @@ class Experiment:
                     arrays[f"{checkpoint}/{kind}/{name}"] = value.numpy()
         write_shard(self._path("posterior", run), arrays, self._provenance("posterior", run))
 
-    def _read_member(self, run: Run):
-        arrays, _ = read_shard(self._path("posterior", run))
+    @staticmethod
+    def _read_member(shard: Shard) -> tuple[list[dict], list[AdamState]]:
+        arrays = dict(shard.arrays)
         steps = arrays.pop("step")
         parts: list[dict] = [{"state": {}, "exp_avg": {}, "exp_avg_sq": {}} for _ in steps]
         for name, value in arrays.items():
@@ -418,8 +438,8 @@ class Experiment:
         metadata = {**self._provenance(method, run), "attributes": dict(scores.attrs)}
         write_shard(self._path(method, run), {"tau": scores.values, **extra}, metadata)
 
-    def _read_scores(self, method: str, run: Run) -> xr.DataArray:
-        arrays, metadata = read_shard(self._path(method, run))
+    def _read_scores(self, run: Run, shard: Shard) -> xr.DataArray:
+        arrays, metadata = dict(shard.arrays), shard.metadata
         labels = Posterior(
             model=torch.nn.Identity(),
             states=[[{}] * self.checkpoints],

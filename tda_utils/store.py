@@ -1,7 +1,9 @@
 """Shards: arrays with metadata in one file, written whole or not at all, checked when read.
 
-The format is safetensors: plain numbers, nothing that runs when it is loaded. Knows nothing of
-torch or attribution.
+The format is safetensors: plain numbers, nothing that runs when it is loaded. Several processes, on
+one machine or on several that share a folder, may ask for the same shards at once: each shard is
+made by one of them, and the others wait for it. A shard that is damaged is set aside and made
+again. Knows nothing of torch or attribution.
 """
 
 from __future__ import annotations
@@ -10,10 +12,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -21,7 +27,14 @@ Metadata = Mapping[str, object]
 
 
 class ShardError(ValueError):
-    """A shard that is damaged or is not a shard."""
+    """A shard that is damaged, is no shard, or holds something else than it should."""
+
+
+class Shard(NamedTuple):
+    """The content of a shard."""
+
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, object]
 
 
 def key_of(values: Metadata) -> str:
@@ -76,9 +89,28 @@ def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Me
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _make_lasting(path.parent)
 
 
-def read_shard(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+def _make_lasting(folder: Path) -> None:
+    """Ask for the folder's entries to be on the disk, so that a power cut does not undo a rename.
+
+    Not all systems can; on those that cannot the file is missing after a power cut, never half
+    there.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def read_shard(path: str | Path) -> Shard:
     """Return the arrays and the metadata of a shard.
 
     Raises
@@ -100,13 +132,143 @@ def read_shard(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, objec
     text = stored.get("metadata", "")
     if stored.get("sha256") != _checksum(arrays, text):
         raise ShardError(f"{_damaged(path)} (its checksum does not match)")
-    return arrays, json.loads(text)
+    return Shard(arrays, json.loads(text))
 
 
 def _damaged(path: Path) -> str:
-    return (
-        f"the score file {path} is half-written or damaged; delete it and it will be computed again"
-    )
+    return f"the score file {path} is half-written or damaged"
+
+
+# ---------------- shards that are made when they are missing
+
+
+def obtain(
+    wanted: Mapping[Path, Metadata],
+    make: Callable[[list[Path]], None],
+    at_once: int | None = None,
+) -> dict[Path, Shard]:
+    """Read shards, and make those that are missing or damaged.
+
+    Parameters
+    ----------
+    wanted : mapping of path to mapping
+        For each file the values that determine its content. They must be those that the file holds
+        under ``metadata["values"]``.
+    make : callable
+        Called with paths that this process alone may write now; writes them with `write_shard`.
+    at_once : int, optional
+        Paths for one call of `make`. With few, processes that want the same shards share the work
+        evenly; default: all.
+
+    Returns
+    -------
+    dict of path to Shard
+        In the order of `wanted`.
+
+    Raises
+    ------
+    ShardError
+        If `make` wrote something else than was wanted.
+    OSError
+        If a file cannot be written; what is finished stays.
+
+    Notes
+    -----
+    A process that makes a shard holds a lock, which the operating system takes back when the
+    process dies, however it dies. Another that wants the same shard goes on with the next and waits
+    at the end. Locks are files in ``.locks``; they may be deleted while nothing runs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> def make(paths):
+    ...     print("made")
+    ...     write_shard(paths[0], {"tau": np.ones(3)}, {"values": {"seed": 446}})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     wanted = {Path(folder, "a.safetensors"): {"seed": 446}}
+    ...     _ = obtain(wanted, make)
+    ...     (shard,) = obtain(wanted, make).values()
+    made
+    >>> shard.arrays["tau"].tolist()
+    [1.0, 1.0, 1.0]
+    """
+    found = {path: _sound(path, values) for path, values in wanted.items()}
+    wait = False
+    while missing := [path for path in wanted if found[path] is None]:
+        # Waiting with nothing in hand: two processes can never wait for each other.
+        groups = [missing[:1]] if wait else _groups(missing, at_once or len(missing))
+        before = len(missing)
+        for group in groups:
+            with ExitStack() as claims:
+                mine = [path for path in group if claims.enter_context(_claim(path, wait))]
+                for path in mine:
+                    found[path] = _sound(path, wanted[path], set_aside=True)
+                mine = [path for path in mine if found[path] is None]
+                if mine:
+                    make(mine)
+                for path in mine:
+                    found[path] = _checked(path, wanted[path])
+        wait = sum(shard is None for shard in found.values()) == before
+    return found
+
+
+def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    return [paths[start : start + size] for start in range(0, len(paths), size)]
+
+
+@contextmanager
+def _claim(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold the sole right to make a shard; tell whether it was free, or wait until it is."""
+    folder = path.parent / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{path.name}.lock")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        free = False
+    else:
+        free = True
+        # Whoever held the lock before and was killed while writing left these.
+        for rubbish in path.parent.glob(f".{path.name}.*.tmp"):
+            rubbish.unlink(missing_ok=True)
+    try:
+        yield free
+    finally:
+        if free:
+            lock.release()
+
+
+def _checked(path: Path, values: Metadata) -> Shard:
+    """Read a shard and make sure that it holds what its name says."""
+    shard = read_shard(path)
+    if key_of(shard.metadata.get("values", {})) != key_of(values):
+        raise ShardError(f"the score file {path} holds other scores than its name says")
+    return shard
+
+
+def _sound(path: Path, values: Metadata, set_aside: bool = False) -> Shard | None:
+    """Read a shard; None if it is missing or damaged. A damaged one can be set aside."""
+    try:
+        return _checked(path, values)
+    except FileNotFoundError:
+        return None
+    except ShardError as problem:
+        if set_aside:
+            kept = _aside(path)
+            warnings.warn(
+                f"{problem}; it is set aside as {kept.name} and computed again.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return None
+
+
+def _aside(path: Path) -> Path:
+    """Rename a damaged shard, so that it can be looked at, and return its new name."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return path.rename(kept)
 
 
 def _canonical(values: Metadata) -> str:

@@ -12,7 +12,6 @@ from tda_utils import experiment as experiment_module
 from tda_utils import training
 from tda_utils.attribution import ekfac
 from tda_utils.experiment import Run
-from tda_utils.store import ShardError
 from tests.conftest import write_idx
 
 
@@ -266,16 +265,32 @@ def test_the_posterior_survives_the_store(small):
     assert first.adam[0][0].step == again.adam[0][0].step == 1
 
 
-def test_a_damaged_file_is_named_and_nothing_else_is_touched(small):
-    small.scores("ats")
-    path = small._path("ats", Run(724, 724))
+@pytest.mark.parametrize("method", ["posterior", "ats"])
+def test_a_damaged_file_is_named_set_aside_and_computed_again(method, small):
+    before = small.scores("ats")
+    path = small._path(method, Run(724, 724))
     content = path.read_bytes()
     path.write_bytes(content[:-7])
-    before = files(small)
-    with pytest.raises(ShardError, match=path.name):
-        dataclasses.replace(small, members=3).scores("ats")
-    assert files(small) == before
-    path.write_bytes(content)
+    others = {one: time for one, time in files(small).items() if one != path}
+    compute = small.posterior if method == "posterior" else lambda: small.scores("ats")
+    with pytest.warns(RuntimeWarning, match=f"{path.name} is half-written.*computed again"):
+        compute()
+    assert len(path.read_bytes()) == len(content)
+    assert {one: time for one, time in files(small).items() if one != path} == others
+    (kept,) = path.parent.glob(f"{path.name}.damaged-*")
+    assert kept.read_bytes() == content[:-7]
+    kept.unlink()
+    assert small.scores("ats").identical(before)
+
+
+def test_a_file_under_another_name_is_not_taken_for_its_scores(small):
+    wanted = small.scores("ats")
+    path, other = (small._path("ats", Run(seed, seed)) for seed in (446, 724))
+    shutil.copy(other, path)
+    with pytest.warns(RuntimeWarning, match=f"{path.name} holds other scores than its name says"):
+        again = small.scores("ats")
+    assert again.identical(wanted)
+    path.with_name(f"{path.name}.damaged-1").unlink()
 
 
 @pytest.mark.parametrize(
