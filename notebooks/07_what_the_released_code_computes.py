@@ -955,6 +955,11 @@ for what in ("other crops", "other initialisation and order", "all three"):
 assert typical["all three"] > true_size
 
 
+# %% [markdown]
+# How much larger? Below, the dot is the median, the thick bar holds half of the differences and the
+# thin line nine tenths. Mind the logarithmic scale.
+
+
 # %%
 def draw_windows() -> Figure:
     """Draw the absolute differences: median, quartiles and the range of 90 %."""
