@@ -38,6 +38,10 @@ test-notebooks: $(STAMP) ## run every notebook and compare its checked outputs w
 	$(TEST_ENV) $(PY) -m pytest --nbval-lax --nbval-current-env \
 	    --nbval-sanitize-with=tests/nbval_sanitize.cfg -n '$(WORKERS)' --dist loadfile notebooks/*.ipynb
 
+.PHONY: faults
+faults: $(STAMP) ## what happens to a run that is killed, starved or fed with rubbish, with a count
+	$(TEST_ENV) $(PY) -m pytest tests/faults -p no:xdist
+
 .PHONY: lint
 lint: $(STAMP) ## style of code and notebooks
 	$(PY) -m ruff check .
@@ -86,6 +90,12 @@ readme: $(STAMP) ## fill README.md's tables and gallery from paper/, and write p
 .PHONY: lock
 lock: $(STAMP) ## resolve pyproject.toml's ranges anew into requirements.lock
 	$(PY) tools/lock.py
+
+.PHONY: audit
+audit: ## hold the pinned packages against the public lists of known vulnerabilities
+	@test -x .venv-audit/bin/pip-audit || { '$(PYTHON)' -m venv --clear .venv-audit && \
+	    .venv-audit/bin/python -m pip --disable-pip-version-check install pip-audit==2.10.1; }
+	.venv-audit/bin/python tools/audit.py
 
 .PHONY: clean
 clean: ## remove caches and executed copies; .venv and finished scores stay

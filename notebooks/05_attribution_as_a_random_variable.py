@@ -56,7 +56,7 @@ from tda_utils.outputs import save, save_numbers, save_table, show
 # each, the checkpoints after the last epochs. An `Experiment` names all of it. It computes the
 # scores of a method once and keeps them in a folder; asked again, it reads.
 
-# %%
+# %% tags=["experiments"]
 experiment = tda.Experiment(
     task="mnist3",
     per_class=per_class,
@@ -66,6 +66,13 @@ experiment = tda.Experiment(
     protocol=protocol,
     store=store,
 )
+work = {experiment: tda.METHODS}
+
+# %% [markdown]
+# `work` says which methods will be asked for. `bayes-tda compute` reads it to compute scores ahead,
+# on as many machines as there are. Here it changes nothing: the next cell computes what is missing.
+
+# %%
 scores = experiment.all_scores()
 tau = scores[method]
 task = experiment.data

@@ -52,7 +52,7 @@ from tda_utils.outputs import save, save_numbers, save_table, show, with_alt
 # All five look at the same members and checkpoints, so a disagreement between them is not the luck
 # of the seed.
 
-# %%
+# %% tags=["experiments"]
 experiment = tda.Experiment(
     task="mnist3",
     per_class=per_class,
@@ -62,6 +62,13 @@ experiment = tda.Experiment(
     protocol=protocol,
     store=store,
 )
+work = {experiment: tda.METHODS}
+
+# %% [markdown]
+# `work` says which methods will be asked for. `bayes-tda compute` reads it to compute scores ahead,
+# on as many machines as there are. Here it changes nothing: the next cell computes what is missing.
+
+# %%
 scores = experiment.all_scores()
 test = "t" if protocol == "paired" else "released"
 summaries = {name: tda.summarise(values, test=test) for name, values in scores.items()}

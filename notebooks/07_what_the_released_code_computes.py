@@ -69,7 +69,7 @@ store: str = "../paper/runs/store"  # folder of finished scores
 # epochs. So every difference below comes from how the scores are computed. Scores that are
 # finished are kept in a folder and read from there the next time.
 
-# %%
+# %% tags=["experiments"]
 size = {
     "members": members,
     "checkpoints": checkpoints,
@@ -79,6 +79,10 @@ size = {
 }
 paired = tda.Experiment(protocol="paired", **size)
 released = tda.Experiment(protocol="released", **size)
+ten = tda.Experiment(protocol="paired", **size | {"members": 10})  # for section 3
+work = {ten: ["grad_dot", "grad_cos"], paired: tda.METHODS, released: tda.METHODS}
+
+# %%
 task, recipe, posterior = released.data, released.recipe, released.posterior()
 print(task)
 
@@ -509,8 +513,7 @@ assert (np.diff(curves["t"]) < 0).all() and np.ptp(curves["released"]) == 0
 # classroom size only the two that need no training again.
 
 # %%
-everything = members == n
-ten = paired if everything else tda.Experiment(protocol="paired", **{**size, "members": n})
+everything = ten == paired
 real = {tda.plots.LOOKS[m].label: ten.scores(m) for m in ("grad_dot", "grad_cos")}
 if everything:
     others = {"IF": newton, "ATS": paired.scores("ats"), "LOO": retrained}
@@ -906,11 +909,14 @@ keep(
 # would a score be if *no* image were left out? We train two members on the same images. A network
 # of random numbers, `tiny`, stands for the transformer unless `backbone` names a trained one.
 
-# %%
+# %% tags=["experiments"]
 wide = {"model": "vit", "backbone": backbone, "image_size": image_size, "per_class": per_class}
 wide |= {"members": min(members, 3), "checkpoints": checkpoints, "store": store}
 wide |= {"attributed": min(20, 3 * per_class), "test_per_class": min(test_per_class, 30)}
 vit = tda.Experiment(protocol="paired", **wide)
+work |= {vit: ["loo"]}
+
+# %%
 window = tda.Experiment(protocol="released", **wide).recipe.crop  # side of the random crops
 first, second = (vit.posterior().module(m, -1) for m in (0, 1))
 digits, labels = vit.data.test_x, vit.data.test_y

@@ -68,7 +68,7 @@ SOURCES = ["initialisation", "order", "interaction", "epoch", "checkpoint"]
 # The paper calls the members of one column *DE-Init* (a deep ensemble over initialisations) and
 # those of one row *DE-Batch*.
 
-# %%
+# %% tags=["experiments"]
 experiment = tda.Experiment(
     task="mnist3",
     per_class=per_class,
@@ -79,6 +79,9 @@ experiment = tda.Experiment(
     protocol=protocol,
     store=store,
 )
+work = {experiment: tda.METHODS}
+
+# %%
 pd.DataFrame(
     [["one seed" if run.initialisation == run.order else "new" for run in experiment.runs]],
     columns=pd.MultiIndex.from_tuples(experiment.runs, names=["initialisation", "batch order"]),

@@ -76,7 +76,7 @@ def model_name(experiment: tda.Experiment) -> str:
 # training samples, drawn at random. All samples are trained on, whatever the number that is
 # attributed.
 
-# %%
+# %% tags=["experiments"]
 common = {
     "test_per_class": test_per_class,
     "checkpoints": checkpoints,
@@ -89,6 +89,9 @@ for values in studies:
     if protocol == "released":
         own |= values.get("released", {})
     experiments.append(tda.Experiment(**common | own))
+work = dict.fromkeys(experiments, tda.METHODS)
+
+# %%
 pd.DataFrame(
     [
         {

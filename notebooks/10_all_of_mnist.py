@@ -61,7 +61,7 @@ from tda_utils.outputs import save, save_numbers, save_table, show
 # A score needs two ends, a training and a test sample, but every training sample takes part in the
 # training and in the curvature. The task says which ones are *attributed*.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["experiments"]
 size = {"members": members, "checkpoints": checkpoints, "epochs": epochs}
 if data:
     experiment = tda.Experiment(task="mnist", root=data, protocol=protocol, store=store, **size)
@@ -76,6 +76,10 @@ else:
         store=store,
         **size,
     )
+gradient_methods = ["ats", "influence", "grad_dot", "grad_cos"]
+work = {experiment: gradient_methods}
+
+# %% tags=["nbval-check-output"]
 task = experiment.data
 print("all of MNIST" if data else "A STAND-IN: 150 shipped digits of three classes, not MNIST")
 print(f"trained on {task.n_train}, attributed {task.n_attributed}, test digits {task.n_test}")
@@ -100,7 +104,6 @@ print(f"trained on {task.n_train}, attributed {task.n_attributed}, test digits {
 
 # %%
 test = "t" if protocol == "paired" else "released"
-gradient_methods = ["ats", "influence", "grad_dot", "grad_cos"]
 scores = {
     name: tda.removal_signed(values)
     for name, values in experiment.all_scores(gradient_methods).items()
@@ -114,10 +117,16 @@ summaries = {name: tda.summarise(values, test=test) for name, values in scores.i
 # afford it for a few samples and members only: a seeded draw among the attributed digits, and the
 # first members.
 
-# %%
+# %% tags=["experiments"]
 some = replace(experiment, members=loo_members, attributed=loo_samples)
+work |= {some: ["loo"]}
+
+# %%
 scores["loo"] = some.scores("loo")
 summaries["loo"] = tda.summarise(scores["loo"], test=test)
+
+# %% [markdown]
+# So the methods do not stand on the same number of members and pairs:
 
 # %% tags=["nbval-check-output"]
 for name, values in scores.items():
@@ -129,7 +138,7 @@ for name, values in scores.items():
 # median over pairs of the mean (without its sign), of the standard deviation over members, and of
 # their ratio. The unit of the first two is that of the loss.
 
-# %%
+# %% tags=["experiments"]
 few = tda.Experiment(
     task="mnist3",
     per_class=10,
@@ -140,6 +149,9 @@ few = tda.Experiment(
     protocol=protocol,
     store=store,
 )
+work |= {few: ["loo"]}
+
+# %%
 sizes = {few.data.n_train: few.scores("loo"), task.n_train: scores["loo"]}
 rows = []
 for n, values in sizes.items():

@@ -205,35 +205,16 @@ class Experiment:
         ------
         OSError
             If a file cannot be written; the members that are finished stay.
-
-        Notes
-        -----
-        A stored file that is damaged is set aside, named in a warning, and computed again.
         """
-        paths = {self._path("posterior", run): run for run in self.runs}
+        return self._posterior(self.runs)
 
-        def train(missing: list[Path]) -> None:
-            runs = [paths[path] for path in missing]
-            trained = sample_posterior(
-                self._build_model,
-                self.data,
-                self.recipe,
-                init_seeds=[run.initialisation for run in runs],
-                order_seeds=[run.order for run in runs],
-                device=self.device,
-            )
-            for position, run in enumerate(runs):
-                self._write_member(run, trained.states[position], trained.adam[position])
-
-        shards = obtain(
-            {path: self._values("posterior", run) for path, run in paths.items()}, train
-        )
-        members = [self._read_member(shard) for shard in shards.values()]
+    def _posterior(self, runs: Sequence[Run]) -> Posterior:
+        members = [self._read_member(shard) for shard in self.compute("posterior", runs).values()]
         return Posterior(
             model=architecture(self._build_model),
             states=[states for states, _ in members],
-            init_seeds=tuple(run.initialisation for run in self.runs),
-            order_seeds=tuple(run.order for run in self.runs),
+            init_seeds=tuple(run.initialisation for run in runs),
+            order_seeds=tuple(run.order for run in runs),
             epochs=self.recipe.checkpoint_epochs,
             recipe=self.recipe,
             build_model=self._build_model,
@@ -258,25 +239,10 @@ class Experiment:
             If there is no such method.
         OSError
             If a file cannot be written; the scores that are finished stay.
-
-        Notes
-        -----
-        A stored file that is damaged is set aside, named in a warning, and computed again.
         """
-        compute = method_of(method)
-        paths = {self._path(method, run): run for run in self.runs}
-        trained = cache(self.posterior)  # Only if a score is missing, and once.
-
-        def attribute(missing: list[Path]) -> None:
-            for path in missing:
-                member = trained().select([self.runs.index(paths[path])])
-                scores = compute(member, self.data, **self._options(method))
-                self._write_scores(method, paths[path], scores)
-
-        wanted = {path: self._values(method, run) for path, run in paths.items()}
-        shards = obtain(wanted, attribute, at_once=1)
+        method_of(method)
         together = xr.concat(
-            [self._read_scores(paths[path], shard) for path, shard in shards.items()],
+            [self._read_scores(run, shard) for run, shard in self.compute(method).items()],
             "member",
             coords="different",
             compat="equals",
@@ -285,6 +251,72 @@ class Experiment:
         )
         together = together.assign_attrs({**together.attrs, "protocol": self.protocol})
         return together if self.orders is None else self._crossed(together)
+
+    def compute(self, method: str, runs: Sequence[Run] | None = None) -> dict[Run, Shard]:
+        """Compute the files of these runs that are missing, and return the content of all.
+
+        Parameters
+        ----------
+        method : str
+            ``"posterior"``, or a method. Scores of a run need that run's posterior, which is
+            computed where it is missing, too.
+        runs : sequence of Run, optional
+            Of `runs`. Default: all.
+
+        Returns
+        -------
+        dict of Run to Shard
+            See `tda_utils.store`; `scores` and `posterior` make sense of it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such method or run.
+        OSError
+            If a file cannot be written; what is finished stays.
+
+        Notes
+        -----
+        Processes that want the same files at the same time share the work. A file that is damaged
+        is set aside, named in a warning, and computed again.
+        """
+        runs = self.runs if runs is None else tuple(runs)
+        if unknown := [run for run in runs if run not in self.runs]:
+            raise ValueError(f"runs has {unknown[0]}, which this experiment lacks; see its runs.")
+        paths = {self.file(method, run): run for run in runs}
+        trained = cache(lambda: self._posterior(runs))  # Only if scores are missing, and once.
+
+        def make(missing: list[Path]) -> None:
+            mine = [paths[path] for path in missing]
+            if method == "posterior":
+                self._train(mine)
+            else:
+                self._attribute(method, mine, trained())
+
+        # Members are trained together, which fills the cores; scores of one member fill them.
+        at_once = len(runs) if method == "posterior" else 1
+        wanted = {path: self._values(method, run) for path, run in paths.items()}
+        shards = obtain(wanted, make, at_once)
+        return {paths[path]: shard for path, shard in shards.items()}
+
+    def _train(self, runs: list[Run]) -> None:
+        trained = sample_posterior(
+            self._build_model,
+            self.data,
+            self.recipe,
+            init_seeds=[run.initialisation for run in runs],
+            order_seeds=[run.order for run in runs],
+            device=self.device,
+        )
+        for position, run in enumerate(runs):
+            self._write_member(run, trained.states[position], trained.adam[position])
+
+    def _attribute(self, method: str, runs: list[Run], posterior: Posterior) -> None:
+        seeds = list(zip(posterior.init_seeds, posterior.order_seeds, strict=True))
+        for run in runs:
+            member = posterior.select([seeds.index(run)])
+            scores = method_of(method)(member, self.data, **self._options(method))
+            self._write_scores(method, run, scores)
 
     def _options(self, method: str) -> dict[str, object]:
         """What a method is called with."""
@@ -380,7 +412,16 @@ class Experiment:
                 values["solver"] = self.solver
         return values
 
-    def _path(self, method: str, run: Run) -> Path:
+    def file(self, method: str, run: Run) -> Path:
+        """Return the file of a run's scores, or with method ``"posterior"`` of its training.
+
+        Raises
+        ------
+        ValueError
+            If there is no such method.
+        """
+        if method != "posterior":
+            method_of(method)
         values = self._values(method, run)
         parts = [self.task, self.per_class, self.lists, self.model]
         if self.model == "vit":
@@ -411,7 +452,7 @@ class Experiment:
             ):
                 for name, value in tensors.items():
                     arrays[f"{checkpoint}/{kind}/{name}"] = value.numpy()
-        write_shard(self._path("posterior", run), arrays, self._provenance("posterior", run))
+        write_shard(self.file("posterior", run), arrays, self._provenance("posterior", run))
 
     @staticmethod
     def _read_member(shard: Shard) -> tuple[list[dict], list[AdamState]]:
@@ -436,7 +477,7 @@ class Experiment:
             if name in scores.coords
         }
         metadata = {**self._provenance(method, run), "attributes": dict(scores.attrs)}
-        write_shard(self._path(method, run), {"tau": scores.values, **extra}, metadata)
+        write_shard(self.file(method, run), {"tau": scores.values, **extra}, metadata)
 
     def _read_scores(self, run: Run, shard: Shard) -> xr.DataArray:
         arrays, metadata = dict(shard.arrays), shard.metadata

@@ -20,9 +20,20 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: Sets how many cores this process takes, where several run beside each other.
+CORES_VARIABLE = "BAYES_TDA_CORES"
+
 
 def available_cores() -> int:
     """Return the number of cores that this process may use.
+
+    That is what the operating system allows, or the environment variable ``BAYES_TDA_CORES`` if it
+    is set and smaller.
+
+    Raises
+    ------
+    ValueError
+        If ``BAYES_TDA_CORES`` is no positive integer.
 
     Examples
     --------
@@ -30,8 +41,15 @@ def available_cores() -> int:
     True
     """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    asked = os.environ.get(CORES_VARIABLE)
+    if asked is None:
+        return allowed
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ValueError(f"{CORES_VARIABLE} is {asked!r}; it must be a positive integer.")
+    return min(allowed, int(asked))
 
 
 def chosen_device(device: str | torch.device) -> torch.device:

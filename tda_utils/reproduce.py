@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,6 +85,15 @@ class Figure:
         """
         stem = self.stem(protocol)
         return [f"{stem}.{ending}" for output in self.outputs for ending in OUTPUTS[output]]
+
+    def places(self, protocol: str | None) -> list[str]:
+        """Where these files end up in the folder of results, their provenance last.
+
+        >>> Figure("p_table", "06_x", "Mean p.", "", ("paired",), ("table",)).places("paired")
+        ['tables/p_table-paired.csv', 'tables/p_table-paired.md', 'provenance/p_table-paired.json']
+        """
+        files = [f"{FOLDERS[name.rpartition('.')[2]]}/{name}" for name in self.files(protocol)]
+        return [*files, f"provenance/{self.stem(protocol)}.json"]
 
 
 @dataclass(frozen=True)
@@ -548,6 +558,7 @@ class Outcome:
     error: str | None
     computed: int
     present: int
+    set_aside: int = 0
 
 
 def execute(
@@ -569,7 +580,7 @@ def execute(
     Outcome
         With ``error`` set if the notebook failed or did not write what the manifest declares.
     """
-    before = _score_files(store)
+    before, damaged_before = _score_files(store), _set_aside(store)
     manifest.runs(run.size).mkdir(parents=True, exist_ok=True)
     # Beside the results, so that moving a file there is one atomic rename.
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=manifest.runs(run.size)) as folder:
@@ -583,7 +594,17 @@ def execute(
             error = str(problem)
     after = _score_files(store)
     computed = sum(before.get(name) != time for name, time in after.items())
-    return Outcome(run, error, computed, len(after) - computed)
+    set_aside = _set_aside(store) - damaged_before
+    return Outcome(run, error, computed, len(after) - computed, set_aside)
+
+
+def _set_aside(store: Path) -> int:
+    """Count the damaged files that were renamed."""
+    return sum(1 for _ in store.rglob("*.safetensors.damaged-*"))
+
+
+def _modified(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def _score_files(store: Path) -> dict[str, int]:
@@ -750,6 +771,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "list": _list,
+        "compute": _compute,
         "run": _run,
         "check": _check,
     }
@@ -774,14 +796,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bayes-tda {version}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="execute notebooks and write figures, tables, numbers")
-    run.add_argument("figures", nargs="*", metavar="FIGURE", help="see `bayes-tda list`")
-    run.add_argument("--all", action="store_true", help="every figure of the manifest")
-    run.add_argument("--size", choices=SIZES, default="quick", help="default: %(default)s")
-    run.add_argument("--protocol", choices=PROTOCOLS, help="only this protocol")
     run.add_argument(
-        "--store", type=Path, help="folder of finished scores (default: runs/store by the manifest)"
+        "--jobs", type=int, default=1, help="notebooks to run at once (default: %(default)s)"
     )
+    compute = commands.add_parser(
+        "compute", help="compute the scores that figures need, and draw nothing"
+    )
+    compute.add_argument(
+        "--only", nargs="+", type=Path, metavar="FILE", help="of these scores only these files"
+    )
+    for command in (run, compute):
+        command.add_argument("figures", nargs="*", metavar="FIGURE", help="see `bayes-tda list`")
+        command.add_argument("--all", action="store_true", help="every figure of the manifest")
+        command.add_argument("--size", choices=SIZES, default="quick", help="default: %(default)s")
+        command.add_argument("--protocol", choices=PROTOCOLS, help="only this protocol")
+        command.add_argument(
+            "--store",
+            type=Path,
+            help="folder of finished scores (default: runs/store by the manifest)",
+        )
     for command in (
+        compute,
         commands.add_parser("list", help="show figures, notebooks, parameters and captions"),
         commands.add_parser("check", help="hold the manifest against the notebooks; runs nothing"),
         run,
@@ -827,9 +862,10 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> int:
+def _chosen(options: argparse.Namespace) -> tuple[Manifest, list[Run], Path]:
+    """Return the manifest, the executions that were asked for, and the store."""
     if bool(options.figures) == options.all:
-        raise ManifestError("run: name figures or say --all, one of the two.")
+        raise ManifestError(f"{options.command}: name figures or say --all, one of the two.")
     manifest = _find_manifest(options.manifest)
     runs = plan(manifest, options.figures or None, options.size, options.protocol)
     problems = check(manifest, [run.notebook for run in runs])
@@ -840,6 +876,15 @@ def _run(options: argparse.Namespace) -> int:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ManifestError(f"--store {str(store)!r} is not a usable folder: {error}.") from error
+    return manifest, runs, store
+
+
+def _run(options: argparse.Namespace) -> int:
+    manifest, runs, store = _chosen(options)
+    if options.jobs < 1:
+        raise ManifestError(f"--jobs is {options.jobs}; it must be at least 1.")
+    if options.jobs > 1:
+        return _run_beside(manifest, runs, store, options)
     git = git_state(manifest.folder)  # before the results change anything
     outcomes = []
     for run in tqdm(runs, desc="notebooks", unit="run", disable=None):
@@ -849,18 +894,90 @@ def _run(options: argparse.Namespace) -> int:
     return _summary(manifest, options.size, outcomes)
 
 
+def _run_beside(
+    manifest: Manifest, runs: list[Run], store: Path, options: argparse.Namespace
+) -> int:
+    """Run several notebooks at once, each in a process of its own with its share of the cores."""
+    from tda_utils.parallel import CORES_VARIABLE, available_cores
+
+    share = max(available_cores() // min(options.jobs, len(runs)), 1)
+    environment = {**os.environ, CORES_VARIABLE: str(share)}
+    before = _score_files(store)
+
+    def start(run: Run) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tda_utils.reproduce", "run"]
+        command += [figure.name for figure in run.figures]
+        command += ["--size", run.size, "--manifest", str(manifest.path), "--store", str(store)]
+        command += ["--protocol", run.protocol] if run.protocol else []
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    failed = 0
+    pool = ThreadPoolExecutor(options.jobs)
+    try:
+        waiting = {pool.submit(start, run): run for run in runs}
+        for done in tqdm(as_completed(waiting), total=len(runs), desc="notebooks", disable=None):
+            run, ended = waiting[done], done.result()
+            failed += ended.returncode != 0
+            state = "done" if ended.returncode == 0 else "FAILED"
+            tqdm.write(f"{run.name} ({run.size}): {state}")
+            sys.stderr.write(ended.stderr if ended.returncode else "")
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C reaches the running ones by itself
+    after = _score_files(store)
+    computed = sum(before.get(name) != time for name, time in after.items())
+    print(
+        f"{len(runs) - failed} of {len(runs)} notebook runs done; scores computed: {computed}, "
+        f"already in the store: {len(after) - computed}. Results: "
+        f"{_short(manifest.results(options.size))}"
+    )
+    return 1 if failed else 0
+
+
+def _compute(options: argparse.Namespace) -> int:
+    from tda_utils.work import compute, in_notebooks, score_files, work_of
+
+    manifest, runs, store = _chosen(options)
+    files = {file.path: file for run in runs for file in score_files(work_of(manifest, run, store))}
+    if options.only is not None:
+        wanted = [path.resolve() for path in options.only]
+        if unknown := [path for path in wanted if path not in files]:
+            raise ManifestError(
+                f"--only {str(unknown[0])!r}: none of the {len(files)} files that these figures "
+                "need at this size."
+            )
+        files = {path: files[path] for path in wanted}
+    before = {path: _modified(path) for path in files}
+    with in_notebooks(manifest):
+        failures = compute(files.values())
+    computed = sum(_modified(path) not in (None, before[path]) for path in files)
+    failed = sum(len(failure.files) for failure in failures)
+    print(
+        f"scores computed: {computed}; {len(files) - failed} of the {len(files)} wanted are there."
+    )
+    for failure in failures:
+        names = _all(_short(file.path) for file in failure.files)
+        print(f"FAILED {names}: {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def _line(outcome: Outcome) -> str:
     state = f"FAILED: {outcome.error}" if outcome.error else "done"
     scores = f"scores computed: {outcome.computed}, already in the store: {outcome.present}"
-    return f"  {state}; {scores}"
+    return f"  {state}; {scores}{_damage(outcome.set_aside)}"
+
+
+def _damage(count: int) -> str:
+    return f"; damaged score files set aside and computed again: {count}" if count else ""
 
 
 def _summary(manifest: Manifest, size: str, outcomes: list[Outcome]) -> int:
     computed = sum(outcome.computed for outcome in outcomes)
+    set_aside = sum(outcome.set_aside for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.error]
     print(
         f"{len(outcomes) - len(failed)} of {len(outcomes)} notebook runs done; "
-        f"scores computed: {computed}, already in the store: {outcomes[0].present}. "
+        f"scores computed: {computed}, already in the store: {outcomes[0].present}"
+        f"{_damage(set_aside)}. "
         f"Results: {_short(manifest.results(size))}"
     )
     for outcome in failed:

@@ -145,7 +145,7 @@ def _damaged(path: Path) -> str:
 def obtain(
     wanted: Mapping[Path, Metadata],
     make: Callable[[list[Path]], None],
-    at_once: int | None = None,
+    at_once: int = 1,
 ) -> dict[Path, Shard]:
     """Read shards, and make those that are missing or damaged.
 
@@ -156,9 +156,9 @@ def obtain(
         under ``metadata["values"]``.
     make : callable
         Called with paths that this process alone may write now; writes them with `write_shard`.
-    at_once : int, optional
-        Paths for one call of `make`. With few, processes that want the same shards share the work
-        evenly; default: all.
+    at_once : int
+        Most paths in one call of `make`. The fewer, the more evenly do processes that want the same
+        shards share the work.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def obtain(
     wait = False
     while missing := [path for path in wanted if found[path] is None]:
         # Waiting with nothing in hand: two processes can never wait for each other.
-        groups = [missing[:1]] if wait else _groups(missing, at_once or len(missing))
+        groups = [missing[:1]] if wait else _groups(missing, at_once)
         before = len(missing)
         for group in groups:
             with ExitStack() as claims:

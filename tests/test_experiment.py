@@ -44,7 +44,7 @@ def test_scores_are_computed_once_and_then_read_as_they_were(small, method, prot
 def test_names_of_files_stay_as_they_were():
     """Or finished scores would not be found any more; hours of computation hang on these."""
     paths = {
-        tda.Experiment(task="mnist3", per_class=20, protocol=protocol)._path(method, Run(446, 446))
+        tda.Experiment(task="mnist3", per_class=20, protocol=protocol).file(method, Run(446, 446))
         for protocol, method in [
             ("paired", "posterior"),
             ("paired", "loo"),
@@ -63,7 +63,7 @@ def test_names_of_files_stay_as_they_were():
 def test_only_a_deleted_file_is_computed_again(small):
     small.scores("grad_dot")
     before = files(small)
-    deleted = small._path("grad_dot", Run(724, 724))
+    deleted = small.file("grad_dot", Run(724, 724))
     deleted.unlink()
     scores = small.scores("grad_dot")
     after = files(small)
@@ -135,13 +135,13 @@ def test_every_value_that_matters_gives_another_file(small, monkeypatch):
         {"task": "cifar10", "per_class": 20},
     ]
     paths = {
-        dataclasses.replace(small, **change)._path("influence", Run(446, 446)) for change in changes
+        dataclasses.replace(small, **change).file("influence", Run(446, 446)) for change in changes
     }
-    paths.add(small._path("influence", Run(446, 446)))
-    paths.add(small._path("influence", Run(724, 724)))
+    paths.add(small.file("influence", Run(446, 446)))
+    paths.add(small.file("influence", Run(724, 724)))
     assert len(paths) == len(changes) + 2
     monkeypatch.setitem(experiment_module.VERSIONS, "influence", 99)
-    assert small._path("influence", Run(446, 446)) not in paths
+    assert small.file("influence", Run(446, 446)) not in paths
 
 
 def test_files_of_earlier_versions_are_found_again():
@@ -150,7 +150,7 @@ def test_files_of_earlier_versions_are_found_again():
     released = dataclasses.replace(experiment, protocol="released")
     some = dataclasses.replace(experiment, attributed=5)
     found = [
-        one._path(method, Run(446, 446)).as_posix()
+        one.file(method, Run(446, 446)).as_posix()
         for one, method in (
             (experiment, "posterior"),
             (experiment, "loo"),
@@ -167,7 +167,7 @@ def test_files_of_earlier_versions_are_found_again():
         "S/mnist3-20-cnn2/loo-paired-seed446-2da7abe4828c.safetensors",
     ]
     named = dataclasses.replace(experiment, solver="ggn")
-    assert named._path("influence", Run(446, 446)).as_posix() == found[2]
+    assert named.file("influence", Run(446, 446)).as_posix() == found[2]
 
 
 # ---------------- all of MNIST, of which 240 images are at hand
@@ -235,11 +235,11 @@ def test_the_folder_is_no_part_of_a_files_name(whole, tmp_path):
         shutil.copy(path, tmp_path)
     moved = dataclasses.replace(whole, root=str(tmp_path))
     for method in ("posterior", "influence", "loo"):
-        assert moved._path(method, Run(446, 446)) == whole._path(method, Run(446, 446))
+        assert moved.file(method, Run(446, 446)) == whole.file(method, Run(446, 446))
     named = dataclasses.replace(whole, solver="ekfac")
-    assert named._path("influence", Run(446, 446)) == whole._path("influence", Run(446, 446))
+    assert named.file("influence", Run(446, 446)) == whole.file("influence", Run(446, 446))
     exact = dataclasses.replace(whole, solver="ggn")
-    assert exact._path("influence", Run(446, 446)) != whole._path("influence", Run(446, 446))
+    assert exact.file("influence", Run(446, 446)) != whole.file("influence", Run(446, 446))
 
 
 def test_the_training_images_are_digested_once(whole, monkeypatch):
@@ -252,7 +252,7 @@ def test_the_training_images_are_digested_once(whole, monkeypatch):
         lambda digest, tensors: (digested.append(len(tensors[0])), plain(digest, tensors)),
     )
     for method in ("posterior", "loo", "ats"):
-        experiment._path(method, Run(446, 446))
+        experiment.file(method, Run(446, 446))
     assert sorted(digested) == [1, 3, 240]
 
 
@@ -268,7 +268,7 @@ def test_the_posterior_survives_the_store(small):
 @pytest.mark.parametrize("method", ["posterior", "ats"])
 def test_a_damaged_file_is_named_set_aside_and_computed_again(method, small):
     before = small.scores("ats")
-    path = small._path(method, Run(724, 724))
+    path = small.file(method, Run(724, 724))
     content = path.read_bytes()
     path.write_bytes(content[:-7])
     others = {one: time for one, time in files(small).items() if one != path}
@@ -285,7 +285,7 @@ def test_a_damaged_file_is_named_set_aside_and_computed_again(method, small):
 
 def test_a_file_under_another_name_is_not_taken_for_its_scores(small):
     wanted = small.scores("ats")
-    path, other = (small._path("ats", Run(seed, seed)) for seed in (446, 724))
+    path, other = (small.file("ats", Run(seed, seed)) for seed in (446, 724))
     shutil.copy(other, path)
     with pytest.warns(RuntimeWarning, match=f"{path.name} holds other scores than its name says"):
         again = small.scores("ats")

@@ -108,7 +108,7 @@ def maker(calls=None, wait=0.0):
     return make
 
 
-@pytest.mark.parametrize(("at_once", "groups"), [(None, [4]), (1, [1, 1, 1, 1]), (3, [3, 1])])
+@pytest.mark.parametrize(("at_once", "groups"), [(9, [4]), (1, [1, 1, 1, 1]), (3, [3, 1])])
 def test_only_what_is_missing_is_made_in_groups(at_once, groups, tmp_path):
     sizes = []
 
@@ -166,7 +166,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 def _obtain_and_report(folder, calls):
     made = []
-    shards = obtain(wanted_in(folder, 12), maker(made, wait=0.02), at_once=1)
+    shards = obtain(wanted_in(folder, 12), maker(made, wait=0.02))
     calls.put((made, [float(shard.arrays["tau"][0]) for shard in shards.values()]))
 
 

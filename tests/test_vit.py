@@ -346,10 +346,10 @@ def test_the_experiment_is_the_papers(experiment):
     assert released.recipe.crop == 14
     values = experiment._values("loo", experiment.runs[0])
     assert values["backbone"] == vit.backbone_identity("tiny") and values["image_size"] == 14
-    path = experiment._path("loo", experiment.runs[0])
+    path = experiment.file("loo", experiment.runs[0])
     assert path.parent.name == "mnist3-10-vit-tiny-14"
     sizes = [dataclasses.replace(experiment, image_size=size) for size in (None, 28, 21)]
-    names = [own._path("loo", own.runs[0]) for own in sizes]
+    names = [own.file("loo", own.runs[0]) for own in sizes]
     assert names[0] == names[1] and len({*names, path}) == 3
 
 

@@ -21,6 +21,8 @@ HEADER = """\
 """
 #: What torch's CUDA build for x86_64 Linux needs; on other systems torch names its needs itself.
 LINUX_ONLY = ("nvidia-", "cuda-", "triton")
+#: Packages that are published as source only; all others come as wheels, so nothing is compiled.
+SOURCE_ONLY = ("connection_pool",)
 LINUX_MARKER = ' ; sys_platform == "linux" and platform_machine == "x86_64"'
 
 
@@ -50,7 +52,8 @@ def resolve(requirements: list[str]) -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
-        command += ["--quiet", "--only-binary", ":all:", "--report", str(report), *requirements]
+        command += ["--quiet", "--only-binary", ":all:", "--no-binary", ",".join(SOURCE_ONLY)]
+        command += ["--report", str(report), *requirements]
         subprocess.run(command, check=True)
         packages = json.loads(report.read_text(encoding="utf-8"))["install"]
     found = [(item["metadata"]["name"], item["metadata"]["version"]) for item in packages]

@@ -1,0 +1,175 @@
+"""The workflow: the same results as on one machine, also when it is killed, and on a cluster."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("snakemake", reason="needs the extra 'cluster'")
+
+ROOT = Path(__file__).resolve().parents[2]
+SNAKEFILE = ROOT / "paper" / "Snakefile"
+NOTEBOOK = """\
+# %% tags=["parameters"]
+members: int = 2  # seeds
+experiments: int = 1  # how many
+protocol: str = "paired"  # paired or released
+output: str = ""  # folder for results; nothing is written if empty
+store: str = ""  # folder of finished scores
+
+# %%
+from pathlib import Path
+
+import tda_utils as tda
+
+# %% tags=["experiments"]
+size = {"members": members, "checkpoints": 1, "test_per_class": 1, "protocol": protocol}
+all_of_them = [tda.Experiment(epochs=1 + k, store=store, **size) for k in range(experiments)]
+work = {one: ["grad_dot", "ats"] for one in all_of_them}
+
+# %%
+means = [float(one.scores(method).mean()) for one in work for method in work[one]]
+for ending in ("csv", "md"):
+    Path(output, f"means-{protocol}.{ending}").write_text(f"{members} members: {means}")
+"""
+MANIFEST = """\
+figures:
+  means:
+    {notebook: 01_means, caption: Means., protocols: [paired, released], outputs: [table]}
+sizes:
+  01_means: {quick: {members: 2}, full: {members: 2}, paper: {members: 10, experiments: 500}}
+"""
+# Posteriors and Grad-Dot are the same under both protocols.
+FILES = 2 * (1 + 1 + 2)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    for name, text in {"notebooks/01_means.py": NOTEBOOK, "paper/figures.yaml": MANIFEST}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def command(repository, *options, size="quick"):
+    manifest = repository / "paper" / "figures.yaml"
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *options]
+    return [*start, "--config", f"size={size}", f"manifest={manifest}"]
+
+
+def snakemake(repository, *options, size="quick"):
+    """Run the workflow to its end and return all that it said."""
+    done = subprocess.run(
+        command(repository, *options, size=size),
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def results(repository):
+    folder = repository / "paper" / "runs" / "quick" / "tables"
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def files(repository):
+    store = repository / "paper" / "runs" / "store"
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
+
+
+def jobs(text):
+    """Number of jobs of each rule that a dry run lists."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    """Results of the same manifest on one machine, without the workflow."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name, text in {"notebooks/01_means.py": NOTEBOOK, "paper/figures.yaml": MANIFEST}.items():
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text)
+    manifest = str(folder / "paper" / "figures.yaml")
+    start = [sys.executable, "-m", "tda_utils.reproduce", "run", "--all", "--jobs", "2"]
+    done = subprocess.run(
+        [*start, "--manifest", manifest], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"2 of 2 notebook runs done; scores computed: {FILES}, already" in done.stdout
+    return results(folder)
+
+
+@pytest.mark.kernel
+def test_a_killed_workflow_goes_on_and_ends_the_same(repository, wanted, count):
+    process = subprocess.Popen(
+        command(repository, "--cores", "2"),
+        cwd=repository,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not files(repository):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = files(repository)
+    text = snakemake(repository, "--cores", "2")
+    after = files(repository)
+    assert len(after) == FILES, text
+    # Snakemake takes away what was being written when it was killed.
+    redone = sum(after[path] != time for path, time in before.items())
+    assert redone <= 2
+    assert results(repository) == wanted
+    assert "Nothing to be done" in snakemake(repository, "--cores", "2", "--dry-run")
+    count["kills survived"] += 1
+    count["shards recomputed"] += redone
+
+
+@pytest.mark.kernel
+def test_only_what_a_changed_parameter_needs_is_run_again(repository, wanted):
+    options = ["--cores", "2"]
+    snakemake(repository, *options)
+    assert results(repository) == wanted
+    manifest = repository / "paper" / "figures.yaml"
+    manifest.write_text(MANIFEST.replace("quick: {members: 2}", "quick: {members: 3}"))
+    figures = {"figures_01_means_paired": 1, "figures_01_means_released": 1, "all": 1}
+    new = {"posterior": 1, "scores": 3}
+    again = jobs(snakemake(repository, *options, "--dry-run"))
+    assert again == {**new, **figures, "total": 7}
+    # A new time of the notebook alone, as after a checkout, is nothing new.
+    manifest.write_text(MANIFEST)
+    (repository / "notebooks" / "01_means.py").touch()
+    assert "Nothing to be done" in snakemake(repository, *options, "--dry-run")
+
+
+@pytest.mark.kernel
+def test_a_cluster_that_takes_job_scripts_ends_the_same(repository, wanted):
+    submit = repository / "submit"
+    submit.write_text('#!/bin/sh\nnohup sh "$1" >/dev/null 2>&1 &\necho $!\n')
+    submit.chmod(0o755)
+    snakemake(
+        repository,
+        *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit)),
+        *("--jobs", "2", "--latency-wait", "30", "--seconds-between-status-checks", "1"),
+    )
+    assert results(repository) == wanted
+
+
+def test_ten_thousand_files_are_planned_in_less_than_a_minute(repository):
+    began = time.monotonic()
+    text = snakemake(repository, "--cores", "2", "--dry-run", "--quiet", "all", size="paper")
+    assert time.monotonic() - began < 60
+    planned = jobs(text)
+    assert planned["posterior"] == 5_000
+    assert planned["scores"] == 15_000

@@ -1,0 +1,137 @@
+"""What notebooks say that they compute is what they compute."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tda_utils as tda
+from tda_utils.experiment import Experiment
+from tda_utils.reproduce import ManifestError, load_manifest, main, plan
+from tda_utils.work import Failure, compute, score_files, work_of
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAD = """\
+# %% tags=["parameters"]
+members: int = 2  # seeds
+output: str = ""  # folder for results
+store: str = ""  # folder of finished scores
+data: str = "../data"  # a path from here
+
+# %%
+from dataclasses import replace
+
+import tda_utils as tda
+
+raise SystemExit("this cell is not for planning")
+
+# %% tags=["experiments"]
+"""
+SIZE = "checkpoints=1, epochs=1, test_per_class=1, store=store"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Make a repository with one notebook that ends with these lines; return its manifest."""
+
+    def make(lines):
+        document = {
+            "figures": {"means": {"notebook": "01_x", "caption": "Means.", "outputs": ["table"]}},
+            "sizes": {"01_x": {"quick": {"members": 1}, "full": {"members": 3}}},
+        }
+        for name, text in {
+            "notebooks/01_x.py": HEAD + lines + "\n",
+            "paper/figures.yaml": yaml.safe_dump(document),
+        }.items():
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_text(text)
+        return load_manifest(tmp_path / "paper" / "figures.yaml")
+
+    return make
+
+
+def work(manifest, size="quick"):
+    (run,) = plan(manifest, size=size)
+    return work_of(manifest, run, manifest.folder / "store")
+
+
+def test_the_cell_is_executed_apart_with_the_manifests_parameters(repository):
+    manifest = repository(f"work = {{tda.Experiment(members=members, {SIZE}): ['ats']}}")
+    for size, members in (("quick", 1), ("full", 3)):
+        ((experiment, methods),) = work(manifest, size).items()
+        assert (experiment.members, methods) == (members, ("ats",))
+        assert Path(experiment.store) == manifest.folder / "store"
+
+
+def test_it_works_in_the_folder_of_the_notebooks(repository):
+    manifest = repository(
+        f"assert __import__('pathlib').Path('01_x.py').is_file()\n"
+        f"print('not shown')\nwork = {{tda.Experiment(members=members, {SIZE}): ['ats']}}"
+    )
+    before = Path.cwd()
+    assert len(work(manifest)) == 1
+    assert Path.cwd() == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("work = 1 / 0", "cells tagged 'experiments': ZeroDivisionError: division by zero"),
+        ("other = {}", "they have to set 'work' to {experiment: methods}"),
+        ("work = {'loo': 3}", "they have to set 'work' to {experiment: methods}"),
+        ("work = {tda.Experiment(members=99): ['ats']}", "ValueError: members is 99"),
+    ],
+)
+def test_a_cell_that_does_not_say_it_is_an_error(lines, sentence, repository):
+    with pytest.raises(ManifestError, match=re.escape(sentence)):
+        work(repository(lines))
+
+
+def test_the_command_computes_what_is_asked_for_and_no_more(repository, capsys):
+    manifest = repository(
+        f"one = tda.Experiment(members=members, {SIZE})\n"
+        "work = {one: ['grad_dot', 'ats']}  # three files each"
+    )
+    store = manifest.folder / "runs" / "store"
+    arguments = ["--size", "full", "--manifest", str(manifest.path)]
+    (run,) = plan(manifest, size="full")
+    files = score_files(work_of(manifest, run, store))
+    assert len(files) == 9
+    chosen = next(file for file in files if file.method == "ats" and file.run.order == 724)
+    assert main(["compute", "means", *arguments, "--only", str(chosen.path)]) == 0
+    assert "scores computed: 1; 1 of the 1 wanted are there" in capsys.readouterr().out
+    there = {file.path for file in files if file.path.is_file()}
+    assert there == {chosen.path, chosen.needs}, "another member was trained"
+    assert main(["compute", "--all", *arguments]) == 0
+    assert "scores computed: 7; 9 of the 9 wanted are there" in capsys.readouterr().out
+    assert main(["compute", "--all", *arguments, "--only", "elsewhere"]) == 2
+    assert "elsewhere': none of the 9 files that these figures need" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypatch):
+    size = {"members": 1, "checkpoints": 1, "epochs": 1, "test_per_class": 1}
+    experiment = Experiment(store=tmp_path, **size)
+    files = score_files({experiment: ("ats", "grad_dot")})
+    attribute = Experiment._attribute
+
+    def failing(self, method, *rest):
+        if method == "ats":
+            raise MemoryError("no room")
+        attribute(self, method, *rest)
+
+    monkeypatch.setattr(Experiment, "_attribute", failing)
+    assert compute(files) == [Failure([files[1]], "MemoryError: no room")]
+    assert [file.path.is_file() for file in files] == [True, False, True]
+
+
+MANIFEST = load_manifest(ROOT / "paper" / "figures.yaml")
+
+
+@pytest.mark.parametrize("run", plan(MANIFEST), ids=lambda run: run.name)
+def test_every_execution_of_the_paper_says_what_it_computes(run, tmp_path):
+    files = score_files(work_of(MANIFEST, run, tmp_path))
+    assert files
+    assert {file.method for file in files} <= {"posterior", *tda.METHODS}
+    assert len({file.path for file in files}) == len(files)
+    assert not any(tmp_path.iterdir()), "planning computes nothing"
