@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tda_utils.checks import brief, check_choice, check_count
+
 SHA256 = {
     "mnist3": "13c84135e3273ae0efa713c9d2eb4107af7a3835ae99d2dc0f3e1710b3f6b1bf",
     "cifar10": "4941389d5b1dea81d5f4dfa1fe3fcbc0168aeffc92e167bb869568fe54d05391",
@@ -84,8 +86,7 @@ class Task:
     attributed: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.classes, int) or self.classes < 1:
-            raise ValueError(f"classes is {self.classes!r}; it must be a positive integer.")
+        check_count("classes", self.classes)
         for split in ("train", "test"):
             _check_split(split, *self.split(split), self.classes)
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
@@ -139,6 +140,11 @@ class Task:
     def select(self, train: Tensor | None = None, test: Tensor | None = None) -> Task:
         """Return the task with only the samples at the given positions (int64 tensors or lists).
 
+        Raises
+        ------
+        ValueError
+            If a position is no integer from 0 to one less than the number of samples.
+
         Examples
         --------
         >>> load_task("mnist3", per_class=10).select(test=[0, 5, 7]).n_test
@@ -152,7 +158,7 @@ class Task:
         changes = {}
         for name, positions in (("train", train), ("test", test)):
             if positions is not None:
-                positions = torch.as_tensor(positions, dtype=torch.int64)
+                positions = _positions(positions, len(self.split(name)[1]))
                 for field, tensor in zip(("x", "y", "index"), self.split(name), strict=True):
                     changes[f"{name}_{field}"] = tensor[positions]
         return replace(self, **changes)
@@ -179,7 +185,8 @@ class Task:
         >>> load_task("mnist3", per_class=10).attribute_only(4)
         Task('mnist3', 30 train (4 attributed) x 900 test, 3 classes, 1x28x28)
         """
-        if isinstance(positions, int):
+        check_count("seed", seed, least=0)
+        if isinstance(positions, int) and not isinstance(positions, bool):
             if not 1 <= positions <= self.n_attributed:
                 raise ValueError(
                     f"positions is {positions}; there are {self.n_attributed} training samples to "
@@ -187,7 +194,7 @@ class Task:
                 )
             drawn = np.random.default_rng(seed).permutation(self.n_attributed)[:positions]
             positions = self.rows[np.sort(drawn)]
-        return replace(self, attributed=torch.as_tensor(positions, dtype=torch.int64))
+        return replace(self, attributed=_positions(positions, self.n_train))
 
     def fingerprint(self) -> str:
         """Return a sha256 (hexadecimal) over images, labels, indices, classes and `attributed`."""
@@ -253,6 +260,16 @@ def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, clas
         )
     if len(torch.unique(index)) != len(index):
         raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
+
+
+def _positions(positions: object, samples: int) -> Tensor:
+    """Return positions of samples as a tensor, or raise a `ValueError`."""
+    values = positions.tolist() if isinstance(positions, Tensor | np.ndarray) else positions
+    if not isinstance(values, list | tuple | range):
+        raise ValueError(f"positions is {brief(positions)}; it must be a list of integers.")
+    for value in values:
+        check_count("a position", value, least=0, most=samples - 1)
+    return torch.tensor(list(values), dtype=torch.int64)
 
 
 def _check_attributed(positions: Tensor, n_train: int) -> None:
@@ -346,10 +363,8 @@ def load_task(
 
 
 def _check_choices(name: str, per_class: int | None, pairs: str, source: str) -> None:
-    if name not in CLASSES:
-        raise ValueError(f"task name is {name!r}; it must be one of {sorted(CLASSES)}.")
-    if source not in SOURCES:
-        raise ValueError(f"source is {source!r}; it must be one of {SOURCES}.")
+    check_choice("task name", name, sorted(CLASSES))
+    check_choice("source", source, SOURCES)
     if name == "cifar10" and source == "idx":
         raise ValueError("source is 'idx'; CIFAR-10 comes from 'package' or 'torchvision'.")
     if name == "mnist" and source == "package":

@@ -21,6 +21,7 @@ import torch
 import xarray as xr
 
 from tda_utils.attribution import METHODS, PROTOCOLS, as_scores, method_of
+from tda_utils.checks import check_choice, check_count, check_number, checked_seeds
 from tda_utils.data import Task, load_task
 from tda_utils.learners import AdamState
 from tda_utils.models import MODELS, PAPER_BACKBONE, model_builder
@@ -138,22 +139,12 @@ class Experiment:
                 f"root is {self.root!r} with task={self.task!r}; task 'mnist' needs the folder of "
                 "its IDX files, which `make mnist` fetches, and the others take none."
             )
-        if self.model not in MODELS:
-            raise ValueError(f"model is {self.model!r}; it must be one of {sorted(MODELS)}.")
+        check_choice("model", self.model, sorted(MODELS))
         for name in ("backbone", "image_size"):
             if self.model != "vit" and getattr(self, name) is not None:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; only model 'vit' has one.")
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(f"protocol is {self.protocol!r}; it must be 'paired' or 'released'.")
-        for name in ("members", "orders"):
-            count = getattr(self, name)
-            if count is None and name == "orders":
-                continue
-            if not isinstance(count, int) or not 1 <= count <= len(self.seeds):
-                raise ValueError(
-                    f"{name} is {count!r}; it must lie in 1 to {len(self.seeds)}, the number of "
-                    "seeds."
-                )
+        check_choice("protocol", self.protocol, PROTOCOLS)
+        self._check_numbers()
         if self.solver not in (None, "ggn", "ekfac"):
             raise ValueError(f"solver is {self.solver!r}; it must be 'ggn', 'ekfac' or left out.")
         if self.solver is not None and self.protocol == "released":
@@ -161,10 +152,22 @@ class Experiment:
                 f"solver is {self.solver!r} under protocol='released', which has its own; leave it "
                 "out."
             )
+        chosen_device(self.device)
+        _ = (
+            self.recipe,
+            self.data,
+        )  # Raises on what does not fit together.
+
+    def _check_numbers(self) -> None:
+        object.__setattr__(self, "seeds", checked_seeds("seeds", self.seeds))
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; no seed may appear twice.")
-        chosen_device(self.device)
-        _ = self.recipe, self.data  # Raises on bad epochs, checkpoints, task or numbers of samples.
+        check_count("members", self.members, most=len(self.seeds))
+        check_count("checkpoints", self.checkpoints)
+        for name in ("orders", "epochs", "attributed", "test_per_class"):
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value, most=len(self.seeds) if name == "orders" else None)
+        check_number("damping", self.damping)
 
     @cached_property
     def data(self) -> Task:

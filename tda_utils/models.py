@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tda_utils.checks import check_choice
+
 LOGITS = 10  # The paper's networks have ten logits, also on MNIST3 with its three classes.
 
 
@@ -129,8 +131,7 @@ def model_builder(
     >>> type(model_builder("cnn2", channels=1)()).__name__
     'CNN2L'
     """
-    if name not in MODELS:
-        raise ValueError(f"model is {name!r}; it must be one of {sorted(MODELS)}.")
+    check_choice("model", name, sorted(MODELS))
     if name == "vit":
         # Imported here: its libraries take seconds to load, and are an extra of the package.
         from tda_utils.vision_transformer import LoRAVisionTransformer

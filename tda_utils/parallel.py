@@ -17,6 +17,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from tda_utils.checks import check_count
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -57,14 +59,16 @@ def chosen_device(device: str | torch.device) -> torch.device:
 
     Raises
     ------
-    ValueError
-        If the name is unknown or there is no such device here.
+    ValueError, TypeError
+        If the name is unknown or no name, or there is no such device here.
 
     Examples
     --------
     >>> chosen_device("cpu")
     device(type='cpu')
     """
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'.")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -195,6 +199,5 @@ def parallel_map_nested(
 
 def _checked(workers: int | None) -> int:
     workers = available_cores() if workers is None else workers
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; it must be at least 1.")
+    check_count("workers", workers)
     return workers

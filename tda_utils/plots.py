@@ -46,6 +46,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 from scipy import stats
 
+from tda_utils.checks import brief, check_count
 from tda_utils.outputs import alt_text, save, save_numbers, save_table, show, with_alt
 from tda_utils.reliability import (
     Test,
@@ -463,8 +464,7 @@ def images(pictures: Any, titles: Sequence[str] | None = None, columns: int = 10
             f"titles has {len(names)} texts, but must have one for each of the"
             f" {len(shown)} pictures."
         )
-    if not isinstance(columns, int) or columns < 1:
-        raise ValueError(f"columns must be an integer of at least 1, not {columns!r}.")
+    check_count("columns", columns)
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
     side = min(TEXT_WIDTH / columns, 1.1)
@@ -1243,6 +1243,10 @@ def reliability_by(
     Reliability by size. noise, LOO: mean p 0.49 with 10, 0.07 with 20; significant 5% with 10, 68%
     with 20.
     """
+    if not isinstance(studies, Mapping) or not all(
+        isinstance(p, Mapping) for p in studies.values()
+    ):
+        raise TypeError(f"studies must map panels to studies, not {brief(studies)}.")
     for panel in studies.values():
         for methods in panel.values():
             for name in _methods(methods, "studies"):
@@ -1415,6 +1419,14 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
     >>> print(plots.alt_text(plots.agreement_matrices({("mean", "pearson"): result})))
     Correlation matrices between 2 methods. Pearson of mean: LOO-ATS -1.00.
     """
+    if not isinstance(agreements, Mapping) or not all(
+        isinstance(key, tuple) and len(key) == 2 and isinstance(value, xr.Dataset)
+        for key, value in agreements.items()
+    ):
+        raise TypeError(
+            'agreements must map keys such as ("mean", "pearson") to what agreement returns, not '
+            f"{brief(agreements)}."
+        )
     kinds = [k for k in ("pearson", "spearman") if any(kind == k for _, kind in agreements)]
     quantities = [q for q in ("mean", "std", "p", "snr") if any(of == q for of, _ in agreements)]
     if not kinds or not quantities:
@@ -1797,10 +1809,13 @@ def _pictures(pictures: Any, name: str, size: int | None = None) -> np.ndarray:
         raise ValueError(f"{name} has {len(array)} pictures, but the scores have {size} samples.")
     if array.dtype == np.uint8:
         return array / 255
+    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        raise ValueError(f"{name} must hold finite real numbers, not {array.dtype} or NaN.")
+    array = array.astype(np.float64)
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high <= 1:
         return array
-    return (array - low) / (high - low)
+    return (array - low) / ((high - low) or 1.0)
 
 
 def _check_summary(summary: object) -> None:
@@ -1813,5 +1828,7 @@ def _check_summary(summary: object) -> None:
 
 def _methods(by_method: object, name: str) -> list[str]:
     if not isinstance(by_method, Mapping) or not by_method:
-        raise ValueError(f"{name} must map at least one method to its values, not {by_method!r}.")
+        raise ValueError(
+            f"{name} must map at least one method to its values, not {brief(by_method)}."
+        )
     return list(by_method)

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from tda_utils.checks import checked_seeds
 from tda_utils.data import Task
 from tda_utils.learners import AdamState, State, copied_model, frozen_parameters, load_state
 from tda_utils.training import (
@@ -108,6 +109,8 @@ class Posterior:
         ValueError
             If there is no state, members differ in their number of checkpoints, a name or shape
             does not fit the model, a value is not finite, or seeds do not count as many as members.
+        TypeError
+            If a state holds something else than tensors.
 
         Examples
         --------
@@ -128,7 +131,8 @@ class Posterior:
         for member, checkpoints in enumerate(states):
             for checkpoint, state in enumerate(checkpoints):
                 _check_state(model, state, f"states[{member}][{checkpoint}]")
-        seeds = None if seeds is None else tuple(int(seed) for seed in seeds)
+        if seeds is not None:
+            seeds = checked_seeds("seeds", seeds)
         if seeds is not None and len(seeds) != len(states):
             raise ValueError(f"seeds has {len(seeds)} values; states asks for {len(states)}.")
         frozen = frozen_parameters(model)
@@ -351,12 +355,12 @@ def sample_posterior(
     >>> sample_posterior(build, task, Recipe(epochs=2, keep_last=1), seeds=[446, 724])
     Posterior(2 members x 1 checkpoints of Sequential, seeds (446, 724))
     """
-    init_seeds = tuple(seeds if init_seeds is None else init_seeds)
-    order_seeds = tuple(seeds if order_seeds is None else order_seeds)
-    if len(init_seeds) != len(order_seeds) or not init_seeds:
+    init_seeds = checked_seeds("init_seeds", seeds if init_seeds is None else init_seeds)
+    order_seeds = checked_seeds("order_seeds", seeds if order_seeds is None else order_seeds)
+    if len(init_seeds) != len(order_seeds):
         raise ValueError(
             f"init_seeds has {len(init_seeds)} and order_seeds {len(order_seeds)} values; they "
-            "must count the same, at least one."
+            "must count the same."
         )
     if weights is not None and tuple(weights.shape) != (len(init_seeds), task.n_train):
         raise ValueError(
@@ -428,6 +432,11 @@ def check_model(model: nn.Module, task: Task) -> None:
 
 
 def _check_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    for parameter, value in state.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name}[{parameter!r}] is a {type(value).__name__}; it must be a tensor."
+            )
     try:
         load_state(copied_model(model), state)
     except ValueError as problem:

@@ -40,6 +40,8 @@ import numpy as np
 import xarray as xr
 from scipy import integrate, special, stats
 
+from tda_utils.checks import brief, check_choice, check_count
+
 __all__ = [
     "NullReference",
     "agreement",
@@ -312,7 +314,7 @@ def snr_threshold(members: int, alpha: float = 0.05, test: Test = "t") -> float:
     >>> round(snr_threshold(10), 3), round(snr_threshold(10, test="released"), 3)
     (0.715, 1.96)
     """
-    _check_count("members", members, least=2)
+    check_count("members", members, least=2)
     _check_alpha(alpha)
     _check_test(test)
     if test == "released":
@@ -467,7 +469,7 @@ def noisiest_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
 def _ends(summary: xr.Dataset, n: int, most_trusted: bool) -> xr.Dataset:
     """One end of the list of pairs, ordered by p and then by |snr|."""
     _check_summary("summary", summary)
-    _check_count("n", n, least=1)
+    check_count("n", n, least=1)
     with_positions = summary.assign_coords(
         {d: np.arange(summary.sizes[d]) for d in ("train", "test") if d not in summary.coords}
     )
@@ -749,7 +751,7 @@ def variance_shares(
     True
     """
     _check_crossed(scores)
-    _check_count("resamples", resamples, least=1)
+    check_count("resamples", resamples, least=1)
     _check_level(level)
     values = scores.transpose(*CROSSED, "train", "test").values.astype(np.float64)
     if not np.isfinite(values).all():
@@ -992,13 +994,12 @@ def agreement(
            [1., 1.]])
     """
     if not isinstance(scores_by_method, Mapping) or not scores_by_method:
-        raise ValueError(
-            f"scores_by_method must map at least one method to scores, not {scores_by_method!r}."
-        )
-    _check_choice("of", of, QUANTITIES)
-    _check_choice("kind", kind, ("pearson", "spearman"))
+        given = brief(scores_by_method)
+        raise ValueError(f"scores_by_method must map at least one method to scores, not {given}.")
+    check_choice("of", of, QUANTITIES)
+    check_choice("kind", kind, ("pearson", "spearman"))
     _check_test(test)
-    _check_count("permutations", permutations, least=1)
+    check_count("permutations", permutations, least=1)
     names = list(scores_by_method)
     summaries = [_summary_of(name, scores_by_method[name], test) for name in names]
     tables = np.stack(
@@ -1155,6 +1156,8 @@ def _check_summary(name: str, summary: xr.Dataset) -> None:
 def _checked_p(p: xr.DataArray) -> np.ndarray:
     if not isinstance(p, xr.DataArray):
         raise TypeError(f"p must be an xarray.DataArray, not {type(p).__name__}.")
+    if p.dtype.kind not in "fiu":
+        raise TypeError(f"p must hold real numbers, not {p.dtype}.")
     values = p.values.astype(np.float64)
     outside = values[(values < 0) | (values > 1)]
     if outside.size:
@@ -1162,18 +1165,8 @@ def _checked_p(p: xr.DataArray) -> np.ndarray:
     return values
 
 
-def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
-
-
 def _check_test(test: object) -> None:
-    _check_choice("test", test, TESTS)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}.")
+    check_choice("test", test, TESTS)
 
 
 def _check_level(level: object) -> None:

@@ -8,7 +8,6 @@ step is one step on one sample. So all of them are lists of `Job`s for `train_st
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tda_utils.checks import check_choice, check_count, check_number
 from tda_utils.crops import RandomResizedCrops
 from tda_utils.learners import (
     AdamState,
@@ -86,21 +86,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "keep_last"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a positive integer.")
+            check_count(name, getattr(self, name))
         if self.keep_last > self.epochs:
             raise ValueError(
                 f"keep_last is {self.keep_last}; it must be at most epochs, which is {self.epochs}."
             )
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr is {self.lr!r}; it must be a positive number.")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay is {self.weight_decay!r}; it must be zero or positive.")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}; it must be one of {SCHEDULES}.")
-        if self.crop is not None and (not isinstance(self.crop, int) or self.crop < 1):
-            raise ValueError(f"crop is {self.crop!r}; it must be a positive integer or left out.")
+        check_number("lr", self.lr)
+        check_number("weight_decay", self.weight_decay, positive=False)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        if self.crop is not None:
+            check_count("crop", self.crop)
 
     def rates(self, order: Order) -> Iterator[float]:
         """Yield the factor on the learning rate of each step of a training run.

@@ -574,7 +574,7 @@ def test_unknown_method_and_missing_attributes():
         tda.remove_drift(xr.DataArray([1.0]))
     with pytest.raises(ValueError, match="scores have sign None"):
         tda.removal_signed(xr.DataArray([1.0]))
-    with pytest.raises(ValueError, match="variance is zero"):
+    with pytest.raises(ValueError, match="scores has the variance 0"):
         tda.drift_share(xr.DataArray(np.ones((2, 2)), dims=("train", "test")))
 
 

@@ -337,8 +337,8 @@ def test_some_training_samples_are_attributed_and_all_are_trained_on():
     [
         ([], "at least one"),
         ([0, 0], "names a training sample twice"),
-        ([30], "positions from 0 to 29"),
-        ([-1], "positions from 0 to 29"),
+        ([30], "a position is 30; it must be an integer from 0 to 29"),
+        ([-1], "a position is -1; it must be an integer from 0 to 29"),
         (0, "positions is 0; there are 30"),
         (31, "positions is 31; there are 30"),
     ],

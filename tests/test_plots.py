@@ -598,7 +598,7 @@ def test_correlations_of_studies_are_written_where_there_is_one() -> None:
         (
             lambda: plots.images(PICTURES, columns=0),
             ValueError,
-            "columns must be an integer of at least 1, not 0.",
+            "columns is 0; it must be an integer of at least 1.",
         ),
         (
             lambda: plots.mean_against_std(SCORES),
@@ -714,5 +714,5 @@ def test_plots_know_nothing_of_training() -> None:
         for alias in node.names
     }
     own = {name for name in imported if name.startswith("tda_utils")}
-    assert own == {"tda_utils.outputs", "tda_utils.reliability"}
+    assert own == {"tda_utils.checks", "tda_utils.outputs", "tda_utils.reliability"}
     assert "torch" not in imported

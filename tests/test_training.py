@@ -322,7 +322,7 @@ def test_divergence_is_said_with_member_and_epoch():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epochs": 0}, "epochs is 0; it must be a positive integer"),
+        ({"epochs": 0}, "epochs is 0; it must be an integer"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"keep_last": 16}, "keep_last is 16; it must be at most epochs"),
         ({"lr": float("nan")}, "lr is nan"),

@@ -306,7 +306,7 @@ def test_a_cropped_training_differs_and_depends_on_seeds_alone(task, posterior):
 
 
 def test_bad_crops_are_refused():
-    with pytest.raises(ValueError, match="crop is 0; it must be a positive integer"):
+    with pytest.raises(ValueError, match="crop is 0; it must be an integer"):
         tda.Recipe(crop=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from tda_utils.attribution.scores import (
     remove_drift,
 )
 from tda_utils.attribution.similarity import grad_cos, grad_dot
+from tda_utils.checks import check_choice
 from tda_utils.data import Task
 from tda_utils.posterior import Posterior
 
@@ -27,6 +29,9 @@ METHODS: dict[str, Callable[..., xr.DataArray]] = {
     "grad_dot": grad_dot,
     "grad_cos": grad_cos,
 }
+
+# What every method takes first; the rest are options.
+FIRST = ("posterior", "task")
 
 __all__ = [
     "METHODS",
@@ -67,6 +72,8 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
     ------
     ValueError
         If there is no method of that name.
+    TypeError
+        If the method has no option of that name.
 
     Examples
     --------
@@ -78,11 +85,17 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
     >>> attribute(posterior, task, "grad_cos").attrs["method"]
     'grad_cos'
     """
-    return method_of(method)(posterior, task, **options)
+    function = method_of(method)
+    known = [name for name in inspect.signature(function).parameters if name not in FIRST]
+    for name in options:
+        if name not in known:
+            raise TypeError(
+                f"{name} is no option of method {method!r}; it takes {', '.join(known)}."
+            )
+    return function(posterior, task, **options)
 
 
 def method_of(name: str) -> Callable[..., xr.DataArray]:
     """Return the attribution of that name, or raise a `ValueError` that names the known ones."""
-    if name not in METHODS:
-        raise ValueError(f"method is {name!r}; it must be one of {list(METHODS)}.")
+    check_choice("method", name, METHODS)
     return METHODS[name]

@@ -38,6 +38,7 @@ from tda_utils.attribution.gradients import (
     of_chunks,
 )
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
+from tda_utils.checks import check_choice, check_number
 from tda_utils.data import Task
 from tda_utils.learners import trainable_parameters
 from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
@@ -122,15 +123,13 @@ def influence(
     """
     check_inputs(posterior, task, protocol)
     solver = solver or ("lissa" if protocol == "released" else "ggn")
-    if solver not in SOLVERS:
-        raise ValueError(f"solver is {solver!r}; it must be one of {SOLVERS}.")
+    check_choice("solver", solver, SOLVERS)
     if (solver == "lissa") != (protocol == "released"):
         raise ValueError(
             f"solver is {solver!r} under protocol={protocol!r}; 'lissa' belongs to 'released', the "
             "others to 'paired'."
         )
-    if not (math.isfinite(damping) and damping > 0):
-        raise ValueError(f"damping is {damping!r}; it must be a positive number.")
+    check_number("damping", damping)
     method = gradient_method(
         posterior.module(0, 0), posterior.seen(task, 0, 0).train_x, task.train_y
     )

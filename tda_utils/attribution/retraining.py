@@ -5,6 +5,7 @@ Both are lists of jobs for the engine in `tda_utils.training`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
@@ -14,7 +15,8 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
+from tda_utils.attribution.scores import Protocol, as_scores, check_inputs, check_scores
+from tda_utils.checks import check_choice
 from tda_utils.data import Task
 from tda_utils.learners import State, state_of, trainable_parameters
 from tda_utils.posterior import Posterior
@@ -106,8 +108,7 @@ def loo(
     {'member': 1, 'checkpoint': 2, 'train': 3, 'test': 3}
     """
     check_inputs(posterior, task, protocol)
-    if released not in RELEASED:
-        raise ValueError(f"released is {released!r}; it must be one of {RELEASED}.")
+    check_choice("released", released, RELEASED)
     recipe = _recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
@@ -436,13 +437,21 @@ def drift_share(scores: xr.DataArray) -> float:
         Variance over everything but `train` of the mean over `train`, divided by the variance over
         all.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `scores` is no DataArray of real numbers with a dimension `train`, or does not vary.
+
     Examples
     --------
     >>> tau = xr.DataArray([[1.0, 3.0], [1.0, 3.0]], dims=("train", "test"))
     >>> drift_share(tau)
     1.0
     """
+    check_scores(scores, "train")
+    if not scores.size:
+        raise ValueError("scores is empty; its variance has no shares.")
     total = float(np.var(scores.values.astype(np.float64)))
-    if total == 0:
-        raise ValueError("scores are all equal; their variance is zero and has no shares.")
+    if not total > 0 or not math.isfinite(total):
+        raise ValueError(f"scores has the variance {total:g}, which has no shares.")
     return float(np.var(scores.mean("train").values.astype(np.float64))) / total

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from tda_utils.checks import check_choice
 from tda_utils.data import Task
 from tda_utils.posterior import Posterior, check_model, sample_coordinates
 
@@ -21,8 +22,7 @@ def check_inputs(posterior: Posterior, task: Task, protocol: str) -> None:
         raise TypeError(f"posterior is a {type(posterior).__name__}; it must be a Posterior.")
     if not isinstance(task, Task):
         raise TypeError(f"task is a {type(task).__name__}; it must be a Task.")
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol is {protocol!r}; it must be 'paired' or 'released'.")
+    check_choice("protocol", protocol, PROTOCOLS)
     if posterior.weights is not None and posterior.weights.shape[1] != task.n_train:
         raise ValueError(
             f"task has {task.n_train} training samples; the posterior was trained with weights for "
@@ -63,6 +63,16 @@ def as_scores(
     )
 
 
+def check_scores(scores: object, *dims: str) -> None:
+    """Raise one clear error unless these are scores with those dimensions."""
+    if not isinstance(scores, xr.DataArray):
+        raise TypeError(f"scores must be an xarray.DataArray, not {type(scores).__name__}.")
+    if scores.dtype.kind not in "fiu":
+        raise TypeError(f"scores must hold real numbers, not {scores.dtype}.")
+    if missing := [dim for dim in dims if dim not in scores.dims]:
+        raise ValueError(f"scores has dimensions {scores.dims}, but needs {', '.join(missing)}.")
+
+
 def removal_signed(scores: xr.DataArray) -> xr.DataArray:
     """Return the scores with removal sign: positive where removing the sample raises the loss.
 
@@ -71,8 +81,8 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
 
     Raises
     ------
-    ValueError
-        If the scores do not say which sign they have.
+    TypeError, ValueError
+        If these are no scores, or they do not say which sign they have.
 
     Examples
     --------
@@ -80,6 +90,7 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
     >>> removal_signed(up).values
     array([-1.,  2.])
     """
+    check_scores(scores)
     sign = scores.attrs.get("sign")
     if sign not in ("removal", "upweighting"):
         raise ValueError(f"scores have sign {sign!r}; it must be 'removal' or 'upweighting'.")
@@ -104,8 +115,8 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
 
     Raises
     ------
-    ValueError
-        If the scores carry no drift.
+    TypeError, ValueError
+        If these are no scores, or they carry no drift.
 
     Examples
     --------
@@ -115,6 +126,7 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
     >>> remove_drift(tau).values.ravel()
     array([-0.5,  0.5])
     """
+    check_scores(scores)
     if "drift" not in scores.coords:
         raise ValueError(
             "scores have no coordinate 'drift'; only continued leave-one-out and ATS carry one."
