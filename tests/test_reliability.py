@@ -574,7 +574,11 @@ P = xr.DataArray([[0.1, 0.2]], dims=("train", "test"))
             ValueError,
             "scores has 630 infinite values, but must be finite or NaN.",
         ),
-        (lambda: p_values(GOOD, "z"), ValueError, "test is 'z'; it must be one of 't', 'released'."),
+        (
+            lambda: p_values(GOOD, "z"),
+            ValueError,
+            "test is 'z'; it must be one of 't', 'released'.",
+        ),
         (
             lambda: null_reference(1),
             ValueError,
@@ -847,7 +851,11 @@ def test_equal_scores_have_no_shares():
         (crossed(np.ones((2, 2, 2, 1, 1))).isel(order=0), {}, "but must have"),
         (crossed(np.full((2, 2, 2, 1, 1), np.nan)), {}, "not all finite"),
         (crossed(np.ones((2, 2, 2, 1, 1))), {"level": 1.0}, "level must be between 0 and 1"),
-        (crossed(np.ones((2, 2, 2, 1, 1))), {"resamples": 0}, "resamples is 0; it must be an integer"),
+        (
+            crossed(np.ones((2, 2, 2, 1, 1))),
+            {"resamples": 0},
+            "resamples is 0; it must be an integer",
+        ),
     ],
 )
 def test_bad_crossed_designs_are_refused(scores, arguments, message):

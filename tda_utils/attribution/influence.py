@@ -15,6 +15,7 @@ of the released code.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -42,7 +43,7 @@ from tda_utils.checks import check_choice, check_number
 from tda_utils.data import Task
 from tda_utils.learners import trainable_parameters
 from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
-from tda_utils.posterior import Posterior
+from tda_utils.posterior import Posterior, all_finite
 
 Solver = Literal["ggn", "ekfac", "hessian", "lissa"]
 SOLVERS = ("ggn", "ekfac", "hessian", "lissa")
@@ -106,6 +107,11 @@ def influence(
     ValueError
         If an argument does not fit, or the Hessian plus damping is not positive definite.
 
+    Warns
+    -----
+    RuntimeWarning
+        If with ``"ggn"`` no curvature reaches the damping, so that the damping decides.
+
     Notes
     -----
     Source: paper, section on attribution methods (IF); Koh and Liang (2017) for the derivation;
@@ -137,6 +143,8 @@ def influence(
     solve = {"ggn": _gauss_newton, "ekfac": _ekfac, "hessian": _hessian, "lissa": _lissa}[solver]
 
     def scores_of(sample: tuple[int, int], workers: int) -> tuple[np.ndarray, float]:
+        if not all_finite(posterior.states[sample[0]][sample[1]]):
+            return np.full((task.n_attributed, task.n_test), np.nan), math.nan
         member, checkpoint = posterior.member_labels[sample[0]], posterior.epochs[sample[1]]
         problem = Problem(
             lambda: posterior.module(*sample).to(place),
@@ -195,6 +203,8 @@ def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
     images, labels = _train_samples(model, task)
     with torch.no_grad():
         logits = model(images)
+    if not torch.isfinite(logits).all():
+        return np.full((task.n_attributed, task.n_test), np.nan), math.nan
     classes = logits.shape[1]
     differences = torch.from_numpy(scipy.linalg.helmert(classes)).to(images).T
     probabilities = logits.softmax(1)
@@ -210,6 +220,9 @@ def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
     jacobian = joined(of_chunks(logit_gradients, n, problem.workers))
     half_mixed = _mix(gram(jacobian, jacobian), mixing)
     kernel = _mix(half_mixed.T, mixing)
+    if not torch.isfinite(kernel).all():  # Parameters so large that gradients overflow.
+        return np.full((task.n_attributed, task.n_test), np.nan), math.nan
+    _warn_if_damping_decides(kernel, problem)
     kernel.diagonal().add_(damping)
     factor = torch.linalg.cholesky(kernel)
     chosen = task.rows.to(images.device)
@@ -236,6 +249,22 @@ def _gauss_newton(problem: Problem) -> tuple[np.ndarray, float]:
     scores = torch.cat(of_chunks(scores_of, task.n_test, problem.workers), dim=1)
     scores *= (weights[chosen] / n)[:, None] / damping
     return scores.cpu().numpy(), residual
+
+
+def _warn_if_damping_decides(kernel: Tensor, problem: Problem) -> None:
+    """Warn where no curvature reaches the damping: influence is then all but Grad-Dot."""
+    # The trace bounds the largest eigenvalue; only where it is small is that one worked out.
+    if float(kernel.trace()) > len(kernel) * problem.damping:
+        return
+    largest = float(torch.linalg.eigvalsh(kernel)[-1])
+    if largest < problem.damping:
+        warnings.warn(
+            f"influence: the largest curvature at {problem.where} is {largest:.2g}, below "
+            f"damping={problem.damping:g}, which decides the scores: they are nearly those of "
+            "Grad-Dot divided by damping times the number of training samples.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _ekfac(problem: Problem) -> tuple[np.ndarray, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -41,9 +42,12 @@ def as_scores(
     sign: str,
     **attributes: str | float,
 ) -> xr.DataArray:
-    """Label (member, checkpoint, train, test) with seeds, epochs, indices and attributes."""
+    """Label (member, checkpoint, train, test) with seeds, epochs, indices and attributes.
+
+    Scores that are not finite, as where training diverged, become NaN, and a warning says whose.
+    """
     return xr.DataArray(
-        np.asarray(values),
+        _marked(np.asarray(values), posterior, method),
         dims=("member", "checkpoint", "train", "test"),
         coords={
             **posterior.coordinates(),
@@ -61,6 +65,23 @@ def as_scores(
             **attributes,
         },
     )
+
+
+def _marked(values: np.ndarray, posterior: Posterior, method: str) -> np.ndarray:
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    for member, checkpoint in posterior.samples:
+        bad = int((~finite[member, checkpoint]).sum())
+        if bad:
+            warnings.warn(
+                f"{method}: {bad} of {finite[member, checkpoint].size} scores of member "
+                f"{posterior.member_labels[member]}, epoch {posterior.epochs[checkpoint]}, are not "
+                "finite and become NaN; leave such members out with scores.dropna('member').",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+    return np.where(finite, values, np.array(np.nan, dtype=values.dtype))
 
 
 def check_scores(scores: object, *dims: str) -> None:

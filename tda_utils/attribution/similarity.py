@@ -167,6 +167,7 @@ def grad_dot_and_cos(
 
 def _cosine(dots: Tensor, train_squared: Tensor, test_squared: Tensor) -> Tensor:
     lengths = (train_squared[:, None] * test_squared[None, :]).sqrt()
-    cosine = torch.where(lengths > 0, dots / lengths, torch.zeros_like(dots))
-    # Rounding may carry parallel gradients past one; NaN gradients stay NaN.
+    # A gradient of zero has no direction; one of NaN stays NaN.
+    cosine = torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
+    # Rounding may carry parallel gradients past one.
     return cosine.clamp(-1, 1)
