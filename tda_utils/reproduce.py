@@ -581,17 +581,17 @@ def execute(
         With ``error`` set if the notebook failed or did not write what the manifest declares.
     """
     before, damaged_before = _score_files(store), _set_aside(store)
-    manifest.runs(run.size).mkdir(parents=True, exist_ok=True)
-    # Beside the results, so that moving a file there is one atomic rename.
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=manifest.runs(run.size)) as folder:
-        output = Path(folder, "output")
-        output.mkdir()
-        try:
+    try:
+        manifest.runs(run.size).mkdir(parents=True, exist_ok=True)
+        # Beside the results, so that moving a file there is one atomic rename.
+        with tempfile.TemporaryDirectory(prefix=".staging-", dir=manifest.runs(run.size)) as folder:
+            output = Path(folder, "output")
+            output.mkdir()
             error = _execute_notebook(manifest, run, store, output)
             if error is None:
                 error = _install(manifest, run, output, git or git_state(manifest.folder))
-        except OSError as problem:  # a full disk, a folder that cannot be written
-            error = str(problem)
+    except OSError as problem:  # a full disk, a folder that cannot be written
+        error = str(problem)
     after = _score_files(store)
     computed = sum(before.get(name) != time for name, time in after.items())
     set_aside = _set_aside(store) - damaged_before
