@@ -34,13 +34,17 @@ work = {one: ["grad_dot", "ats"] for one in all_of_them}
 
 # %%
 means = [float(one.scores(method).mean()) for one in work for method in work[one]]
-for ending in ("csv", "md"):
+for ending in ("csv", "md", "pdf", "png"):
     Path(output, f"means-{protocol}.{ending}").write_text(f"{members} members: {means}")
 """
 MANIFEST = """\
 figures:
   means:
-    {notebook: 01_means, caption: Means., protocols: [paired, released], outputs: [table]}
+    notebook: 01_means
+    caption: Means of few members.
+    alt: Nothing.
+    protocols: [paired, released]
+    outputs: [table, figure]
 sizes:
   01_means: {quick: {members: 2}, full: {members: 2}, paper: {members: 10, experiments: 500}}
 """
@@ -141,6 +145,8 @@ def test_only_what_a_changed_parameter_needs_is_run_again(repository, wanted):
     options = ["--cores", "2"]
     snakemake(repository, *options)
     assert results(repository) == wanted
+    snakemake(repository, *options, "--report", "report.html")
+    assert "Means of few members" in (repository / "report.html").read_text()
     manifest = repository / "paper" / "figures.yaml"
     manifest.write_text(MANIFEST.replace("quick: {members: 2}", "quick: {members: 3}"))
     figures = {"figures_01_means_paired": 1, "figures_01_means_released": 1, "all": 1}
