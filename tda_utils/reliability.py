@@ -31,6 +31,7 @@ NeurIPS 2023, arXiv 2305.19765.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -107,6 +108,11 @@ def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
         If its dimensions are others, it has fewer than two members or an infinite value, or `test`
         is unknown.
 
+    Warns
+    -----
+    RuntimeWarning
+        If pairs have the same score, other than 0, in every member, as with one seed given twice.
+
     Notes
     -----
     A pair with NaN in any member or checkpoint has NaN in every variable: no member is left out
@@ -133,6 +139,7 @@ def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
     mean = member_scores.mean("member", skipna=False)
     std = member_scores.std("member", ddof=1, skipna=False)
     snr = _ratio(mean, std)
+    _warn_if_constant(mean, std)
     attributes = dict(
         scores.attrs,
         members=members,
@@ -143,6 +150,19 @@ def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
     p = snr.copy(data=_p_from_snr(snr.values, members, test))
     variables = {"mean": mean, "std": std, "snr": snr, "p": p}
     return xr.Dataset({name: _bare(values) for name, values in variables.items()}, attrs=attributes)
+
+
+def _warn_if_constant(mean: xr.DataArray, std: xr.DataArray) -> None:
+    """Warn of pairs with one score in all members: their p of zero says nothing of a posterior."""
+    # Sums of equal numbers round, so their spread need not be zero to the last bit.
+    constant = int(((mean != 0) & (std <= 1e-12 * abs(mean))).sum())
+    if constant:
+        warnings.warn(
+            f"scores has {constant} of {mean.size} pairs with the same score in every member, so "
+            "that p is all but 0; are the members trained with different seeds?",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def p_values(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
