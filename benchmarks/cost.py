@@ -1,0 +1,176 @@
+"""What the paper's size costs: training images of every study, times the seconds that one takes.
+
+Rates are measured here, on one core: seconds for an image in training (forward and backward) and
+for an image that is only looked at. Numbers of images follow from the studies of figures.yaml.
+
+    python -m benchmarks.cost             measure, and write benchmarks/results/cost.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from benchmarks.bench import RESULTS, machine
+from tda_utils.experiment import Experiment
+from tda_utils.models import PAPER_BACKBONE, model_builder
+from tda_utils.reproduce import Manifest, load_manifest, plan
+from tda_utils.training import Job, Recipe, batch_order, state_losses, train_states
+from tda_utils.work import score_files, work_of
+
+MANIFEST = Path(__file__).resolve().parent.parent / "paper" / "figures.yaml"
+LOGIT_DIRECTIONS = 9  # Gauss-Newton differentiates nine differences of ten logits.
+HESSIAN_PRODUCT = 2  # Backward through backward, in units of a training image.
+NODES, CORES = 100, 16
+
+
+class Images(NamedTuple):
+    """How many images are trained on (or differentiated), and how many are only looked at."""
+
+    trained: int
+    seen: int
+
+
+def images(experiment: Experiment, method: str) -> Images:
+    """Count the images that one file takes: a method's scores of one run of an experiment.
+
+    Examples
+    --------
+    >>> experiment = Experiment(checkpoints=1, test_per_class=1)
+    >>> images(experiment, "posterior"), images(experiment, "loo")
+    (Images(trained=450, seen=0), Images(trained=13950, seen=93))
+    """
+    task, samples = experiment.data, experiment.checkpoints
+    train, test, attributed = task.n_train, task.n_test, task.n_attributed
+    training = experiment.recipe.epochs * train
+    if method == "posterior":
+        return Images(training, 0)
+    retrained = attributed + 1
+    if method == "loo" and experiment.protocol == "paired":
+        return Images(retrained * training, retrained * samples * test)
+    if method == "loo":
+        return Images(samples * retrained * training, samples * retrained * test)
+    if method == "ats":
+        return Images(samples * retrained, samples * retrained * test)
+    if method != "influence":
+        return Images(samples * (attributed + test), 0)
+    if experiment.protocol == "released":
+        return Images(samples * min(attributed, test) * train * HESSIAN_PRODUCT, 0)
+    return Images(samples * (LOGIT_DIRECTIONS * train + test), samples * train)
+
+
+class Rate(NamedTuple):
+    """Seconds of one core for one image."""
+
+    trained: float
+    seen: float
+
+
+def rate_of(build: nn.Module, shape: tuple[int, ...], n: int, repeats: int = 5) -> Rate:
+    """Measure one network on `n` images of that shape, after a warm-up; median of the repeats."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(n, *shape, generator=generator)
+    labels = torch.randint(10, (n,), generator=generator)
+    recipe = Recipe(epochs=1, keep_last=1)
+    state = {name: p.detach() for name, p in build.named_parameters() if p.requires_grad}
+    job = Job(state, batch_order(0, n, recipe), noise_seed=0)
+    work = (
+        lambda: train_states(build, pictures, labels, recipe, [job], workers=1, device="cpu"),
+        lambda: state_losses(build, [state], pictures, labels, workers=1, device="cpu"),
+    )
+    seconds = []
+    for one in work:
+        one()
+        taken = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            one()
+            taken.append((time.perf_counter() - began) / n)
+        seconds.append(statistics.median(taken))
+    return Rate(*seconds)
+
+
+def papers_backbone(folder: str) -> str:
+    """Make a ViT-B/16 of random numbers, which is as fast as the trained one; return its folder."""
+    import transformers
+
+    transformers.ViTModel(transformers.ViTConfig(), add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def network(experiment: Experiment) -> tuple[str, str]:
+    """Name what decides the rate: the network and the data."""
+    return experiment.model, experiment.task.removesuffix("3")
+
+
+def studies(manifest: Manifest, backbone: str) -> dict[Experiment, tuple[str, ...]]:
+    """All experiments at the paper's size, with a backbone that is at hand."""
+    sizes = json.loads(json.dumps(manifest.sizes).replace(PAPER_BACKBONE, backbone))
+    manifest = dataclasses.replace(manifest, sizes=sizes)
+    found: dict[Experiment, tuple[str, ...]] = {}
+    for run in plan(manifest, size="paper"):
+        for experiment, methods in work_of(manifest, run, Path("scores")).items():
+            found.setdefault(experiment, methods)
+    return found
+
+
+def hours(count: Images, rate: Rate) -> float:
+    """Core hours of that many images."""
+    return (count.trained * rate.trained + count.seen * rate.seen) / 3600
+
+
+def measure() -> dict[str, object]:
+    """Measure the rates and add up the paper's size."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = studies(load_manifest(MANIFEST), papers_backbone(folder))
+        files = score_files(work)
+        rates: dict[tuple[str, str], Rate] = {}
+        total, longest = Counter(), 0.0
+        for file in files:
+            kind = network(file.experiment)
+            if kind not in rates:
+                shape = tuple(file.experiment.data.train_x.shape[1:])
+                build = model_builder(kind[0], shape[0], backbone=file.experiment.backbone)()
+                rates[kind] = rate_of(build, shape, n=8 if kind[0] == "vit" else 320)
+            took = hours(images(file.experiment, file.method), rates[kind])
+            total["-".join(kind)] += took
+            longest = max(longest, took)
+    return {
+        "machine": machine(),
+        "milliseconds": {
+            "-".join(kind): {name: 1e3 * value for name, value in rate._asdict().items()}
+            for kind, rate in rates.items()
+        },
+        "core hours": dict(total),
+        "longest file": longest,
+        "files": len(files),
+        "nodes": NODES,
+        "cores": CORES,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write and show."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    record = measure()
+    text = json.dumps(record, indent=2) + "\n"
+    (options.results / "cost.json").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
