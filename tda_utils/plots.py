@@ -1272,7 +1272,7 @@ def reliability_by(
     for column, (title, panel) in enumerate(studies.items()):
         for row, measure in enumerate(MEASURE_TITLES):
             _draw_measure(grid[row, column], panel, measure, looks)
-        grid[0, column].set_title(title)
+        grid[0, column].set_title(title.replace(", ", "\n"))
         labels = [label.replace(" ", "\n") for label in panel]
         grid[-1, column].set_xticks(range(len(panel)), labels)
         grid[-1, column].set_xlim(-0.5, len(panel) - 0.5)
