@@ -46,9 +46,9 @@ test_per_class: int | None = 5  # test samples of each class, 1 to 50; None is a
 protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
 output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
+summaries: str = ""  # folder of studies that were summed up before; empty sums up from scores
 
 # %%
-import itertools
 import json
 from pathlib import Path
 
@@ -89,7 +89,8 @@ for values in studies:
     if protocol == "released":
         own |= values.get("released", {})
     experiments.append(tda.Experiment(**common | own))
-work = dict.fromkeys(experiments, tda.METHODS)
+kept = [bool(summaries) and tda.summary_file(one, summaries).is_file() for one in experiments]
+work = {one: tda.METHODS for one, done in zip(experiments, kept, strict=True) if not done}
 
 # %%
 pd.DataFrame(
@@ -111,20 +112,16 @@ pd.DataFrame(
 # %% [markdown]
 # All five methods of all studies now. Checkpoints are averaged within a member at once, because the
 # members are what is counted; and signs are turned so that positive means "helps" everywhere.
-
+#
+# A comparison needs only a few hundred numbers of each study: `sum_up` computes the scores, if they
+# are not there yet, and keeps those numbers. With a folder `summaries` it writes them to a file, so
+# that hours of scores need not be there when a figure is drawn again.
 
 # %%
-def member_scores(experiment: tda.Experiment) -> dict[str, xr.DataArray]:
-    return {
-        name: tda.removal_signed(scores).mean("checkpoint", keep_attrs=True)
-        for name, scores in experiment.all_scores().items()
-    }
-
-
-scores = [member_scores(experiment) for experiment in experiments]
+studied = [tda.sum_up(experiment, summaries) for experiment in experiments]
 
 # %% tags=["nbval-check-output"]
-finite = all(bool(np.isfinite(tau).all()) for one in scores for tau in one.values())
+finite = all(one.finite for one in studied)
 print("every score of every study is a finite number:", finite)
 assert finite
 
@@ -141,23 +138,15 @@ assert finite
 # gets the sign wrong. Each number comes with an interval, made by leaving out one member after the
 # other (the *jackknife*).
 
+
 # %%
-test = "t" if protocol == "paired" else "released"
-
-
 def fewest(positions: list[int]) -> int:
     return min((experiments[at].members for at in positions), default=0)
 
 
 def overall(chosen: dict[str, int], members: int) -> dict[str, dict[str, xr.Dataset]]:
-    """Sum up the studies at these positions, each with this number of members."""
-    return {
-        label: {
-            name: tda.overall_reliability(tau.isel(member=slice(members)), test=test)
-            for name, tau in scores[at].items()
-        }
-        for label, at in chosen.items()
-    }
+    """Reliability of the studies at these positions, each with this number of members."""
+    return {label: studied[at].overall(members) for label, at in chosen.items()}
 
 
 def where(**wanted: object) -> list[int]:
@@ -200,8 +189,8 @@ signal_and_noise = pd.DataFrame(
         {
             "data": title,
             "per class": int(label),
-            "signal": float(abs(scores[at]["loo"].mean("member")).median()),
-            "noise": float(scores[at]["loo"].std("member", ddof=1).median()),
+            "signal": studied[at].signal,
+            "noise": studied[at].noise,
         }
         for title, chosen in sizes.items()
         for label, at in chosen.items()
@@ -310,23 +299,14 @@ def study_name(experiment: tda.Experiment) -> str:
     return ", ".join(parts) + (" (test images)" if experiment.lists == "released" else "")
 
 
-def correlations(own: dict[str, xr.DataArray], kind: str) -> dict[str, float]:
-    means = {name: tau.mean("member").values.ravel() for name, tau in own.items()}
-    frame = pd.DataFrame(means)
-    found = frame.corr(method=kind)
-    halves = [own["loo"].isel(member=slice(start, None, 2)).mean("member") for start in (0, 1)]
-    within = pd.DataFrame({at: half.values.ravel() for at, half in enumerate(halves)})
-    pairs = itertools.combinations(METHODS, 2)
-    return {f"{METHODS[a]}, {METHODS[b]}": found.loc[a, b] for a, b in pairs} | {
-        "LOO, LOO": within.corr(method=kind).loc[0, 1]
-    }
-
-
 agreement = {
     kind: pd.DataFrame(
         {
-            study_name(one): correlations(own, kind)
-            for one, own in zip(experiments, scores, strict=True)
+            study_name(one): {
+                f"{METHODS[a]}, {METHODS[b]}": value
+                for (a, b), value in summary.correlations(kind).items()
+            }
+            for one, summary in zip(experiments, studied, strict=True)
         }
     )
     for kind in ("pearson", "spearman")
@@ -349,8 +329,8 @@ show(figure_agreement)
 #
 # ## Exercises
 #
-# 1. *(easy, 5 minutes)* Give the studies different numbers of members and sum them up without
-#    `isel`. Which way is the comparison bent? Hint: `tda.overall_reliability(scores[0]["loo"])`.
+# 1. *(easy, 5 minutes)* Give the studies different numbers of members and compare them without
+#    one common number of members. Which way is the comparison bent? Hint: `studied[0].overall(3)`.
 # 2. *(medium, 15 minutes)* Add a study with a smaller training set of your own: does reliability go
 #    on as the curve suggests? Hint: `tda.load_task(...).select(train=...)`, `tda.sample_posterior`
 #    and `tda.attribute`.
@@ -392,15 +372,7 @@ if output:
     save_table(both, output, f"agreement_by_study-{protocol}")
     save_table(signal_and_noise, output, f"signal_and_noise-{protocol}")
     sizes_of_studies = {
-        study_name(one): {
-            "members": one.members,
-            "checkpoints": one.checkpoints,
-            "train": one.data.n_train,
-            "attributed": one.data.n_attributed,
-            "test": one.data.n_test,
-            "epochs": one.recipe.epochs,
-        }
-        for one in experiments
+        study_name(one): summary.size for one, summary in zip(experiments, studied, strict=True)
     }
     save_numbers({"studies": sizes_of_studies}, output, f"by_size-{protocol}")
     seeds = [int(seed) for seed in max(experiments, key=lambda one: one.members).seeds]

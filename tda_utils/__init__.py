@@ -37,6 +37,7 @@ from tda_utils.reliability import (
     variance_components,
     variance_shares,
 )
+from tda_utils.studies import sum_up, summary_file
 from tda_utils.training import Recipe
 
 __all__ = [
@@ -67,7 +68,9 @@ __all__ = [
     "remove_drift",
     "sample_posterior",
     "significant",
+    "sum_up",
     "summarise",
+    "summary_file",
     "trusted_pairs",
     "variance_components",
     "variance_shares",

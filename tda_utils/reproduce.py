@@ -12,11 +12,9 @@ import argparse
 import ast
 import difflib
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -24,12 +22,13 @@ import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 from tqdm import tqdm
+
+from tda_utils.provenance import computed_with, git_state, version_of
 
 #: A look in minutes; what is committed; the paper's own, where that takes days (else as full).
 SIZES = ("quick", "full", "paper")
@@ -39,16 +38,14 @@ PROTOCOLS = ("paired", "released")
 OUTPUTS = {"figure": ("pdf", "png"), "table": ("csv", "md"), "numbers": ("json",)}
 FOLDERS = {"pdf": "figures", "png": "figures", "csv": "tables", "md": "tables", "json": "numbers"}
 #: Parameters that the runner sets itself; a manifest must leave them alone.
-RUNNER_PARAMETERS = ("output", "store", "protocol")
+RUNNER_PARAMETERS = ("output", "store", "protocol", "summaries")
+#: Of these, those that a notebook may do without.
+OPTIONAL_PARAMETERS = ("summaries",)
+FOLDER_PARAMETERS = ("output", "store", "summaries")
 #: A notebook may leave this file in ``output``; its content goes into the provenance.
 REPORT = "provenance.json"
 #: Always the kernel of the running environment, whatever the notebook was last opened with.
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-#: Libraries whose version can move a number or a picture.
-LIBRARIES = (
-    "bayes-tda torch torchvision numpy scipy xarray pandas matplotlib altair vl-convert-python "
-    "papermill nbclient ipykernel"
-).split()
 
 
 class ManifestError(ValueError):
@@ -118,6 +115,10 @@ class Manifest:
         """The parameters of a notebook at a size; those of ``full`` where that is the paper's."""
         sizes = self.sizes[notebook]
         return sizes[size] if size in sizes else sizes["full"]
+
+    def summaries(self, size: str) -> Path | None:
+        """The folder of studies that are summed up already; a quick look uses none."""
+        return None if size == "quick" else self.folder / "studies"
 
     def runs(self, size: str) -> Path:
         """The folder of executed notebooks, which git ignores."""
@@ -476,7 +477,7 @@ def _parameter_problems(
         f"notebook {notebook}: parameter {name!r} is missing; the runner sets it, so the notebook "
         f"has to declare '{name}: str = ...'."
         for name in RUNNER_PARAMETERS
-        if (name != "protocol" or with_protocol) and name not in known
+        if (name != "protocol" or with_protocol) and name not in (*known, *OPTIONAL_PARAMETERS)
     ]
     problems += [
         f"notebook {notebook}: parameter {name!r} is declared {parameter.annotation}, but its "
@@ -611,6 +612,34 @@ def _score_files(store: Path) -> dict[str, int]:
     return {str(p.relative_to(store)): p.stat().st_mtime_ns for p in store.rglob("*.safetensors")}
 
 
+def run_parameters(
+    manifest: Manifest, run: Run, store: Path, output: Path | None = None
+) -> dict[str, Any]:
+    """Return what an execution hands to its notebook: the manifest's values and the folders.
+
+    Parameters
+    ----------
+    store
+        Folder of finished scores.
+    output
+        Folder for what the notebook writes; None lets it write nothing.
+
+    Raises
+    ------
+    ManifestError
+        If the notebook's parameters cannot be read.
+    """
+    own: dict[str, Any] = {
+        "output": str(output.resolve()) if output else "",
+        "store": str(store.resolve()),
+        **({"protocol": run.protocol} if run.protocol else {}),
+    }
+    known = notebook_parameters(manifest.notebooks / f"{run.notebook}.py")
+    if "summaries" in known:
+        own["summaries"] = str(manifest.summaries(run.size) or "")
+    return {**manifest.parameters(run.notebook, run.size), **own}
+
+
 def _execute_notebook(manifest: Manifest, run: Run, store: Path, output: Path) -> str | None:
     import jupytext
     import papermill
@@ -619,12 +648,7 @@ def _execute_notebook(manifest: Manifest, run: Run, store: Path, output: Path) -
     source = output.parent / f"{run.notebook}.ipynb"
     copy = manifest.runs(run.size) / f"{run.name}.ipynb"
     jupytext.write(read_notebook(manifest.notebooks / f"{run.notebook}.py"), source)
-    parameters = {
-        **manifest.parameters(run.notebook, run.size),
-        "output": str(output.resolve()),
-        "store": str(store.resolve()),
-        **({"protocol": run.protocol} if run.protocol else {}),
-    }
+    parameters = run_parameters(manifest, run, store, output)
     bar = {"desc": run.name, "leave": False, "position": 1} if sys.stderr.isatty() else False
     try:
         papermill.execute_notebook(
@@ -709,47 +733,12 @@ def _record(
         "notebook_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "size": run.size,
         "protocol": run.protocol,
-        "parameters": {k: v for k, v in parameters.items() if k not in ("output", "store")},
+        "parameters": {k: v for k, v in parameters.items() if k not in FOLDER_PARAMETERS},
         "seeds": reported.get("seeds", parameters.get("seeds")),
         "reported": {key: value for key, value in reported.items() if key != "seeds"},
         "git": git,
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "platform": {
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-        },
-        "versions": {library: _version(library) for library in LIBRARIES},
+        **computed_with(),
     }
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of a folder's repository, and whether anything but the results differs from it.
-
-    Examples
-    --------
-    >>> git_state(Path(tempfile.mkdtemp()))
-    {'commit': None, 'dirty': None}
-    """
-    results = [f":(exclude){name}" for name in (*sorted(set(FOLDERS.values())), "provenance")]
-    answers = []
-    for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ":/", *results]):
-        try:
-            done = subprocess.run(
-                ["git", *command], cwd=folder, capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return {"commit": None, "dirty": None}  # no git, or no commit yet
-        answers.append(done.stdout.strip())
-    return {"commit": answers[0], "dirty": bool(answers[1])}
 
 
 # ---------------- command line
@@ -792,7 +781,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bayes-tda", description="Make the paper's figures from the notebooks."
     )
-    version = _version("bayes-tda") or "(not installed)"
+    version = version_of("bayes-tda") or "(not installed)"
     parser.add_argument("--version", action="version", version=f"bayes-tda {version}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="execute notebooks and write figures, tables, numbers")

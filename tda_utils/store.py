@@ -45,7 +45,7 @@ def key_of(values: Metadata) -> str:
     >>> key_of({"seed": 446, "method": "loo"}) == key_of({"method": "loo", "seed": 446})
     True
     """
-    return hashlib.sha256(_canonical(values).encode()).hexdigest()[:12]
+    return hashlib.sha256(canonical(values).encode()).hexdigest()[:12]
 
 
 def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Metadata) -> None:
@@ -74,11 +74,21 @@ def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Me
     >>> arrays["tau"].tolist(), metadata
     ([1.0, 1.0, 1.0], {'seed': 446})
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    text = _canonical(metadata)
+    text = canonical(metadata)
     content = save(arrays, {"metadata": text, "sha256": _checksum(arrays, text)})
+    write_whole(Path(path), content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name until it is complete, then rename it.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full; nothing is left behind then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -254,24 +264,31 @@ def _sound(path: Path, values: Metadata, set_aside: bool = False) -> Shard | Non
         return None
     except ShardError as problem:
         if set_aside:
-            kept = _aside(path)
-            warnings.warn(
-                f"{problem}; it is set aside as {kept.name} and computed again.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            put_aside(path, problem)
         return None
 
 
-def _aside(path: Path) -> Path:
-    """Rename a damaged shard, so that it can be looked at, and return its new name."""
+def put_aside(path: Path, problem: Exception) -> None:
+    """Rename a damaged file, so that it can be looked at, and warn."""
     number = 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    return path.rename(kept)
+    path.rename(kept)
+    warnings.warn(
+        f"{problem}; it is set aside as {kept.name} and computed again.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
-def _canonical(values: Metadata) -> str:
+def canonical(values: Metadata) -> str:
+    """Return plain values as one text, always the same for the same values.
+
+    Examples
+    --------
+    >>> canonical({"seed": 446, "method": "loo"})
+    '{"method":"loo","seed":446}'
+    """
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

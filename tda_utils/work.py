@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tda_utils.experiment import Experiment, Run
-from tda_utils.reproduce import Manifest, ManifestError, read_notebook
+from tda_utils.reproduce import Manifest, ManifestError, read_notebook, run_parameters
 from tda_utils.reproduce import Run as NotebookRun
 
 TAG = "experiments"
@@ -82,12 +82,7 @@ def work_of(manifest: Manifest, run: NotebookRun, store: Path) -> dict[Experimen
     ManifestError
         If such a cell fails, or does not set ``work`` to a mapping of experiments to methods.
     """
-    parameters = {
-        **manifest.parameters(run.notebook, run.size),
-        "output": "",
-        "store": str(store.resolve()),
-        **({"protocol": run.protocol} if run.protocol else {}),
-    }
+    parameters = run_parameters(manifest, run, store)
     source = manifest.notebooks / f"{run.notebook}.py"
     with in_notebooks(manifest):
         return _tagged_work(source, parameters)

@@ -16,17 +16,18 @@ import yaml
 
 from tda_utils import reproduce
 from tda_utils.experiment import Experiment
+from tda_utils.provenance import RESULT_FOLDERS, git_state
 from tda_utils.reproduce import (
     FOLDERS,
     ManifestError,
     check,
     execute,
     fits,
-    git_state,
     load_manifest,
     main,
     notebook_parameters,
     plan,
+    run_parameters,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -534,12 +535,33 @@ def test_git_state_ignores_the_results_and_nothing_else(tmp_path):
     clean = git_state(path.parent)
     assert re.fullmatch("[0-9a-f]{40}", clean["commit"])
     assert clean["dirty"] is False
-    for folder in (*FOLDERS.values(), "provenance"):
+    for folder in RESULT_FOLDERS:
         (path.parent / folder).mkdir(exist_ok=True)
         (path.parent / folder / "new.json").write_text("{}")
     assert git_state(path.parent) == clean
     (tmp_path / "notebooks" / "01_good.py").write_text("# changed")
     assert git_state(path.parent) == {**clean, "dirty": True}
+
+
+def test_only_notebooks_that_ask_for_them_are_told_where_summaries_are(tmp_path):
+    path = write(tmp_path, manifest())
+    notebook = tmp_path / "notebooks" / "01_good.py"
+    known = load_manifest(path)
+    store = tmp_path / "store"
+
+    def handed(size):
+        (run, *_) = plan(known, ["tau"], size)
+        return run_parameters(known, run, store)
+
+    assert handed("full") == {
+        **{"members": 3, "rate": 0.01, "protocol": "paired", "output": "", "store": str(store)}
+    }
+    declared = 'summaries: str = ""  # folder of summaries\n'
+    notebook.write_text(PARAMETERS + declared + GOOD)
+    assert check(known, ["01_good"]) == []
+    assert handed("full")["summaries"] == str(path.parent / "studies")
+    assert handed("paper")["summaries"] == str(path.parent / "studies")
+    assert handed("quick")["summaries"] == ""
 
 
 # ---------------- the real manifest

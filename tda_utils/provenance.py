@@ -1,0 +1,78 @@
+"""Where a result comes from: the commit, the versions, the kind of machine.
+
+Folders and machine names stay out, as they tell nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+#: Libraries whose version can move a number or a picture.
+LIBRARIES = (
+    "bayes-tda torch torchvision numpy scipy xarray pandas matplotlib altair vl-convert-python "
+    "papermill nbclient ipykernel"
+).split()
+#: Folders of committed results, beside the manifest; a new result there is no change of the code.
+RESULT_FOLDERS = ("figures", "tables", "numbers", "provenance", "studies")
+
+
+def computed_with() -> dict[str, Any]:
+    """Today's date, the machine in general terms, and the versions of what computes.
+
+    Examples
+    --------
+    >>> list(computed_with())
+    ['date', 'python', 'platform', 'versions']
+    """
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "platform": {
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+        },
+        "versions": {library: version_of(library) for library in LIBRARIES},
+    }
+
+
+def version_of(library: str) -> str | None:
+    """Return the installed version of a library, None if it is not installed.
+
+    Examples
+    --------
+    >>> version_of("no-such-library") is None
+    True
+    """
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit of a folder's repository, and whether anything but the results differs from it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> git_state(Path(tempfile.mkdtemp()))
+    {'commit': None, 'dirty': None}
+    """
+    results = [f":(exclude,top,glob)*/{name}/**" for name in RESULT_FOLDERS]
+    answers = []
+    for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ":/", *results]):
+        try:
+            done = subprocess.run(
+                ["git", *command], cwd=folder, capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return {"commit": None, "dirty": None}  # no git, or no commit yet
+        answers.append(done.stdout.strip())
+    return {"commit": answers[0], "dirty": bool(answers[1])}

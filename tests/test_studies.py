@@ -1,0 +1,236 @@
+"""Summaries of studies: the numbers of their scores, kept in files that can be trusted."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import tda_utils as tda
+from tda_utils.reproduce import PROTOCOLS, load_manifest
+from tda_utils.studies import BOUNDS, _plain, _read
+
+SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
+
+
+@pytest.fixture(scope="module", params=["paired", "released"])
+def experiment(request, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    return tda.Experiment(protocol=request.param, store=store, **SIZE)
+
+
+@pytest.fixture(scope="module")
+def summary(experiment):
+    return tda.sum_up(experiment)
+
+
+def removal(experiment, method):
+    """Scores (member, train, test) with removal sign, read from the store without the code."""
+    tau = experiment.scores(method).values.mean(1)
+    turned = experiment.protocol == "released" and method in ("ats", "influence")
+    return -tau if turned else tau
+
+
+@pytest.mark.parametrize("members", [2, 3])
+def test_reliability_is_that_of_the_first_members(experiment, summary, members):
+    test = "t" if experiment.protocol == "paired" else "released"
+    for method, found in summary.overall(members).items():
+        scores = experiment.scores(method).isel(member=slice(members))
+        wanted = tda.overall_reliability(tda.removal_signed(scores), test)
+        for bound in BOUNDS:
+            np.testing.assert_allclose(found[bound], wanted[bound], rtol=1e-6)
+        for name in ("members", "test", "alpha", "level"):
+            assert found.attrs[name] == wanted.attrs[name]
+    assert list(summary.overall(members)) == list(tda.METHODS)
+
+
+def test_signal_and_noise_are_medians_over_pairs(experiment, summary):
+    tau = removal(experiment, "loo")
+    assert summary.signal == pytest.approx(np.median(abs(tau.mean(0))))
+    assert summary.noise == pytest.approx(np.median(tau.std(0, ddof=1)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "oracle"), [("pearson", stats.pearsonr), ("spearman", stats.spearmanr)]
+)
+def test_correlations_are_those_of_the_means(experiment, summary, kind, oracle):
+    found = summary.correlations(kind)
+    assert len(found) == 11
+    for (first, second), value in found.items():
+        a, b = removal(experiment, first), removal(experiment, second)
+        if first == second:
+            a, b = a[::2], b[1::2]
+        assert value == pytest.approx(oracle(a.mean(0).ravel(), b.mean(0).ravel()).statistic)
+
+
+def test_the_size_is_that_of_the_experiment(summary):
+    assert summary.finite
+    wanted = {"members": 3, "checkpoints": 2, "epochs": 2, "train": 30, "attributed": 3, "test": 6}
+    assert summary.size == wanted
+
+
+def test_a_kept_summary_needs_no_scores(experiment, summary, tmp_path, monkeypatch):
+    made = tda.sum_up(experiment, tmp_path / "kept")
+    assert made == summary
+    (file,) = (tmp_path / "kept").iterdir()
+    assert file == tda.summary_file(experiment, tmp_path / "kept")
+    monkeypatch.setattr(tda.Experiment, "all_scores", lambda _: pytest.fail("scores were computed"))
+    assert tda.sum_up(experiment, tmp_path / "kept") == summary
+    # Wherever the scores would be.
+    elsewhere = replace(experiment, store=tmp_path / "another")
+    assert tda.sum_up(elsewhere, tmp_path / "kept") == summary
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": 2},
+        {"checkpoints": 1},
+        {"attributed": 2},
+        {"test_per_class": 1},
+        {"epochs": 3},
+        {"damping": 1e-2},
+        {"seeds": (446, 724, 829)},
+        {"model": "cnn3"},
+        {"per_class": 20},
+    ],
+)
+def test_another_experiment_has_another_file(experiment, change, tmp_path):
+    other = replace(experiment, **change)
+    assert tda.summary_file(other, tmp_path) != tda.summary_file(experiment, tmp_path)
+
+
+def test_both_protocols_have_files_of_their_own(experiment, tmp_path):
+    names = {
+        tda.summary_file(replace(experiment, protocol=one), tmp_path).name
+        for one in ("paired", "released")
+    }
+    assert len(names) == 2
+
+
+def test_raising_a_version_leaves_the_file_aside(experiment, tmp_path, monkeypatch):
+    before = tda.summary_file(experiment, tmp_path)
+    monkeypatch.setitem(tda.experiment.VERSIONS, "ats", 99)
+    assert tda.summary_file(experiment, tmp_path) != before
+    monkeypatch.undo()
+    monkeypatch.setattr(tda.studies, "VERSION", 99)
+    assert tda.summary_file(experiment, tmp_path) != before
+
+
+def changed(text):
+    """Another number under the old checksum."""
+    content = json.loads(text)
+    content["signal"] *= 2
+    return json.dumps(content)
+
+
+DAMAGES = {
+    "empty": lambda text: "",
+    "truncated": lambda text: text[: len(text) // 2],
+    "no object": lambda text: "[1, 2]",
+    "no checksum": lambda text: "{}",
+    "another number": changed,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_summary_is_set_aside_and_made_again(experiment, summary, damage, tmp_path):
+    tda.sum_up(experiment, tmp_path)
+    file = tda.summary_file(experiment, tmp_path)
+    sound = file.read_text()
+    file.write_text(DAMAGES[damage](sound))
+    with pytest.warns(RuntimeWarning, match=f"{file.name} is half-written, damaged or of another"):
+        assert tda.sum_up(experiment, tmp_path) == summary
+    assert file.read_text() == sound
+    assert file.with_name(f"{file.name}.damaged-1").read_text() == DAMAGES[damage](sound)
+
+
+def test_the_file_of_another_study_is_not_taken_for_it(experiment, tmp_path):
+    other = replace(experiment, members=2)
+    tda.sum_up(other, tmp_path)
+    shutil.copy(tda.summary_file(other, tmp_path), tda.summary_file(experiment, tmp_path))
+    with pytest.warns(RuntimeWarning, match="of another study"):
+        assert tda.sum_up(experiment, tmp_path).size["members"] == 3
+
+
+def test_what_has_no_summary_is_refused(experiment):
+    with pytest.raises(ValueError, match="members is 1; it must be an integer of at least 2"):
+        tda.sum_up(replace(experiment, members=1))
+    with pytest.raises(ValueError, match="orders is 2; a crossed experiment"):
+        tda.sum_up(replace(experiment, orders=2))
+
+
+def test_what_is_not_there_is_named(summary):
+    with pytest.raises(ValueError, match="members is 4; this study is summed up for 2, 3"):
+        summary.overall(4)
+    with pytest.raises(ValueError, match="kind is 'kendall'; it must be one of"):
+        summary.correlations("kendall")
+
+
+def test_nan_survives_the_file():
+    assert _plain(float("nan")) is None
+    assert _plain(0.25) == 0.25
+
+
+# ---------------- the committed summaries
+
+PAPER = Path(__file__).resolve().parent.parent / "paper"
+NOTEBOOK = "09_larger_sets_and_larger_models"
+TITLES = {"MNIST3": "mnist3", "CIFAR-10": "cifar10"}
+LABELS = {"LOO": "loo", "ATS": "ats", "IF": "influence", "GD": "grad_dot", "GC": "grad_cos"}
+
+
+def committed(protocol, size="full"):
+    """The experiments of notebook 09 at a size."""
+    own = load_manifest(PAPER / "figures.yaml").parameters(NOTEBOOK, size)
+    common = {"checkpoints": own["checkpoints"], "test_per_class": own["test_per_class"]}
+    for study in own["studies"]:
+        values = {name: value for name, value in study.items() if name != "released"}
+        if protocol == "released":
+            values |= study.get("released", {})
+        if values.get("backbone") != "google/vit-base-patch16-224-in21k":
+            yield tda.Experiment(protocol=protocol, **common | values)
+
+
+def test_every_study_of_the_full_size_is_summed_up_and_nothing_else_is_there():
+    """Else drawing the figures again would take hours, or a file would be of no use."""
+    folder = PAPER / "studies"
+    files = {
+        size: {tda.summary_file(one, folder) for p in PROTOCOLS for one in committed(p, size)}
+        for size in ("full", "paper")
+    }
+    there = set(folder.iterdir())
+    assert sorted(path.name for path in files["full"] - there) == []
+    assert sorted(path.name for path in there - files["full"] - files["paper"]) == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_committed_summaries_are_sound_and_come_from_a_commit(protocol):
+    for experiment in committed(protocol):
+        content = _read(tda.summary_file(experiment, PAPER / "studies"), experiment)
+        assert len(content["provenance"]["git"]["commit"]) == 40
+        assert content["provenance"]["git"]["dirty"] is False
+        assert content["size"]["attributed"] == experiment.data.n_attributed
+        assert content["finite"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_committed_table_holds_the_numbers_of_the_summaries(protocol):
+    with (PAPER / "tables" / f"by_size-{protocol}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    of = {
+        (one.task, one.per_class): tda.sum_up(one, PAPER / "studies")
+        for one in committed(protocol)
+        if one.model == "cnn2" and one.lists != "released"
+    }
+    assert rows
+    assert {(TITLES[row["panel"]], int(row["per class"])) for row in rows} == set(of)
+    for row in rows:
+        found = of[TITLES[row["panel"]], int(row["per class"])].overall(int(row["members"]))
+        one = found[LABELS[row["method"]]].sel(measure=row["measure"])
+        for bound in BOUNDS:
+            assert float(one[bound]) == pytest.approx(float(row[bound]), rel=1e-5)
