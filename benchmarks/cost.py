@@ -24,8 +24,8 @@ from torch import nn
 
 from benchmarks.bench import RESULTS, machine
 from tda_utils.experiment import Experiment
+from tda_utils.manifest import Manifest, load_manifest, plan
 from tda_utils.models import PAPER_BACKBONE, model_builder
-from tda_utils.reproduce import Manifest, load_manifest, plan
 from tda_utils.training import Job, Recipe, batch_order, state_losses, train_states
 from tda_utils.work import score_files, work_of
 

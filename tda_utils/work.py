@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tda_utils.experiment import Experiment, Run
-from tda_utils.reproduce import Manifest, ManifestError, read_notebook, run_parameters
-from tda_utils.reproduce import Run as NotebookRun
+from tda_utils.manifest import Manifest, ManifestError, read_notebook, run_parameters
+from tda_utils.manifest import Run as NotebookRun
 
 TAG = "experiments"
 #: The one variable that the tagged cells have to set.
@@ -66,7 +66,7 @@ def work_of(manifest: Manifest, run: NotebookRun, store: Path) -> dict[Experimen
     Parameters
     ----------
     manifest
-        What `tda_utils.reproduce.load_manifest` gave.
+        What `tda_utils.manifest.load_manifest` gave.
     run
         One of `tda_utils.reproduce.plan`.
     store

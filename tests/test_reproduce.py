@@ -16,19 +16,18 @@ import yaml
 
 from tda_utils import reproduce
 from tda_utils.experiment import Experiment
-from tda_utils.provenance import RESULT_FOLDERS, git_state
-from tda_utils.reproduce import (
+from tda_utils.manifest import (
     FOLDERS,
     ManifestError,
     check,
-    execute,
     fits,
     load_manifest,
-    main,
     notebook_parameters,
     plan,
     run_parameters,
 )
+from tda_utils.provenance import RESULT_FOLDERS, git_state
+from tda_utils.reproduce import execute, main
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import tda_utils as tda
-from tda_utils.reproduce import PROTOCOLS, load_manifest
+from tda_utils.manifest import PROTOCOLS, load_manifest
 from tda_utils.studies import BOUNDS, _plain, _read
 
 SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}

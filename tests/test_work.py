@@ -8,7 +8,8 @@ import yaml
 
 import tda_utils as tda
 from tda_utils.experiment import Experiment
-from tda_utils.reproduce import ManifestError, load_manifest, main, plan
+from tda_utils.manifest import ManifestError, load_manifest, plan
+from tda_utils.reproduce import main
 from tda_utils.work import Failure, compute, score_files, work_of
 
 ROOT = Path(__file__).resolve().parent.parent

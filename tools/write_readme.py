@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tda_utils.reproduce import Manifest, load_manifest
+from tda_utils.manifest import Manifest, load_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from tda_utils.data import DEFECTIVE_LISTS, load_task
-from tda_utils.reproduce import PROTOCOLS
+from tda_utils.manifest import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ROOT / "paper"

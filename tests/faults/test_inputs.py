@@ -17,7 +17,7 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils import plots, reliability
-from tda_utils.reproduce import ManifestError, load_manifest
+from tda_utils.manifest import ManifestError, load_manifest
 
 FUZZ = settings(
     max_examples=100,

@@ -11,7 +11,7 @@ import torch
 
 import tda_utils as tda
 from tda_utils import data as data_module
-from tda_utils.reproduce import ManifestError, load_manifest
+from tda_utils.manifest import ManifestError, load_manifest
 from tda_utils.store import ShardError, read_shard
 
 ROOT = Path(__file__).resolve().parents[2]
