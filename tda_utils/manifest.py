@@ -100,10 +100,6 @@ class Manifest:
         sizes = self.sizes[notebook]
         return sizes[size] if size in sizes else sizes["full"]
 
-    def summaries(self, size: str) -> Path | None:
-        """The folder of studies that are summed up already; a quick look uses none."""
-        return None if size == "quick" else self.folder / "studies"
-
     def runs(self, size: str) -> Path:
         """The folder of executed notebooks, which git ignores."""
         return self.folder / "runs" / size
@@ -111,6 +107,10 @@ class Manifest:
     def results(self, size: str) -> Path:
         """The folder of figures, tables and numbers: only the full size is committed."""
         return self.folder if size == "full" else self.runs(size)
+
+    def summaries(self, size: str) -> Path | None:
+        """The folder of studies that are summed up already; a quick look uses none."""
+        return None if size == "quick" else self.results(size) / "studies"
 
 
 @dataclass(frozen=True)

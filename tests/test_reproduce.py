@@ -559,7 +559,7 @@ def test_only_notebooks_that_ask_for_them_are_told_where_summaries_are(tmp_path)
     notebook.write_text(PARAMETERS + declared + GOOD)
     assert check(known, ["01_good"]) == []
     assert handed("full")["summaries"] == str(path.parent / "studies")
-    assert handed("paper")["summaries"] == str(path.parent / "studies")
+    assert handed("paper")["summaries"] == str(path.parent / "runs" / "paper" / "studies")
     assert handed("quick")["summaries"] == ""
 
 
