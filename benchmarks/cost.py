@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from tda_utils.experiment import Experiment
 from tda_utils.manifest import Manifest, load_manifest, plan
 from tda_utils.models import PAPER_BACKBONE, model_builder
 from tda_utils.training import Job, Recipe, batch_order, state_losses, train_states
-from tda_utils.work import score_files, work_of
+from tda_utils.work import ScoreFile, score_files, work_of
 
 MANIFEST = Path(__file__).resolve().parent.parent / "paper" / "figures.yaml"
 LOGIT_DIRECTIONS = 9  # Gauss-Newton differentiates nine differences of ten logits.
@@ -130,30 +129,45 @@ def hours(count: Images, rate: Rate) -> float:
     return (count.trained * rate.trained + count.seen * rate.seen) / 3600
 
 
+def counted(files: list[ScoreFile]) -> dict[tuple[str, str], Images]:
+    """Images of all files, by network."""
+    counts: dict[tuple[str, str], Images] = {}
+    for file in files:
+        kind = network(file.experiment)
+        own, before = images(file.experiment, file.method), counts.get(kind, Images(0, 0))
+        counts[kind] = Images(*map(sum, zip(before, own, strict=True)))
+    return counts
+
+
+def measured(files: list[ScoreFile]) -> dict[tuple[str, str], Rate]:
+    """The rate of each network that some file needs."""
+    rates: dict[tuple[str, str], Rate] = {}
+    for file in files:
+        if (kind := network(file.experiment)) not in rates:
+            shape = tuple(file.experiment.data.train_x.shape[1:])
+            build = model_builder(kind[0], shape[0], backbone=file.experiment.backbone)()
+            rates[kind] = rate_of(build, shape, n=8 if kind[0] == "vit" else 320)
+    return rates
+
+
 def measure() -> dict[str, object]:
     """Measure the rates and add up the paper's size."""
     with tempfile.TemporaryDirectory() as folder:
-        work = studies(load_manifest(MANIFEST), papers_backbone(folder))
-        files = score_files(work)
-        rates: dict[tuple[str, str], Rate] = {}
-        total, longest = Counter(), 0.0
-        for file in files:
-            kind = network(file.experiment)
-            if kind not in rates:
-                shape = tuple(file.experiment.data.train_x.shape[1:])
-                build = model_builder(kind[0], shape[0], backbone=file.experiment.backbone)()
-                rates[kind] = rate_of(build, shape, n=8 if kind[0] == "vit" else 320)
-            took = hours(images(file.experiment, file.method), rates[kind])
-            total["-".join(kind)] += took
-            longest = max(longest, took)
+        files = score_files(studies(load_manifest(MANIFEST), papers_backbone(folder)))
+        counts, rates = counted(files), measured(files)
+        each = [hours(images(f.experiment, f.method), rates[network(f.experiment)]) for f in files]
     return {
         "machine": machine(),
-        "milliseconds": {
-            "-".join(kind): {name: 1e3 * value for name, value in rate._asdict().items()}
+        "networks": {
+            "-".join(kind): {
+                "images": counts[kind]._asdict(),
+                "milliseconds": {name: 1e3 * value for name, value in rate._asdict().items()},
+                "core hours": hours(counts[kind], rate),
+            }
             for kind, rate in rates.items()
         },
-        "core hours": dict(total),
-        "longest file": longest,
+        "core hours": sum(each),
+        "longest file": max(each),
         "files": len(files),
         "nodes": NODES,
         "cores": CORES,

@@ -21,7 +21,7 @@ import pandas as pd
 import xarray as xr
 
 from tda_utils.attribution import METHODS, removal_signed
-from tda_utils.checks import check_choice, check_count
+from tda_utils.checks import brief, check_choice, check_count
 from tda_utils.experiment import Experiment
 from tda_utils.provenance import computed_with, git_state
 from tda_utils.reliability import overall_reliability
@@ -165,6 +165,8 @@ def sum_up(experiment: Experiment, folder: str | Path = "") -> StudySummary:
 
     Raises
     ------
+    TypeError
+        If it is no experiment.
     ValueError
         If the experiment has a single member, or crosses initialisations and orders.
     OSError
@@ -181,6 +183,8 @@ def sum_up(experiment: Experiment, folder: str | Path = "") -> StudySummary:
     >>> summary.overall(members=2)["loo"]["value"].sizes["measure"]
     3
     """
+    if not isinstance(experiment, Experiment):
+        raise TypeError(f"experiment is {brief(experiment)}; it must be an Experiment.")
     check_count("members", experiment.members, least=LEAST_MEMBERS)
     if experiment.orders is not None:
         raise ValueError(f"orders is {experiment.orders}; a crossed experiment has no summary.")

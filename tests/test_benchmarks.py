@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import tda_utils as tda
-from benchmarks import bench, work
+from benchmarks import bench, cost, work
+from tda_utils.manifest import load_manifest
 from tda_utils.models import CNN2L
+from tda_utils.work import score_files
 
 
 def test_ours_and_the_plain_loop_do_the_same_work():
@@ -103,3 +105,34 @@ def test_a_quick_run_writes_its_results(tmp_path):
     assert len(record["rows"]) == 8 and len(record["growth"]) == 2
     assert (tmp_path / "bench.md").read_text().count("\n") == 10
     assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+# ---------------- the cost of the paper's size
+
+
+@pytest.mark.parametrize("protocol", ["paired", "released"])
+@pytest.mark.parametrize("method", ["posterior", "loo", "ats", "grad_dot"])
+def test_images_are_counted_as_they_are_used(method, protocol, tmp_path):
+    """Twice the epochs are twice the images that are trained on, where a method trains at all."""
+    size = {"members": 1, "test_per_class": 2, "protocol": protocol, "store": tmp_path}
+    one = tda.Experiment(epochs=2, checkpoints=1, attributed=3, **size)
+    two = tda.Experiment(epochs=4, checkpoints=1, attributed=3, **size)
+    few, many = cost.images(one, method), cost.images(two, method)
+    trains = method in ("posterior", "loo")
+    assert many.trained == few.trained * (2 if trains else 1)
+    assert many.seen == few.seen
+
+
+def test_the_committed_cost_counts_what_the_manifest_asks_for():
+    record = json.loads((bench.RESULTS / "cost.json").read_text())
+    files = score_files(cost.studies(load_manifest(cost.MANIFEST), "tiny"))
+    assert record["files"] == len(files)
+    counts = {"-".join(kind): one._asdict() for kind, one in cost.counted(files).items()}
+    assert {name: one["images"] for name, one in record["networks"].items()} == counts
+    for one in record["networks"].values():
+        images, rate = one["images"], one["milliseconds"]
+        seconds = sum(images[kind] * rate[kind] for kind in ("trained", "seen")) / 1e3
+        assert one["core hours"] == pytest.approx(seconds / 3600)
+    total = sum(one["core hours"] for one in record["networks"].values())
+    assert record["core hours"] == pytest.approx(total)
+    assert 0 < record["longest file"] <= total

@@ -158,6 +158,8 @@ def test_the_file_of_another_study_is_not_taken_for_it(experiment, tmp_path):
 
 
 def test_what_has_no_summary_is_refused(experiment):
+    with pytest.raises(TypeError, match="experiment is 'mnist3'; it must be an Experiment"):
+        tda.sum_up("mnist3")
     with pytest.raises(ValueError, match="members is 1; it must be an integer of at least 2"):
         tda.sum_up(replace(experiment, members=1))
     with pytest.raises(ValueError, match="orders is 2; a crossed experiment"):

@@ -126,7 +126,45 @@ def benchmarks(manifest: Manifest) -> str:
     )
 
 
-PARTS = {"results": results, "gallery": gallery, "benchmarks": benchmarks, "sources": sources}
+def cost(manifest: Manifest) -> str:
+    """Return what the paper's size costs, with the arithmetic."""
+    folder = manifest.folder.parent / "benchmarks" / "results"
+    record = json.loads((folder / "cost.json").read_text())
+    machine, total = record["machine"], record["core hours"]
+    nodes, cores, longest = record["nodes"], record["cores"], record["longest file"]
+    lines = [
+        "| network, data | images trained on | ms each | images looked at | ms each | core hours |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, one in record["networks"].items():
+        cells = [
+            cell
+            for kind in ("trained", "seen")
+            for cell in (f"{one['images'][kind]:,}", f"{one['milliseconds'][kind]:.2g}")
+        ]
+        cells.append(f"{one['core hours']:,.0f}")
+        lines.append(f"| {name.replace('-', ', ')} | {' | '.join(cells)} |")
+    before = (
+        f"The paper's size (`--size paper`) is {record['files']:,} files of scores and posteriors. "
+        "What they cost is the number of images times the time that one takes on one core, "
+        f"measured on {machine['date']} ({machine['cpu']}, torch {machine['torch']})."
+    )
+    after = (
+        f"Together {total:,.0f} core hours. On {nodes} nodes of {cores} cores that is {total:,.0f}"
+        f" / ({nodes} x {cores}) = {total / nodes / cores:,.1f} hours if all are busy all the "
+        f"time. The longest file takes {longest:,.0f} core hours, which is {longest / cores:,.1f} "
+        f"hours on a node of its own (`--config threads={cores}`): nothing is faster than that."
+    )
+    return "\n".join([before, "", *lines, "", after])
+
+
+PARTS = {
+    "results": results,
+    "gallery": gallery,
+    "benchmarks": benchmarks,
+    "cost": cost,
+    "sources": sources,
+}
 
 
 def fill(text: str, manifest: Manifest) -> str:
