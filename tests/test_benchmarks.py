@@ -123,11 +123,13 @@ def test_images_are_counted_as_they_are_used(method, protocol, tmp_path):
     assert many.seen == few.seen
 
 
-def test_the_committed_cost_counts_what_the_manifest_asks_for():
+def test_the_committed_cost_counts_what_the_manifest_asks_for(tmp_path):
     record = json.loads((bench.RESULTS / "cost.json").read_text())
-    files = score_files(cost.studies(load_manifest(cost.MANIFEST), "tiny"))
+    small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    backbone = cost.papers_backbone(tmp_path, intermediate_size=24, **small)
+    files = score_files(cost.studies(load_manifest(cost.MANIFEST), backbone))
     assert record["files"] == len(files)
-    counts = {"-".join(kind): one._asdict() for kind, one in cost.counted(files).items()}
+    counts = {kind.label: one._asdict() for kind, one in cost.counted(files).items()}
     assert {name: one["images"] for name, one in record["networks"].items()} == counts
     for one in record["networks"].values():
         images, rate = one["images"], one["milliseconds"]

@@ -143,7 +143,7 @@ def cost(manifest: Manifest) -> str:
             for cell in (f"{one['images'][kind]:,}", f"{one['milliseconds'][kind]:.2g}")
         ]
         cells.append(f"{one['core hours']:,.0f}")
-        lines.append(f"| {name.replace('-', ', ')} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     before = (
         f"The paper's size (`--size paper`) is {record['files']:,} files of scores and posteriors. "
         "What they cost is the number of images times the time that one takes on one core, "
