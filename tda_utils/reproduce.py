@@ -40,6 +40,8 @@ OUTPUTS = {"figure": ("pdf", "png"), "table": ("csv", "md"), "numbers": ("json",
 FOLDERS = {"pdf": "figures", "png": "figures", "csv": "tables", "md": "tables", "json": "numbers"}
 #: Parameters that the runner sets itself; a manifest must leave them alone.
 RUNNER_PARAMETERS = ("output", "store", "protocol")
+#: Cells for readers of the course: no figure needs them, and at full size they might take long.
+READERS_ONLY = {"exercise", "solution"}
 #: A notebook may leave this file in ``output``; its content goes into the provenance.
 REPORT = "provenance.json"
 #: Always the kernel of the running environment, whatever the notebook was last opened with.
@@ -618,7 +620,11 @@ def _execute_notebook(manifest: Manifest, run: Run, store: Path, output: Path) -
     logging.getLogger("papermill").setLevel(logging.ERROR)
     source = output.parent / f"{run.notebook}.ipynb"
     copy = manifest.runs(run.size) / f"{run.name}.ipynb"
-    jupytext.write(read_notebook(manifest.notebooks / f"{run.notebook}.py"), source)
+    notebook = read_notebook(manifest.notebooks / f"{run.notebook}.py")
+    notebook.cells = [
+        c for c in notebook.cells if READERS_ONLY.isdisjoint(c.metadata.get("tags", []))
+    ]
+    jupytext.write(notebook, source)
     parameters = {
         **manifest.parameters(run.notebook, run.size),
         "output": str(output.resolve()),
