@@ -1,5 +1,6 @@
 """The checks of the exercises: right answers pass, and each likely mistake gets its words."""
 
+import pkgutil
 import re
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_an_interruption_is_none_of_the_checks_business():
 
     with pytest.raises(KeyboardInterrupt):
         answer(1, interrupted)
+
+
+def test_what_the_check_itself_says_is_not_taken_for_a_fault_of_the_code():
+    def calls_a_stand_in(train):
+        train()
+
+    def stand_in():
+        require(1, False, "train needs one weight for each digit.")
+
+    assert refused(answer, 1, calls_a_stand_in, stand_in) == (
+        "Exercise 1: train needs one weight for each digit."
+    )
 
 
 def test_a_value_in_place_of_the_function_is_named():
@@ -171,3 +184,127 @@ def test_a_tolerance_can_be_wider_or_narrower():
 def test_checks_are_imported_when_asked_for():
     with pytest.raises(AttributeError, match=r"tda_utils.exercises has no 'notebook_99'; it has"):
         _ = exercises.notebook_99
+
+
+# ---------------- the checks of each notebook: what passes, and the mistakes with their words
+
+notebook_01 = exercises.notebook_01
+
+
+def helpful(loss_with, losses_without):
+    tau = losses_without - loss_with
+    return [int(j) for j in np.argsort(-tau) if tau[j] > 0]
+
+
+def together(train, n_train, removed, single=lambda loss, base: loss - base):
+    def loss(gone):
+        weights = torch.ones(n_train)
+        weights[gone] = 0
+        return train(weights)
+
+    base = loss([])
+    return loss(removed) - base, sum(single(loss([j]), base) for j in removed)
+
+
+def keeping_only(train, n_train, removed):
+    weights = torch.zeros(n_train)
+    weights[removed] = 1
+    return train(weights) - train(torch.ones(n_train)), together(train, n_train, removed)[1]
+
+
+def loo_of_the_mean(train, test, left=-1):
+    without = (train.sum() - train) / (len(train) + left)
+    return (test[None] - without[:, None]) ** 2 - (test[None] - train.mean()) ** 2
+
+
+CASES = {
+    notebook_01.check_helpful: (
+        helpful,
+        [
+            (lambda a, b: helpful(0, a - b), "sign turned round: these digits hurt"),
+            (lambda a, b: helpful(0, a - b)[::-1], "sign turned round, and the order too"),
+            (lambda a, b: helpful(a, b)[::-1], "the least helpful comes first"),
+            (lambda a, b: np.flatnonzero(b > a), "not sorted by how much"),
+            (lambda a, b: np.argsort(a - b), "leave out those that hurt"),
+            (lambda a, b: np.argsort(b - a), "has all digits, and the most harmful first"),
+            (lambda a, b: b > a, "has to return positions"),
+            (lambda a, b: b - a, "has to return positions"),
+            (lambda a, b: 3, "a list of positions"),
+        ],
+    ),
+    notebook_01.check_remove_together: (
+        together,
+        [
+            (lambda *a: together(*a)[::-1], "two numbers in the wrong order"),
+            (lambda *a: [-x for x in together(*a)], "sign turned round"),
+            (lambda *a: together(*a, single=lambda loss, base: loss), "adds losses up"),
+            (
+                lambda *a: (
+                    together(*a)[0] + a[0](torch.ones(a[1])),
+                    together(*a, single=lambda loss, base: loss)[1],
+                ),
+                "gives losses",
+            ),
+            (
+                lambda *a: (
+                    together(*a)[0],
+                    together(*a, single=lambda loss, base: loss - base / 2)[1],
+                ),
+                "takes the loss with all digits away once",
+            ),
+            (keeping_only, "keeps only the removed digits"),
+            (lambda *a: (together(*a)[1],) * 2, "the single ones twice"),
+            (lambda train, n, removed: train(torch.ones(2)), r"got the shape \(2,\)"),
+            (lambda *a: together(*a)[0], "is one number; it has to be an array of shape"),
+        ],
+    ),
+    notebook_01.check_loo_of_the_mean: (
+        loo_of_the_mean,
+        [
+            (lambda *a: -loo_of_the_mean(*a), "sign turned round"),
+            (lambda *a: loo_of_the_mean(*a).T, "axes swapped"),
+            (lambda *a: loo_of_the_mean(*a, left=0), "divides by n after the removal"),
+            (lambda a, b: loo_of_the_mean(a, b) + (b - a.mean()) ** 2, "gives the losses"),
+            (lambda *a: abs(loo_of_the_mean(*a)), "lost the sign"),
+        ],
+    ),
+}
+MISTAKES = [(check, wrong, words) for check, (_, list_) in CASES.items() for wrong, words in list_]
+
+
+def label(value):
+    return f"{value.__module__[-2:]}-{value.__name__}" if value in CASES else None
+
+
+@pytest.mark.parametrize("check", CASES, ids=label)
+def test_the_right_answer_passes_and_the_stub_does_not(check, capsys):
+    right, _ = CASES[check]
+    check(right)
+    assert re.fullmatch(r"Exercise \d: correct\. \S.*\.\n", capsys.readouterr().out)
+
+    def untouched(*arguments, **options): ...
+
+    message = refused(check, untouched)
+    assert re.fullmatch(
+        r"Exercise \d: nothing is returned yet\. Write the body of untouched .*", message
+    )
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong", "words"), MISTAKES, ids=lambda v: label(v) if callable(v) else v
+)
+def test_a_typical_mistake_gets_its_words(check, wrong, words):
+    message = refused(check, wrong)
+    assert re.match(r"Exercise \d: ", message)
+    assert re.search(words, message), message
+
+
+def test_every_check_has_its_cases():
+    checks = [
+        function
+        for module in pkgutil.iter_modules(exercises.__path__)
+        for name, function in vars(getattr(exercises, module.name)).items()
+        if name.startswith("check_")
+    ]
+    assert checks and set(checks) == set(CASES)

@@ -98,6 +98,8 @@ def answer(exercise: int, function: Callable[..., Any], *arguments: Any, **optio
     arguments, options = copy.deepcopy((arguments, options))
     try:
         given = function(*arguments, **options)
+    except NotYet:  # from a function that the check handed over, such as a stand-in for a training
+        raise
     except Exception as error:
         where = _line_of(function, error)
         raise NotYet(
