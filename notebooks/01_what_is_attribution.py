@@ -450,15 +450,15 @@ exercises.notebook_01.check_helpful(helpful)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: Remove two digits at once
 #
-# **10 minutes, difficulty 3 of 5.** If two digits hurt, does removing both help twice? Write a
+# **10 minutes, difficulty 3 of 5.** If two digits help, does removing both hurt twice? Write a
 # function that returns two numbers: the attribution of a *group* of digits, all removed in one
 # training, and the sum of the attributions of the digits, each removed alone. Both have the removal
 # sign.
 #
 # `train(weights)` trains a model and returns its loss on the test digit; `weights` is a tensor with
 # one number for each of the `n_train` training digits. `removed` holds the positions of the digits
-# to remove. The cell below also calls your function with the loop of this notebook and the two most
-# harmful digits.
+# to remove. The cell below also calls your function with the loop of this notebook, for the two
+# most harmful and for the two most helpful digits.
 #
 # <details><summary>Hint</summary>
 #
@@ -485,8 +485,14 @@ def remove_together(train, n_train, removed):
 
 # %% tags=["exercise", "nbval-check-output"]
 exercises.notebook_01.check_remove_together(remove_together)
-together, added = remove_together(train_by_hand, task.n_train, order[:2].tolist())
-print(f"the two most harmful digits: together {together:+.1f} nats, added up {added:+.1f} nats")
+for name, pair in {"harmful": order[:2], "helpful": order[-2:]}.items():
+    together, added = remove_together(train_by_hand, task.n_train, pair.tolist())
+    print(f"the two most {name}: together {together:+.1f} nats, added up {added:+.1f} nats")
+
+# %% [markdown] tags=["solution"]
+# The two harmful digits add up. The two helpful ones do not: each helps as long as the other is
+# there, and without both the prediction is about as good as with both. A leave-one-out attribution
+# is about one removal while everything else stays.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: A model that can be solved on paper
