@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy import stats
 
 from tda_utils import exercises
 from tda_utils.exercises import NotYet, answer, compare, passed, require
@@ -188,7 +189,8 @@ def test_checks_are_imported_when_asked_for():
 
 # ---------------- the checks of each notebook: what passes, and the mistakes with their words
 
-notebook_01 = exercises.notebook_01
+notebook_01, notebook_02 = exercises.notebook_01, exercises.notebook_02
+notebook_03, notebook_04 = exercises.notebook_03, exercises.notebook_04
 
 
 def helpful(loss_with, losses_without):
@@ -215,6 +217,59 @@ def keeping_only(train, n_train, removed):
 def loo_of_the_mean(train, test, left=-1):
     without = (train.sum() - train) / (len(train) + left)
     return (test[None] - without[:, None]) ** 2 - (test[None] - train.mean()) ** 2
+
+
+def cosines(train, test, lengths=lambda a, b: np.outer(a, b)):
+    norms = [np.linalg.norm(x, axis=1) for x in (train, test)]
+    return train @ test.T / lengths(*norms)
+
+
+def by_chance(n, k, m):
+    return stats.hypergeom(n, k, k).sf(m - 1)
+
+
+def influence(train, test, curvature, damping, damped=None):
+    matrix = curvature + damping * np.eye(len(curvature)) if damped is None else damped
+    return train @ np.linalg.solve(matrix, test.T) / len(train)
+
+
+def shared(a, b, k):
+    return len(set(np.argsort(-a)[:k]) & set(np.argsort(-b)[:k]))
+
+
+def class_only(tau):
+    return (tau["train_label"] == tau["test_label"]).astype(float)
+
+
+def p_of_shuffles(
+    a,
+    b,
+    orders,
+    measure=lambda a, b: stats.spearmanr(a, b).statistic,
+    reaches=np.greater_equal,
+    more=(1, 1),
+):
+    found = measure(a, b)
+    count = sum(bool(reaches(measure(a, b[order]), found)) for order in orders)
+    return (more[0] + count) / (more[1] + len(orders))
+
+
+def standard_error(tau, ddof=1, divide=lambda members: members**0.5):
+    return tau.mean("checkpoint").std("member", ddof=ddof) / divide(tau.sizes["member"])
+
+
+def pooled_error(tau, draws):
+    return tau.std(("member", "checkpoint"), ddof=1) / draws**0.5
+
+
+def effective(members, checkpoints, correlation):
+    return members * checkpoints / (1 + (checkpoints - 1) * correlation)
+
+
+def common_way(scores, centre=True):
+    total = scores - scores.mean(axis=1 if centre else None, keepdims=True)
+    common = (scores - scores.mean()).mean(axis=0)
+    return len(scores) * (common**2).sum() / (total**2).sum()
 
 
 CASES = {
@@ -266,6 +321,124 @@ CASES = {
             (lambda *a: loo_of_the_mean(*a, left=0), "divides by n after the removal"),
             (lambda a, b: loo_of_the_mean(a, b) + (b - a.mean()) ** 2, "gives the losses"),
             (lambda *a: abs(loo_of_the_mean(*a)), "lost the sign"),
+        ],
+    ),
+    notebook_02.check_cosines: (
+        cosines,
+        [
+            (lambda a, b: cosines(a, b).T, "axes swapped"),
+            (lambda a, b: -cosines(a, b), "sign turned round"),
+            (lambda a, b: a @ b.T, "is Grad-Dot"),
+            (lambda a, b: cosines(a, b, lambda x, y: x[:, None]), "training gradients only"),
+            (lambda a, b: cosines(a, b, lambda x, y: y), "test gradients only"),
+            (lambda a, b: cosines(a, b, lambda x, y: np.outer(x, y) ** 2), "squared lengths"),
+            (
+                lambda a, b: a @ b.T / np.linalg.norm(a) / np.linalg.norm(b),
+                "length of all gradients together",
+            ),
+        ],
+    ),
+    notebook_02.check_by_chance: (
+        by_chance,
+        [
+            (lambda n, k, m: stats.hypergeom(n, k, k).pmf(m), "exactly m shared"),
+            (lambda n, k, m: by_chance(n, k, m + 1), "more than m shared"),
+            (lambda n, k, m: 1 - by_chance(n, k, m), "fewer than m shared"),
+            (lambda n, k, m: stats.hypergeom(n, k, k).cdf(m), "at most m shared"),
+            (lambda n, k, m: stats.binom(k, k / n).sf(m - 1), "the same digit more than once"),
+            (lambda n, k, m: k * k / n, "mean number of shared digits"),
+        ],
+    ),
+    notebook_02.check_influence: (
+        influence,
+        [
+            (lambda *a: influence(*a).T, "axes swapped"),
+            (lambda *a: -influence(*a), "sign turned round"),
+            (lambda *a: len(a[0]) * influence(*a), "lacks the factor 1/n"),
+            (lambda *a: influence(*a[:3], 0), "lacks the damping"),
+            (lambda *a: influence(*a, damped=a[2] + a[3]), "belongs on the diagonal"),
+            (
+                lambda *a: a[0] @ (a[2] + a[3] * np.eye(4)) @ a[1].T / len(a[0]),
+                "multiplies by the matrix",
+            ),
+            (
+                lambda *a: influence(*a[:3], 0) + a[3] * a[0] @ a[1].T / len(a[0]),
+                "adds it afterwards",
+            ),
+            (
+                lambda *a: influence(*a, damped=np.diag(np.diag(a[2]) + a[3])),
+                "the diagonal of the matrix alone",
+            ),
+        ],
+    ),
+    notebook_03.check_shared: (
+        shared,
+        [
+            (lambda a, b, k: shared(-a, -b, k), "the most harmful digits"),
+            (lambda a, b, k: shared(abs(a), abs(b), k), "largest attributions in size"),
+            (lambda a, b, k: int(sum(np.argsort(-a)[:k] == np.argsort(-b)[:k])), "same place"),
+            (lambda a, b, k: shared(a, b, k) / k, "is a share"),
+        ],
+    ),
+    notebook_03.check_class_only: (
+        class_only,
+        [
+            (lambda tau: 1 - class_only(tau), "one where the classes differ"),
+            (lambda tau: tau * class_only(tau), "still holds attributions"),
+            (lambda tau: class_only(tau).values, "has to be an xarray.DataArray"),
+        ],
+    ),
+    notebook_03.check_p_of_shuffles: (
+        p_of_shuffles,
+        [
+            (lambda *a: p_of_shuffles(*a, more=(0, 0)), "leaves the unshuffled order out"),
+            (lambda *a: p_of_shuffles(*a, more=(1, 0)), "adds one above, but not below"),
+            (lambda *a: p_of_shuffles(*a, reaches=np.less), "stay below the correlation"),
+            (
+                lambda *a: p_of_shuffles(*a, reaches=lambda x, y: abs(x) >= abs(y)),
+                "compares sizes",
+            ),
+            (
+                lambda *a: p_of_shuffles(*a, measure=lambda x, y: np.corrcoef(x, y)[0, 1]),
+                "takes the correlation of the scores",
+            ),
+        ],
+    ),
+    notebook_04.check_standard_error: (
+        standard_error,
+        [
+            (lambda tau: standard_error(tau, divide=lambda m: 1), "is the standard deviation"),
+            (lambda tau: pooled_error(tau, 12), "counts every checkpoint as an independent"),
+            (lambda tau: pooled_error(tau, 4), "over members and checkpoints together"),
+            (lambda tau: standard_error(tau, divide=lambda m: (3 * m) ** 0.5), "root of all"),
+            (lambda tau: standard_error(tau, ddof=0), "one less"),
+            (lambda tau: standard_error(tau, divide=lambda m: m), "take its square root"),
+            (lambda tau: standard_error(tau) ** 2, "is a variance"),
+            (lambda tau: tau.std("member"), r"dimensions \(checkpoint, train, test\)"),
+        ],
+    ),
+    notebook_04.check_effective_samples: (
+        effective,
+        [
+            (lambda m, c, r: m * c, "number of all samples"),
+            (lambda m, c, r: m, "number of members, whatever"),
+            (lambda m, c, r: m * c / (1 + c * r), "only C - 1 others"),
+            (lambda m, c, r: effective(1, m * c, r), "correlates all samples"),
+            (lambda m, c, r: m * c * (1 - r), "takes the correlated part off"),
+            (lambda m, c, r: 1 / effective(m, c, r), "is the variance of the mean"),
+        ],
+    ),
+    notebook_04.check_common_way: (
+        common_way,
+        [
+            (lambda x: 1 - common_way(x), "share of what is left"),
+            (lambda x: common_way(x, centre=False), "still has the differences"),
+            (lambda x: x.mean(1).var() / x.var(), "share of the members"),
+            (lambda x: common_way(x) / len(x), "adds the common way up once"),
+            (
+                lambda x: common_way(x) * ((x - x.mean(1, keepdims=True)) ** 2).sum(),
+                "gives a sum of squares",
+            ),
         ],
     ),
 }
