@@ -487,6 +487,7 @@ def remove_together(train, n_train, removed):
 exercises.notebook_01.check_remove_together(remove_together)
 for name, pair in {"harmful": order[:2], "helpful": order[-2:]}.items():
     together, added = remove_together(train_by_hand, task.n_train, pair.tolist())
+    together, added = round(together, 1) + 0.0, round(added, 1) + 0.0  # no minus before a zero
     print(f"the two most {name}: together {together:+.1f} nats, added up {added:+.1f} nats")
 
 # %% [markdown] tags=["solution"]
