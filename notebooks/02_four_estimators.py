@@ -19,9 +19,12 @@
 #
 # ## What you'll learn
 #
-# - Grad-Dot, Grad-Cos, one additional training step, and the influence function;
-# - what curvature has to do with it, and why the exact Hessian cannot be used here;
-# - how to compare methods whose numbers have different units.
+# Afterwards you can
+#
+# - compute Grad-Dot, Grad-Cos, one additional training step and the influence function, and say how
+#   they are related;
+# - explain what curvature has to do with it, and why the exact Hessian cannot be used here;
+# - compare methods whose numbers have different units, with each other and with a guess.
 #
 # ## What you need
 #
@@ -50,6 +53,7 @@ from PIL import Image
 from scipy import stats
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import show, with_alt
 
 rcParams.update(tda.plots.STYLE)
@@ -58,8 +62,9 @@ HELPS, HURTS = "#0072B2", "#D55E00"
 # %% [markdown]
 # ## The same model, and leave-one-out
 #
-# Task, model and test digit are those of notebook 01: the digit that the model reads worst. LOO is
-# what we would like to know, so it is computed first.
+# Task, model and test digit are those of notebook 01: the digit that the model reads worst. What we
+# would like to know is the [leave-one-out](../docs/glossary.md#leave-one-out) (LOO)
+# [attribution](../docs/glossary.md#attribution), so it is computed first.
 
 # %%
 task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
@@ -79,17 +84,21 @@ print("models trained for LOO, the first one included:", 1 + loo.sizes["train"])
 # %% [markdown]
 # ## Grad-Dot and Grad-Cos: do two digits pull the same way?
 #
-# The **gradient** $g(z) = \nabla_\theta L(z; \theta)$ of the loss on a digit points, in the space
-# of all parameters, where that loss rises fastest. Training on a digit moves the parameters the
-# opposite way. If the gradients of $z_j$ and $z$ point the same way, what lowers the loss on $z_j$
-# lowers that on $z$ as well. **Grad-Dot** is their inner product, and **Grad-Cos** the cosine of
-# the angle between them, which forgets how long they are:
+# As in notebook 01, $z$ is the test digit, $z_j$ the training digit with the number $j$, $\theta$
+# the parameters of the trained model, and $L(z;\, \theta)$ its loss on $z$. ([All
+# symbols](../docs/notation.md) are on one page.) The **gradient** $g(z) = \nabla_\theta L(z;\,
+# \theta)$, the derivatives of the loss on a digit by all parameters, points where that loss rises
+# fastest. Training on a digit moves the parameters the opposite way. If the gradients of $z_j$ and
+# $z$ point the same way, what lowers the loss on $z_j$ lowers that on $z$ as well.
+# [**Grad-Dot**](../docs/glossary.md#grad-dot) (GD) is their inner product, and
+# [**Grad-Cos**](../docs/glossary.md#grad-cos) (GC) the cosine of the angle between them, which
+# forgets how long they are:
 #
 # $$\tau_\mathrm{GD} = g(z) \cdot g(z_j), \qquad
 #   \tau_\mathrm{GC} = \frac{g(z) \cdot g(z_j)}{\lVert g(z) \rVert\, \lVert g(z_j) \rVert}.$$
 #
-# Positive: the digit helps. The package computes both for all pairs. By hand, for one pair, is it
-# the same?
+# Here $\lVert g \rVert$ is the length of a gradient. Positive: the digit helps. The package
+# computes both for all pairs. By hand, for one pair, is it the same?
 
 # %%
 grad_dot = tda.grad_dot(posterior, task)
@@ -120,7 +129,8 @@ print("by hand and with tda the same, to one part in a thousand")
 # %% [markdown]
 # ## ATS: take one step and see
 #
-# Why not simply try? Take **one additional training step** (ATS) on $z_j$ alone, from $\theta$ to
+# Why not simply try? Take [**one additional training
+# step**](../docs/glossary.md#additional-training-step) (ATS) on $z_j$ alone, from $\theta$ to
 # $\theta^+$, and see how far the loss on $z$ falls:
 #
 # $$\tau_\mathrm{ATS} = L(z;\, \theta) - L(z;\, \theta^+).$$
@@ -128,7 +138,7 @@ print("by hand and with tda the same, to one part in a thousand")
 # Positive: the step on $z_j$ lowers the loss on $z$, so the digit helps. The step is one of the
 # model's own Adam, with the memory that it had at the end of training. (This memory moves the model
 # a little whatever the digit is. That part is the same for all training digits; the scores carry it
-# as the coordinate `drift`.)
+# as the coordinate `drift`, and the [glossary](../docs/glossary.md#drift) says more.)
 #
 # How is this related to Grad-Dot? If the step is a tiny one of plain gradient descent, of length
 # $\varepsilon$ times the gradient, then the loss on $z$ falls by $\varepsilon\, \tau_\mathrm{GD}$.
@@ -155,17 +165,20 @@ print("a tiny gradient step lowers the loss by epsilon x Grad-Dot, to one part i
 # A step is not what leave-one-out does: it trains to the end without the digit. Suppose that
 # training ends at the bottom of a valley. Taking one digit away tilts the valley a little, and its
 # bottom moves. How far depends on the pull of the digit and on how strongly the valley is curved:
-# in a narrow valley it moves less. The **influence function** puts that into one formula,
+# in a narrow valley it moves less. The [**influence
+# function**](../docs/glossary.md#influence-function) (IF) puts that into one formula,
 #
 # $$\tau_\mathrm{IF} = \frac{1}{n}\; g(z)^\top \left(G + \lambda I\right)^{-1} g(z_j),$$
 #
-# with $n$ training digits, a matrix $G$ for the curvature of the training loss, and $\lambda$,
-# called **damping**. With $G + \lambda I$ replaced by the identity it would be Grad-Dot, divided by
-# $n$. Positive: the digit helps.
+# with $n$ training digits, a matrix $G$ for the curvature of the training loss, and a positive
+# number $\lambda$, called [**damping**](../docs/glossary.md#damping). $I$ is the identity matrix,
+# and $g(z)^\top v$ is the inner product of $g(z)$ and $v$. With $G + \lambda I$ replaced by the
+# identity it would be Grad-Dot, divided by $n$. Positive: the digit helps.
 #
-# For $G$ we take the **Gauss-Newton matrix**. It keeps the curvature of the loss as a function of
-# the network's outputs, and treats the network itself as if it were linear. The package solves the
-# linear system exactly. It says how well with the coordinate `residual`.
+# For $G$ we take the [**Gauss-Newton matrix**](../docs/glossary.md#gauss-newton). It keeps the
+# curvature of the loss as a function of the network's outputs, and treats the network itself as if
+# it were linear. The package solves the linear system exactly. It says how well with the coordinate
+# `residual`.
 
 # %%
 influence = tda.influence(posterior, task, solver="ggn", damping=5e-3)
@@ -196,8 +209,8 @@ assert refused
 # %% [markdown]
 # The **smallest eigenvalue** is the curvature in the direction that bends down most, and it is
 # negative by more than the damping can make up for. (The damping is not free to choose: it is the
-# weight decay of the training, which adds a bowl of just that curvature to the loss.) What does
-# that mean for the valley?
+# [weight decay](../docs/glossary.md#weight-decay) of the training, which adds a bowl of just that
+# curvature to the loss.) What does that mean for the valley?
 
 # %%
 x = np.linspace(-1, 1, 200)
@@ -232,7 +245,7 @@ show(
 #
 # ## Side by side, for one prediction
 #
-# First of all: do all five have the same sign?
+# First of all: do all five have the same [sign](../docs/glossary.md#sign)?
 
 # %% tags=["nbval-check-output"]
 cubes = {"LOO": loo, "ATS": ats, "IF": influence, "GD": grad_dot, "GC": grad_cos}
@@ -245,9 +258,9 @@ scores = {
 
 # %% [markdown]
 # Positive means *helps* for all of them. Their units differ: LOO, ATS and IF are changes of a loss,
-# in nats; Grad-Dot is a product of two gradients and Grad-Cos has no unit. So compare the *order*
-# of the digits, not the size of the numbers. If an estimator agreed with LOO, its points would rise
-# from the lower left to the upper right.
+# in [nats](../docs/glossary.md#nats); Grad-Dot is a product of two gradients and Grad-Cos has no
+# unit. So compare the *order* of the digits, not the size of the numbers. If an estimator agreed
+# with LOO, its points would rise from the lower left to the upper right.
 
 
 # %%
@@ -377,8 +390,9 @@ assert all(shared_by_chance < count < 4 for count in shared_on_average.values())
 # %% [markdown]
 # ## All pairs
 #
-# Now all pairs of a training and a test digit. **Pearson** correlation asks whether one score is a
-# straight line in the other. **Spearman** correlation is the same for the *ranks*: only the order
+# Now all pairs of a training and a test digit. **Pearson**
+# [correlation](../docs/glossary.md#correlation) asks whether one score is a straight line in the
+# other. **Spearman** correlation is the same for the *ranks*: only the order
 # counts, so that a few huge values do not decide. Both are one for perfect agreement and zero for
 # none.
 
@@ -465,18 +479,155 @@ assert positive.loc["GD"].iloc[0] > 0.95 > positive.loc["LOO"].iloc[0]
 # - On this model all four name LOO's most helpful digits more often than chance would, and still
 #   none of them agrees well with LOO.
 #
-# ## Exercises
+# ## Quiz
 #
-# 1. **Damping** (easy, 5 minutes). Compute the influence with a damping a hundred times as large.
-#    Does it come closer to Grad-Dot? *Hint: compare `stats.spearmanr` of the two with that of
-#    before.*
-# 2. **A plain step** (medium, 15 minutes). Compute ATS with a plain gradient step of length
-#    `1e-3` for one test digit and all training digits. Is it still proportional to Grad-Dot? *Hint:
-#    put the cell with `epsilon` into a loop over training digits, and draw a scatter.*
-# 3. **A damping for the Hessian** (hard, 15 minutes). How large must the damping be for the Hessian
-#    to be accepted, and what does the influence look like then? *Hint: the message names the
-#    number; solving takes a few minutes, so keep only the test digit with `task.select`.*
+# **1.** Two training digits have the same Grad-Cos with a test digit, and one has ten times the
+# Grad-Dot of the other. What is different about the two?
+#
+# <details><summary>Answer</summary>
+#
+# The lengths of their gradients: one is ten times as long. A digit that the model reads well has a
+# small loss and a short gradient, so Grad-Dot gives it little weight; Grad-Cos does not care.
+#
+# </details>
+#
+# **2.** When is influence the same as Grad-Dot, up to a constant factor?
+#
+# <details><summary>Answer</summary>
+#
+# When $G + \lambda I$ is a multiple of the identity: if the curvature is the same in all
+# directions, or if the damping is so large that the curvature does not matter beside it.
+#
+# </details>
+#
+# **3.** Why does the influence function need a matrix without negative eigenvalues (after the
+# damping is added)?
+#
+# <details><summary>Answer</summary>
+#
+# It answers where the bottom of the valley moves when a digit is removed. In a direction with
+# negative curvature the loss has no bottom, so there is nothing whose move could be computed. A
+# number would come out all the same, with the wrong sign in that direction.
+#
+# </details>
+#
+# **4.** An estimator shares more of LOO's five digits than a blind guess does. Does it follow that
+# it estimates LOO?
+#
+# <details><summary>Answer</summary>
+#
+# No. More than a blind guess is a low bar: the other digits of the five are still missed. And LOO
+# was computed for one model only. Notebook 03 asks what another model says.
+#
+# </details>
 #
 # ## Next
 #
 # Everything so far came from one seed. **Notebook 03** changes the seed.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Each exercise is a function to write, and the cell below it checks the function and says what is
+# missing. The copies of the notebooks in `notebooks/student` have room for your own answers.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: All cosines at once
+#
+# **5 minutes, difficulty 1 of 5.** Above, Grad-Cos was computed by hand for one pair. With the
+# gradients of all digits as the rows of two arrays, one formula gives it for all pairs.
+# `train_gradients` has the shape `(n, p)`, one row of `p` derivatives for each training sample, and
+# `test_gradients` has the shape `(m, p)`. Return the array of all cosines, of shape `(n, m)`.
+#
+# <details><summary>Hint</summary>
+#
+# A product of two matrices gives all inner products, and `np.linalg.norm(..., axis=1)` the length
+# of each row.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def cosines(train_gradients, test_gradients):
+    """Return the Grad-Cos scores of all pairs, an array of shape (n, m)."""
+    # BEGIN SOLUTION
+    train_lengths = np.linalg.norm(train_gradients, axis=1)
+    test_lengths = np.linalg.norm(test_gradients, axis=1)
+    return train_gradients @ test_gradients.T / np.outer(train_lengths, test_lengths)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_02.check_cosines(cosines)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: What would a guess share?
+#
+# **10 minutes, difficulty 3 of 5.** Two people who know nothing of each other choose `k` different
+# digits out of `n` each, blindly. How probable is it that their choices share **at least** `m`
+# digits? Knowing this tells you how many shared digits can be luck. Return the probability, a
+# number from 0 to 1. The cell below also compares it with the estimators of this notebook.
+#
+# <details><summary>Hint</summary>
+#
+# Fix the first choice. The second person then draws `k` times, without putting a digit back, from
+# `k` that count and `n - k` that do not. `stats.hypergeom(n, k, k)` is the distribution of the
+# number that count. Its `sf(x)` is the probability of *more than* `x`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def by_chance(n, k, m):
+    """Return the probability that two blind choices of k digits out of n share at least m."""
+    # BEGIN SOLUTION
+    return stats.hypergeom(n, k, k).sf(m - 1)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_02.check_by_chance(by_chance)
+print(f"at least three of five by chance: {by_chance(task.n_train, 5, 3):.1%}")
+for name in estimators:
+    often = np.mean([count >= 3 for count in shared_digits(name)])
+    print(f"{name:3s} in more test digits than that:", bool(often > by_chance(task.n_train, 5, 3)))
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: The influence formula
+#
+# **15 minutes, difficulty 4 of 5.** Write the formula of the influence function for all pairs.
+# `train_gradients` (shape `(n, p)`) and `test_gradients` (shape `(m, p)`) have one row for each
+# sample, `curvature` is the matrix $G$ (shape `(p, p)`) and `damping` the number $\lambda$. Return
+# an array of shape `(n, m)` in which positive means that the training sample helps. The cell below
+# then makes the damping of this notebook's model larger. What do you expect?
+#
+# <details><summary>Hint</summary>
+#
+# `np.linalg.solve(A, B)` gives $A^{-1} B$ without computing the inverse. $\lambda I$ is
+# `damping * np.eye(p)`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def influence_of_all(train_gradients, test_gradients, curvature, damping):
+    """Return the influence of each training sample on each test sample, of shape (n, m)."""
+    # BEGIN SOLUTION
+    damped = curvature + damping * np.eye(len(curvature))
+    solved = np.linalg.solve(damped, test_gradients.T)
+    return train_gradients @ solved / len(train_gradients)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_02.check_influence(influence_of_all)
+for damping in (5e-3, 5e-1, 5e1):
+    damped = tda.influence(posterior, task, solver="ggn", damping=damping).values.ravel()
+    near = stats.spearmanr(damped, scores["GD"].ravel())[0]
+    print(f"damping {damping:g}: rank correlation of influence with Grad-Dot {near:.1f}")
+
+# %% [markdown] tags=["solution"]
+# The larger the damping, the less the curvature counts. In the end
+# $\left(G + \lambda I\right)^{-1}$ is nearly $I / \lambda$, and influence is Grad-Dot, divided by
+# $n \lambda$. A method that calls itself influence and has a large damping may be Grad-Dot under
+# another name; notebook 07 has an example.

@@ -10,8 +10,8 @@
 # # Ask two seeds the same question
 #
 # Notebooks 01 and 02 asked one model which training digits helped its prediction. That model came
-# from one seed, and nobody chose the seed for a reason. Would another one have given the same
-# answer?
+# from one [seed](../docs/glossary.md#seed), and nobody chose the seed for a reason. Would another
+# one have given the same answer?
 #
 # ## What you'll do
 #
@@ -20,14 +20,18 @@
 #
 # ## What you'll learn
 #
-# - how to compare two sets of attributions: ranks, rank correlation and the top five;
-# - what an agreement has to be measured against: what would a guess give?
-# - which two things a seed decides, and a case in which one of them does nothing at all;
-# - that cheap estimators depend on the seed too.
+# Afterwards you can
+#
+# - compare two sets of attributions: by ranks, by rank correlation and by the top five;
+# - hold an agreement against what a guess would give;
+# - name the two things that a seed decides, and a case in which one of them does nothing at all;
+# - say whether cheap estimators depend on the seed too.
 #
 # ## What you need
 #
-# Notebooks 01 and 02: leave-one-out (LOO), influence and Grad-Dot.
+# Notebooks 01 and 02: [leave-one-out](../docs/glossary.md#leave-one-out) (LOO),
+# [influence](../docs/glossary.md#influence-function) and
+# [Grad-Dot](../docs/glossary.md#grad-dot).
 #
 # **20 minutes**
 
@@ -48,6 +52,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import show, with_alt
 
 rcParams.update(tda.plots.STYLE)
@@ -59,7 +64,8 @@ top = 5  # how many training digits we call "the most helpful"
 #
 # An `Experiment` names everything that determines a set of scores: the task, the network, the
 # recipe and the seeds. `scores("loo")` trains what has to be trained and keeps the result in a
-# folder. The dimension `member` holds one entry for each seed; a **member** is one training run.
+# folder. The dimension `member` holds one entry for each seed; a
+# [**member**](../docs/glossary.md#member) is one training run.
 
 # %%
 experiment = tda.Experiment(
@@ -178,9 +184,10 @@ show(tda.plots.rank_change(tau_a.sel(test=test), tau_b.sel(test=test), highlight
 # ## All pairs
 #
 # One test digit may be an unlucky choice. Here is every pair of a training and a test digit: across
-# the attribution under seed A, upwards under seed B. Most attributions are tiny and a few are
-# large, so the axes are logarithmic on both sides of zero. In the shaded corners one seed says
-# "helps" and the other "hurts".
+# the attribution $\tau$ (the loss without the training digit minus the loss with it, see [the
+# notation](../docs/notation.md)) under seed A, upwards under seed B. Most attributions are tiny and
+# a few are large, so the axes are logarithmic on both sides of zero. In the shaded corners one seed
+# says "helps" and the other "hurts".
 
 # %%
 same_class = (tau["train_label"] == tau["test_label"]).values
@@ -222,13 +229,14 @@ assert flips > 0.1
 #
 # A user of attribution asks about one prediction at a time, so we compare within each test digit:
 #
-# - **Spearman's rank correlation** of the two columns of scores: 1 if both seeds put the training
-#   digits in the same order, 0 if the orders have nothing to do with each other;
+# - **Spearman's rank [correlation](../docs/glossary.md#correlation)** of the two columns of scores:
+#   1 if both seeds put the training digits in the same order, 0 if the orders have nothing to do
+#   with each other;
 # - how many of the **top five** stay.
 #
-# Is "three of five" much or little? That depends on what a guess would give. Someone who draws five
-# training digits blindly hits some of the five by luck. Someone who draws five *of the right class*
-# hits more, and to know the class no attribution is needed. The dashed lines show both.
+# Is "three of five" much or little? That depends on what a guess would give. Two people who draw
+# five training digits each, blindly, share some of them by luck. If both draw from *one class*,
+# they share more, and to know a class no attribution is needed. The dashed lines show both.
 
 # %%
 
@@ -306,8 +314,9 @@ assert equal
 #
 # ## What does a seed decide?
 #
-# Two things: the **initialisation**, the parameters that training starts from, and the **batch
-# order**, which digits come together in a batch and when. Which of them moves the attributions?
+# Two things: the [**initialisation**](../docs/glossary.md#initialisation), the parameters that
+# training starts from, and the [**batch order**](../docs/glossary.md#batch-order), which digits
+# come together in a batch and when. Which of them moves the attributions?
 # `sample_posterior` takes the two apart. Let us keep A's initialisation and take B's order.
 
 # %%
@@ -326,10 +335,11 @@ assert unchanged == (batches == 1)
 # %% [markdown]
 # Not a digit has moved! Does the batch order not matter, then?
 #
-# Look at the first line of the output. All training digits fit into *one* batch, so every epoch is
-# one step on all of them. The loss of a batch is a mean, and a mean does not depend on the order.
-# There is no batch noise here that could be measured. Whoever concludes from this setting that
-# "initialisation matters more than batch order" has compared something with nothing.
+# Look at the first line of the output. All training digits fit into *one* batch, so every
+# [epoch](../docs/glossary.md#epoch) is one step on all of them. The loss of a batch is a mean, and
+# a mean does not depend on the order. There is no batch noise here that could be measured. Whoever
+# concludes from this setting that "initialisation matters more than batch order" has compared
+# something with nothing.
 #
 # ## Two batches an epoch
 #
@@ -477,19 +487,168 @@ assert fixed["grad_dot"] > 0.95 and fixed["loo"] < 0.9
 # - Influence and Grad-Dot depend on the seed as well. It is not a quirk of LOO.
 # - An agreement says something only next to what a guess would give.
 #
-# ## Exercises
+# ## Quiz
 #
-# 1. **Is this pair typical?** (easy, 5 minutes). Set `seed_b` to other seeds, such as 724, 829 and
-#    374, and run everything down to the bars. Do all pairs of seeds agree equally well? *Hint: the
-#    scores of seed A are read, not computed. An assertion that fails is a finding.*
-# 2. **Only the class** (medium, 10 minutes). Invent an "attribution" that is 1 for training digits
-#    of the test digit's class and 0 otherwise. What is its rank correlation with LOO under seed A,
-#    and how does that compare with seed B's? *Hint: `(tau["train_label"] ==
-#    tau["test_label"]).astype(float)` has the right dimensions.*
-# 3. **More digits instead of smaller batches** (hard, 15 minutes). Take 20 training digits a class
-#    and batches of 32, which also makes two batches. Does the order matter more or less than the
-#    initialisation now? *Hint: `per_class=20` and `batch_size=32`; LOO then takes some minutes.*
+# **1.** Two models read the same share of test digits rightly. What follows for their attributions?
+#
+# <details><summary>Answer</summary>
+#
+# Little. Accuracy asks what a model answers, attribution asks how the answer would change without
+# one training digit. Models with equal accuracy can depend on other training digits.
+#
+# </details>
+#
+# **2.** Two seeds share three of their five most helpful digits. Is that a good agreement?
+#
+# <details><summary>Answer</summary>
+#
+# That depends on what a guess gives. Out of many training digits, three of five would be rare by
+# luck; out of six it would be nothing. And two guesses from one class share more than two blind
+# ones.
+#
+# </details>
+#
+# **3.** In the first half of the notebook another batch order changed nothing. Does the batch order
+# play no part in training neural networks?
+#
+# <details><summary>Answer</summary>
+#
+# It does; there was only one batch an epoch. The mean over all digits is the same in every order. A
+# source of noise that cannot show itself in a setting cannot be judged there.
+#
+# </details>
+#
+# **4.** A method gives the same ranking under every seed. Is it a good method?
+#
+# <details><summary>Answer</summary>
+#
+# Not for that reason. A method that looks at nothing but the classes never changes its answer and
+# knows nothing about the digits. An estimate has to be stable *and* near what it estimates.
+#
+# </details>
 #
 # ## Next
 #
 # If one seed is not enough, take many. **Notebook 04** asks what they are a sample of.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Each exercise is a function to write, and the cell below it checks the function and says what is
+# missing. The copies of the notebooks in `notebooks/student` have room for your own answers.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: How many stay?
+#
+# **5 minutes, difficulty 1 of 5.** The simplest comparison of two seeds, from scratch: `a` and `b`
+# are the attributions of the same training digits under two seeds, two arrays of shape `(n,)` in
+# which positive means that the digit helps. Return how many of the `k` most helpful digits under
+# `a` are also among the `k` most helpful ones under `b`, as an integer.
+#
+# <details><summary>Hint</summary>
+#
+# `np.argsort` sorts from the smallest to the largest. Two sets have `&` for what they share.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def shared_digits(a, b, k):
+    """Return how many of the k most helpful digits are the same."""
+    # BEGIN SOLUTION
+    return len(set(np.argsort(-a)[:k]) & set(np.argsort(-b)[:k]))
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_03.check_shared(shared_digits)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: Knowing the classes only
+#
+# **10 minutes, difficulty 2 of 5.** Invent an "attribution" that is 1 where training and test digit
+# have the same class and 0 elsewhere. `tau` is a `DataArray` with the dimensions `train` and `test`
+# and the coordinates `train_label` and `test_label`; return a `DataArray` of numbers with the same
+# dimensions. It needs no training at all. How near does it come to leave-one-out under seed A,
+# compared with leave-one-out under seed B? The cell below computes both rank correlations.
+#
+# <details><summary>Hint</summary>
+#
+# `tau["train_label"] == tau["test_label"]` compares every training digit with every test digit.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def class_only(tau):
+    """Return 1 for pairs of the same class and 0 for all others."""
+    # BEGIN SOLUTION
+    return (tau["train_label"] == tau["test_label"]).astype(float)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_03.check_class_only(class_only)
+of_classes = float(np.mean(rank_correlations(class_only(tau_a), tau_a)))
+print(f"mean rank correlation with seed A: classes only {of_classes:.1f}, ", end="")
+print(f"seed B {order_kept.mean():.1f}")
+assert of_classes < 0 < order_kept.mean()
+
+# %% [markdown] tags=["solution"]
+# Here the classes do not lead to leave-one-out. The correlation is negative: under seed A, digits
+# of the test digit's own class tend to help less than the others. So whatever the two seeds share,
+# they do not owe it to the classes alone.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: Could it be luck?
+#
+# **20 minutes, difficulty 4 of 5.** For one test digit, the two seeds have some rank correlation.
+# How often would one at least as large come about by luck? Shuffle the training digits under seed
+# B, so that nothing is left of the agreement, and look. `a` and `b` are two arrays of shape `(n,)`,
+# and each row of `orders` is one shuffling of the positions from 0 to `n - 1`. Return the
+# [**p-value**](../docs/glossary.md#p-value): the share of orders whose Spearman correlation of `a`
+# and the shuffled `b` is *at least as large* as that without shuffling. Count the order of `b`
+# itself as one more order, above and below the fraction line. If luck is all there is, it is as
+# good as any other.
+#
+# <details><summary>Hint</summary>
+#
+# `b[order]` shuffles `b`, and `stats.spearmanr(a, b).statistic` is the rank correlation.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def p_of_shuffles(a, b, orders):
+    """Return the p-value of the rank correlation of a and b."""
+    # BEGIN SOLUTION
+    found = stats.spearmanr(a, b).statistic
+    shuffled = np.array([stats.spearmanr(a, b[order]).statistic for order in orders])
+    return (1 + (shuffled >= found).sum()) / (1 + len(orders))
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_03.check_p_of_shuffles(p_of_shuffles)
+
+# %% [markdown] tags=["exercise"]
+# These shuffles ask whether the seeds agree at all. Would the *classes* alone explain it? Then the
+# agreement would be as good after shuffling within each class. The next cell does both for every
+# test digit and counts the small p-values; luck alone would give at most a twentieth below 0.05.
+
+# %% tags=["exercise", "nbval-check-output"]
+rng = np.random.default_rng(0)
+by_class = [np.flatnonzero(task.train_y == c) for c in range(task.classes)]
+blind = np.array([rng.permutation(task.n_train) for _ in range(59)])
+within = np.tile(np.arange(task.n_train), (59, 1))
+for positions in by_class:
+    within[:, positions] = rng.permuted(within[:, positions], axis=1)
+for name, orders in {"of all digits": blind, "within the classes": within}.items():
+    pairs = zip(tau_a.transpose("test", "train"), tau_b.transpose("test", "train"), strict=True)
+    small = np.mean([p_of_shuffles(a.values, b.values, orders) < 0.05 for a, b in pairs])
+    print(f"shuffled {name}: p < 0.05 for more than a quarter of test digits: {small > 0.25}")
+
+# %% [markdown] tags=["solution"]
+# The agreement of the two seeds is more than luck, within the classes too. Being more than luck is
+# a low bar, though: how much of the ranking changes is another question, and the figures above
+# answer it.

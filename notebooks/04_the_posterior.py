@@ -19,14 +19,16 @@
 #
 # ## What you'll learn
 #
-# - what the posterior of a neural network is, and how a deep ensemble stands in for it;
-# - the difference between a member and a checkpoint;
-# - how the variance of an attribution divides between the two, and what the checkpoints' part is;
-# - why a test has to count members and not checkpoints.
+# Afterwards you can
+#
+# - say what the posterior of a neural network is, and how a deep ensemble stands in for it;
+# - tell a member from a checkpoint;
+# - divide the variance of an attribution between the two, and explain the checkpoints' part;
+# - explain why a test has to count members and not checkpoints.
 #
 # ## What you need
 #
-# Notebooks 01 and 03; what a variance is. A t-test is used once and explained there.
+# Notebooks 01 to 03; what a variance is. A t-test is used once and explained there.
 #
 # **25 minutes**
 
@@ -51,6 +53,7 @@ from matplotlib.ticker import MultipleLocator
 from scipy import stats
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import show, with_alt
 
 rcParams.update(tda.plots.STYLE)
@@ -59,14 +62,18 @@ BLACK, BLUE, ORANGE, GREY = "#222222", "#0072B2", "#D55E00", "#9A9A9A"
 # %% [markdown]
 # ## What is a posterior?
 #
-# The training data $D$ do not single out one set of parameters $\theta$. Many fit. A **posterior**
-# $p(\theta \mid D)$ is a distribution over parameters that says which ones are plausible, given the
-# data. It can neither be written down nor drawn from exactly for a neural network, so one takes
-# what one can get:
+# The training data $D$ do not single out one set of parameters $\theta$. Many fit. A
+# [**posterior**](../docs/glossary.md#posterior) $p(\theta \mid D)$, read "$\theta$ given $D$", is a
+# distribution over parameters that says which ones are plausible, given the data. ([All
+# symbols](../docs/notation.md) are on one page.) It can neither be written down nor drawn from
+# exactly for a neural network, so one takes what one can get:
 #
-# - a **deep ensemble**: train again and again with other seeds. Each training run is a **member**;
-# - along each run, the states after the last few epochs: its **checkpoints**. (Taking several
-#   states of one run is an idea from stochastic weight averaging, SWA.)
+# - a [**deep ensemble**](../docs/glossary.md#deep-ensemble): train again and again with other
+#   [seeds](../docs/glossary.md#seed). Each training run is a
+#   [**member**](../docs/glossary.md#member);
+# - along each run, the states after the last few [epochs](../docs/glossary.md#epoch): its
+#   [**checkpoints**](../docs/glossary.md#checkpoint). (Taking several states of one run is an idea
+#   from stochastic weight averaging, SWA.)
 #
 # Members times checkpoints are the posterior samples of the paper. An `Experiment` says it in one
 # go.
@@ -236,8 +243,8 @@ assert 0 < between_members < 0.25 and 0 < along_the_way < 0.25
 #
 # We measure two distances between any two posterior samples:
 #
-# - in **parameter space**, the length of $\theta - \theta'$, in units of the mean length of
-#   $\theta$;
+# - in **parameter space**, the length of $\theta - \theta'$, the difference of their parameters, in
+#   units of the mean length of $\theta$;
 # - in **prediction space**, how much probability would have to move to turn the predictions of one
 #   into those of the other, averaged over the test digits.
 #
@@ -309,8 +316,9 @@ assert first_to_last > 1.2 * at_the_end
 # %% [markdown]
 # ## And the attributions?
 #
-# Now the score this course is about, leave-one-out, under each posterior sample: the member is
-# trained again without the training digit, and compared checkpoint by checkpoint.
+# Now the score this course is about, [leave-one-out](../docs/glossary.md#leave-one-out) (LOO),
+# under each posterior sample: the member is trained again without the training digit, and compared
+# checkpoint by checkpoint. As before, $\tau$ is the loss without the digit minus the loss with it.
 
 # %%
 tau = experiment.scores("loo")
@@ -367,7 +375,8 @@ show(
 #
 # ## Members or checkpoints: whose variance is it?
 #
-# `variance_components` splits the variance of each pair into two: how much the members' means
+# `variance_components` splits the variance of each pair into two
+# ([**components**](../docs/glossary.md#variance-component)): how much the members' means
 # differ, and how much the checkpoints differ within a member. The **member share** is the first
 # over the sum. If checkpoints were just repetitions of their member, it would be near 1.
 
@@ -474,10 +483,12 @@ assert long_gd["member"] > max(0.75, short_gd["member"]) and long_gd["epoch"] < 
 # After few epochs, a large part of the difference between checkpoints is a common way: the
 # attribution changes because the *training is not finished*. That is no randomness of the
 # posterior, and no seed will average it away. After a longer training (the third bar, with
-# Grad-Dot, which is cheap) this part is nearly gone. Then the checkpoints of a member all say
-# nearly the same, and that is not independence either: they repeat each other.
+# [Grad-Dot](../docs/glossary.md#grad-dot), GD, which is cheap) this part is nearly gone. Then the
+# checkpoints of a member all say nearly the same, and that is not independence either: they repeat
+# each other.
 #
-# Either way, checkpoints follow one another along one run. How alike are neighbours?
+# Either way, checkpoints follow one another along one run. How alike are neighbours? We compute
+# their [correlation](../docs/glossary.md#correlation) over all members and pairs.
 
 # %%
 columns = tau.transpose("checkpoint", "member", "train", "test").values.reshape(checkpoints, -1)
@@ -495,7 +506,8 @@ assert neighbours > 0.6 and farthest < neighbours - 0.2
 # %% [markdown]
 # ## What happens if we count them all?
 #
-# A **t-test** compares the mean of some numbers with zero. Its **p-value** is the probability of a
+# A [**t-test**](../docs/glossary.md#t-test) compares the mean of some numbers with zero. Its
+# [**p-value**](../docs/glossary.md#p-value) is the probability of a
 # mean at least that far from zero if the true mean were zero; p < 0.05 should then happen in one
 # case of twenty. That is a promise, and it holds if the numbers are *independent*.
 #
@@ -556,17 +568,152 @@ assert alarms["all samples"] > 0.1 > alarms["one mean a member"]
 #   training, the members' part dominates and checkpoints repeat each other.
 # - Members are the independent draws, checkpoints are not. P-values count members.
 #
-# ## Exercises
+# ## Quiz
 #
-# 1. **Fewer checkpoints** (easy, 5 minutes). Set `checkpoints = 3`. What happens to the share of
-#    the common way, and why? *Hint: the first kept epoch is closer to the last now.*
-# 2. **A corner of its own** (medium, 15 minutes). How much of the distance between two members is
-#    there before training? *Hint: `tda_utils.training.initial_state(build_model, seed)` gives the
-#    parameters at the start.*
-# 3. **Leave-one-out after longer training** (hard, 15 minutes and some minutes of computing).
-#    Compute `longer.scores("loo")` and add a bar for it. Does LOO behave as Grad-Dot does? *Hint:
-#    fewer members and a smaller `test_per_class` make it faster.*
+# **1.** In what sense is a deep ensemble a sample of the posterior, and in what sense is it not?
+#
+# <details><summary>Answer</summary>
+#
+# Each member is a set of parameters that fits the data, and its seed is drawn anew, so members are
+# independent draws from *some* distribution: that of the results of this training. Whether this is
+# the posterior of a Bayesian model with a stated prior is not shown. It stands in for it.
+#
+# </details>
+#
+# **2.** Most of the variance of a pair was between checkpoints. Why is it still wrong to count each
+# checkpoint as a draw?
+#
+# <details><summary>Answer</summary>
+#
+# A draw has to be independent of the others. Checkpoints of a member come from one run, and share
+# its start and its order; and the way that all members go from epoch to epoch is no chance at all.
+# In the world without attribution, counting them all raised far too many alarms.
+#
+# </details>
+#
+# **3.** After much longer training the checkpoints of a member say nearly the same. Does averaging
+# them help?
+#
+# <details><summary>Answer</summary>
+#
+# Hardly: a mean of numbers that are nearly equal is about any one of them. The differences between
+# members remain, and only more members make the mean more exact.
+#
+# </details>
 #
 # ## Next
 #
 # Now that we know what to count, **notebook 05** treats every attribution as a random variable.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Each exercise is a function to write, and the cell below it checks the function and says what is
+# missing. The copies of the notebooks in `notebooks/student` have room for your own answers.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: How exact is the mean?
+#
+# **10 minutes, difficulty 2 of 5.** The **standard error** of a mean is the standard deviation of
+# the independent numbers that were averaged, divided by the square root of how many there are. Of
+# many experiments like this one, it says how far their means would scatter. `tau` is a `DataArray`
+# with the dimensions `member`, `checkpoint`, `train` and `test`. Return the standard error of the
+# mean attribution of each pair, a `DataArray` with the dimensions `train` and `test`. Decide what
+# the independent numbers are.
+#
+# <details><summary>Hint</summary>
+#
+# Average what is not independent first. The standard deviation of a few numbers whose mean is not
+# known has `ddof=1`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def standard_error(tau):
+    """Return the standard error of the mean attribution of each pair."""
+    # BEGIN SOLUTION
+    of_members = tau.mean("checkpoint")
+    return of_members.std("member", ddof=1) / np.sqrt(tau.sizes["member"])
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_04.check_standard_error(standard_error)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: What are many samples worth?
+#
+# **15 minutes, difficulty 3 of 5.** Members are independent, and any two checkpoints of a member
+# have the same correlation $\rho$ (`correlation`, from 0 to 1). All samples have the same variance
+# $\sigma^2$. The mean of $N$ *independent* samples would have the variance $\sigma^2 / N$. Which
+# $N$ gives the variance that the mean of all `members` times `checkpoints` correlated samples has?
+# Return this **effective number of samples**; it need not be an integer.
+#
+# <details><summary>Hint</summary>
+#
+# The variance of a sum is the sum of all covariances. With $C$ checkpoints, the sum over one member
+# has $C$ variances $\sigma^2$ and $C (C - 1)$ covariances $\rho \sigma^2$.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def effective_samples(members, checkpoints, correlation):
+    """Return how many independent samples would be worth as much."""
+    # BEGIN SOLUTION
+    return members * checkpoints / (1 + (checkpoints - 1) * correlation)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_04.check_effective_samples(effective_samples)
+for rho in (0.0, 0.5, 0.9):
+    worth = effective_samples(10, 5, rho)
+    print(f"10 members of 5 checkpoints with correlation {rho}: worth {worth:.1f} samples")
+
+# %% [markdown] tags=["solution"]
+# Beyond the number of members, the gain is quickly used up. And this is still the friendly case:
+# the formula takes what the checkpoints have in common within a member for chance, while the common
+# way of all members, which the next exercise measures, is no chance and does not become smaller
+# with any number of samples.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: How much of the way is common?
+#
+# **20 minutes, difficulty 4 of 5.** Checkpoints of a member differ. How much of that do all members
+# do alike? `scores` is an array of shape `(members, checkpoints)`, the scores of one pair. Take the
+# deviations of each score from the mean of its member, and let the total be the sum of their
+# squares. The **common way** is the mean of these deviations over members, one number for each
+# checkpoint. Return its share in the total, a number from 0 to 1: the sum of squares of the common
+# way, counted once for each member, divided by the total.
+#
+# <details><summary>Hint</summary>
+#
+# `scores.mean(axis=1, keepdims=True)` is the mean of each member, in a shape that can be
+# subtracted.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def common_way(scores):
+    """Return the share of the common way in the sum of squares within members."""
+    # BEGIN SOLUTION
+    deviations = scores - scores.mean(axis=1, keepdims=True)
+    common = deviations.mean(axis=0)
+    return len(scores) * (common**2).sum() / (deviations**2).sum()
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_04.check_common_way(common_way)
+for name, cube in {"LOO": tau, "pure noise": noise}.items():
+    cells = cube.stack(pair=("train", "test")).transpose("pair", "member", "checkpoint")
+    middle = np.median([common_way(pair) for pair in cells.values if np.ptp(pair) > 0])
+    print(f"{name}: more than one third of it is common, in the median pair: {middle > 1 / 3}")
+
+# %% [markdown] tags=["solution"]
+# Even pure noise has some share by chance, one over the number of members on average, because the
+# mean of a few random ways is not zero. What LOO has beyond that comes from a training that is not
+# finished.

@@ -42,6 +42,8 @@ from tda_utils.manifest import (
 )
 from tda_utils.provenance import computed_with, git_state, version_of
 
+#: Cells for readers of the course: no figure needs them, and at full size they might take long.
+READERS_ONLY = {"exercise", "solution"}
 #: A notebook may leave this file in ``output``; its content goes into the provenance.
 REPORT = "provenance.json"
 
@@ -117,7 +119,11 @@ def _execute_notebook(manifest: Manifest, run: Run, store: Path, output: Path) -
     logging.getLogger("papermill").setLevel(logging.ERROR)
     source = output.parent / f"{run.notebook}.ipynb"
     copy = manifest.runs(run.size) / f"{run.name}.ipynb"
-    jupytext.write(read_notebook(manifest.notebooks / f"{run.notebook}.py"), source)
+    notebook = read_notebook(manifest.notebooks / f"{run.notebook}.py")
+    notebook.cells = [
+        c for c in notebook.cells if READERS_ONLY.isdisjoint(c.metadata.get("tags", []))
+    ]
+    jupytext.write(notebook, source)
     parameters = run_parameters(manifest, run, store, output)
     bar = {"desc": run.name, "leave": False, "position": 1} if sys.stderr.isatty() else False
     try:

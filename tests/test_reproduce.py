@@ -59,6 +59,15 @@ for ending in ("csv", "md", "pdf", "png"):
     (out / f"tau-{protocol}.{ending}").write_text(f"{ending} of {members}")
 (out / f"share-{protocol}.json").write_text(json.dumps({"share": 0.5}))
 (out / "provenance.json").write_text(json.dumps({"seeds": [446, 724][:members], "solver": "ggn"}))
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+
+# %% tags=["exercise", "nbval-check-output"]
+raise AssertionError("an exercise was run")
+
+# %% tags=["solution"]
+raise AssertionError("a solution was run")
 """
 BAD = "\n# %%\nraise ArithmeticError('no inverse')\n"
 SILENT = "\n# %%\nopen(output + '/extra.csv', 'w').write('x')\n"
@@ -123,6 +132,15 @@ def everything(tmp_path_factory):
         check=False,
     )
     return path, done
+
+
+@pytest.mark.kernel
+def test_exercises_and_solutions_are_left_out(everything):
+    path, _ = everything
+    copy = nbformat.read(path.parent / "runs" / "quick" / "01_good-paired.ipynb", as_version=4)
+    tags = [cell.metadata.get("tags", []) for cell in copy.cells]
+    assert ["parameters"] in tags and len(tags) == 4  # papermill adds a cell of its own
+    assert not any({"exercise", "solution"} & set(own) for own in tags)
 
 
 @pytest.mark.kernel

@@ -1,0 +1,272 @@
+"""The exercises of every notebook, and the students' copies, which lack the solutions."""
+
+import os
+import re
+
+import make_student
+import nbformat
+import pytest
+import refresh_notebooks
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+FOLDER = refresh_notebooks.NOTEBOOKS
+SOURCES = sorted(FOLDER.glob("*.py"))
+NAMES = [path.stem for path in SOURCES]
+COPIES = sorted((FOLDER / "student").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+every_copy = pytest.mark.parametrize("path", COPIES, ids=lambda path: path.stem)
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def of_readers(cell) -> bool:
+    return bool({"exercise", "solution"} & set(tags(cell)))
+
+
+# ---------------- the form of exercises and quiz
+
+
+@every_notebook
+def test_exercises_are_the_last_section_and_tagged(source):
+    cells = refresh_notebooks.build(source).cells
+    ours = [of_readers(cell) for cell in cells]
+    assert True in ours, "no cell has the tag 'exercise'"
+    first = ours.index(True)
+    assert all(ours[first:]), "an untagged cell comes after the exercises"
+    assert cells[first].source.startswith("## Exercises\n")
+    assert not any("BEGIN SOLUTION" in cell.source for cell in cells[:first])
+    assert not any(re.search("^## ", c.source, re.M) for c in cells[first + 1 :] if is_text(c))
+
+
+def is_text(cell) -> bool:
+    return cell.cell_type == "markdown"
+
+
+@every_notebook
+def test_exercises_say_how_long_and_how_hard_they_are(source):
+    cells = refresh_notebooks.build(source).cells
+    headings = [c.source for c in cells if is_text(c) and c.source.startswith("### Exercise")]
+    assert 2 <= len(headings) <= 4
+    difficulties = []
+    for number, text in enumerate(headings, start=1):
+        assert re.match(rf"### Exercise {number}: \S", text)
+        found = re.search(r"\*\*(\d+) minutes, difficulty ([1-5]) of 5\.\*\*", text)
+        assert found, f"exercise {number} says neither minutes nor difficulty"
+        difficulties.append(int(found.group(2)))
+        assert "<details><summary>Hint</summary>\n\n" in text and "\n\n</details>" in text
+    assert difficulties == sorted(difficulties) and difficulties[0] < difficulties[-1]
+
+
+@every_notebook
+def test_each_exercise_has_a_solution_and_then_a_check_with_checked_output(source):
+    kinds = []
+    for cell in refresh_notebooks.build(source).cells:
+        if is_text(cell) and cell.source.startswith("### Exercise"):
+            kinds.append("")
+        elif kinds and "BEGIN SOLUTION" in cell.source:
+            kinds[-1] += "s"
+        elif kinds and (found := make_student.CHECK.search(cell.source)):
+            kinds[-1] += "c"
+            assert found.group(1) == source.stem[:2]
+            assert "nbval-check-output" in tags(cell)
+    assert kinds and all(re.fullmatch("(s+c)+", kind) for kind in kinds), kinds
+
+
+@every_notebook
+def test_a_quiz_with_answers_comes_before_what_is_next(source):
+    text = "\n\n".join(c.source for c in refresh_notebooks.build(source).cells if is_text(c))
+    quiz = re.search(r"^## Quiz\n(.*?)^(?:## |\*\*Next)", text, re.M | re.S)
+    assert quiz, "no heading '## Quiz', or nothing after it"
+    assert quiz.start() < text.index("\n## Exercises")
+    answers = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", quiz[1], re.S)
+    assert 3 <= len(answers) <= 4
+    # Without the blank lines, markdown and formulas inside would not be rendered.
+    assert all(re.fullmatch(r"\n\n\S.*\S\n\n", answer, re.S) for answer in answers)
+
+
+# ---------------- the copies
+
+
+def test_the_copies_are_up_to_date(capsys):
+    assert make_student.main(["--check"]) == 0, capsys.readouterr().err
+    assert COPIES
+
+
+@every_copy
+def test_a_copy_differs_in_solutions_and_paths_alone(path):
+    copy = nbformat.read(path, as_version=4)
+    whole = refresh_notebooks.build(FOLDER / f"{path.stem}.py")
+    assert copy.metadata == whole.metadata and copy.metadata.kernelspec.name == "python3"
+    kept = [cell for cell in whole.cells if "solution" not in tags(cell)]
+    assert [(c.id, c.cell_type, c.metadata) for c in copy.cells] == [
+        (c.id, c.cell_type, c.metadata) for c in kept
+    ]
+    solved = 0
+    for ours, theirs in zip(kept, copy.cells, strict=True):
+        block = r"^( *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION$"
+        code, count = re.subn(block, r"\1...  # your code", ours.source, flags=re.M | re.S)
+        if is_text(ours) or "parameters" in tags(ours):
+            code = re.sub(r"""(\(|["'])\.\./""", r"\1../../", code)
+        assert theirs.source == code
+        assert not count or tags(ours) == ["exercise"]
+        assert is_text(theirs) or (theirs.outputs == [] and theirs.execution_count is None)
+        solved += count
+    assert solved >= 2
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+@every_copy
+def test_a_copy_runs_up_to_the_first_check_and_stops_there_kindly(path):
+    copy = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        copy,
+        kernel_name="python3",
+        timeout=refresh_notebooks.CELL_TIMEOUT,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=CRITICAL"],
+    )
+    with pytest.raises(CellExecutionError) as stop:
+        client.execute(env={**os.environ, **refresh_notebooks.ENVIRONMENT})
+    assert stop.value.ename == "NotYet", stop.value
+    first = next(i for i, cell in enumerate(copy.cells) if make_student.CHECK.search(cell.source))
+    (shown,) = copy.cells[first].outputs
+    (sentence,) = shown.traceback
+    assert re.fullmatch(
+        r"Exercise 1: nothing is returned yet\. Write the body of \w+ above, run it, and run this "
+        r"cell again\.",
+        sentence,
+    )
+    code = [cell for cell in copy.cells[:first] if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert not any(o.output_type == "error" for cell in code for o in cell.outputs)
+
+
+# ---------------- the generator
+
+GOOD = """\
+# %% [markdown]
+# See [the notation](../docs/notation.md), <img src="../a.png" alt="a"> and [02](02_next.ipynb).
+
+# %% tags=["parameters"]
+store: str = "../paper/runs/store"  # folder of finished scores
+
+# %%
+kept = "../elsewhere"
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+
+# %% tags=["exercise"]
+def twice(x):
+    if x:
+        # BEGIN SOLUTION
+        y = 2 * x
+
+        return y
+        # END SOLUTION
+    return 0
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_01.check_twice(twice)
+
+# %% [markdown] tags=["solution"]
+# It is the double.
+"""
+
+
+def source_of(folder, text=GOOD, name="01_line"):
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return path
+
+
+def test_a_small_notebook(tmp_path):
+    copy = make_student.student(source_of(tmp_path))
+    assert [cell.source for cell in copy.cells] == [
+        'See [the notation](../../docs/notation.md), <img src="../../a.png" alt="a"> and '
+        "[02](02_next.ipynb).",
+        'store: str = "../../paper/runs/store"  # folder of finished scores',
+        'kept = "../elsewhere"',
+        "## Exercises",
+        "def twice(x):\n    if x:\n        ...  # your code\n    return 0",
+        "exercises.notebook_01.check_twice(twice)",
+    ]
+    assert [cell.id for cell in copy.cells] == [f"01-line-{i:03d}" for i in range(1, 7)]
+
+
+def test_a_notebook_without_exercises_has_no_copy(tmp_path):
+    assert make_student.student(source_of(tmp_path, "# %%\n1 + 1\n")) is None
+    assert make_student.wanted(tmp_path) == {}
+
+
+MALFORMED = {
+    "no end": ("        # END SOLUTION\n", "", "'# BEGIN SOLUTION' has no '# END SOLUTION' below"),
+    "no begin": ("        # BEGIN SOLUTION\n", "", "'# END SOLUTION' has no '# BEGIN SOLUTION'"),
+    "nested": ("y = 2 * x\n", "# BEGIN SOLUTION\n", "stands inside another solution"),
+    "empty": ("        y = 2 * x\n\n        return y\n", "", "the solution is empty"),
+    "indentation": ("        # END", "    # END", "'# END SOLUTION' is not indented as its"),
+    "not alone": ("# BEGIN SOLUTION", "# BEGIN SOLUTION: x", "'# BEGIN SOLUTION: x' has to be"),
+    "untagged": (
+        '# %% tags=["exercise"]\ndef',
+        "# %%\ndef",
+        r"cell 5 \('def twice\(x\):'\): a solution needs a code cell with the tag 'exercise'",
+    ),
+    "in text": ("# ## Exercises", "# ## Exercises\n# # BEGIN SOLUTION", "cell 4 .*a code cell"),
+    "no check": ("exercises.notebook_01.check_twice(twice)", "1 + 1", "cell 5 .*no check"),
+    "check of another": ("notebook_01", "notebook_02", "cell 6 .*belongs to notebook 02"),
+}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_a_malformed_notebook_is_refused(fault, tmp_path, monkeypatch, capsys):
+    old, new, sentence = MALFORMED[fault]
+    assert old in GOOD
+    source_of(tmp_path, GOOD.replace(old, new, 1))
+    monkeypatch.setattr(make_student, "NOTEBOOKS", tmp_path)
+    assert make_student.main([]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("make_student: error: 01_line.py, cell ")
+    assert re.search(sentence, error), error
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_solution_without_a_check_before_the_next_is_refused(tmp_path):
+    second = GOOD[GOOD.index('# %% tags=["exercise"]') : GOOD.index('# %% tags=["exercise", "nb')]
+    source = source_of(tmp_path, GOOD.replace(second, 2 * second))
+    with pytest.raises(ValueError, match="01_line.py, cell 5 .*no check follows before the next"):
+        make_student.student(source)
+
+
+def test_a_check_outside_the_exercises_is_refused(tmp_path):
+    source = source_of(tmp_path, GOOD.replace('["exercise", "nbval-check-output"]', '["x"]'))
+    with pytest.raises(ValueError, match="01_line.py, cell 6 .*: a check needs the tag 'exercise'"):
+        make_student.student(source)
+
+
+def test_a_solution_in_a_notebook_without_exercises_is_refused(tmp_path):
+    source = source_of(tmp_path, "# %%\n# BEGIN SOLUTION\nx = 1\n# END SOLUTION\n")
+    with pytest.raises(ValueError, match="01_line.py, cell 1 .*the tag 'exercise'"):
+        make_student.student(source)
+
+
+def test_copies_are_written_checked_and_removed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(make_student, "NOTEBOOKS", tmp_path)
+    source, copy = source_of(tmp_path), tmp_path / "student" / "01_line.ipynb"
+    assert make_student.main(["--check"]) == 1
+    assert not copy.exists()
+    assert "notebooks/student/01_line.ipynb is out of date: make student" in capsys.readouterr().err
+    assert make_student.main([]) == 0
+    first = copy.read_bytes()
+    assert make_student.main(["--check"]) == 0
+    copy.write_bytes(first + b"\n")
+    assert make_student.main(["--check"]) == 1
+    assert make_student.main([]) == 0 and copy.read_bytes() == first
+    source.write_text("# %%\n1 + 1\n")
+    capsys.readouterr()
+    assert make_student.main(["--check"]) == 1
+    assert "01_line.ipynb belongs to no notebook with exercises" in capsys.readouterr().err
+    assert make_student.main([]) == 0 and not copy.exists()
