@@ -89,9 +89,9 @@ task = experiment.data
 print(dict(tau.sizes), tau.attrs["method"], tau.attrs["protocol"], tau.attrs["sign"])
 
 # %% [markdown]
-# `tau` is the letter $\tau$, by which the paper writes an attribution; all symbols are listed in
-# [notation](../docs/notation.md). The score of one pair is not a number but a small cloud of
-# numbers. What can be said about the cloud?
+# `tau` is the letter $\tau$, by which the paper writes an attribution; all symbols are listed on
+# the page [Notation](../docs/notation.md). The score of one pair is not a number but a small cloud
+# of numbers. What can be said about the cloud?
 #
 # - its **mean**, $\mu$: the attribution one would expect of a model that is yet to be trained;
 # - its **standard deviation** over members, $\sigma$: how far one model's answer is from another's;

@@ -137,7 +137,7 @@ BEFORE, AFTER, INK, SOFT = "#D55E00", "#0072B2", tda.plots.INK, tda.plots.SOFT
 #
 # Here $\tau$ is the attribution, $L(z;\ \theta)$ the loss of a network with the parameters $\theta$
 # on the image $z$, in [nats](../docs/glossary.md#nats), and $j$ counts the training images. All
-# symbols are listed in the [notation](../docs/notation.md).
+# symbols are listed on the page [Notation](../docs/notation.md).
 #
 # The paired protocol does that. It trains each member again from its own initialisation, in its own
 # batch order, without $z_j$.

@@ -189,7 +189,7 @@ show(
 # ## Two-way analysis of variance
 #
 # Write the score $\tau$ of a pair under initialisation $i$, order $j$ and checkpoint $c$ as a sum
-# (all symbols are listed in the [notation](../docs/notation.md)):
+# (all symbols are listed on the page [Notation](../docs/notation.md)):
 #
 # $$\tau_{ijc} = \mu + a_i + b_j + (ab)_{ij} + \gamma_c + e_{ijc}.$$
 #

@@ -516,12 +516,12 @@ exercises.notebook_09.check_split_of(split_of)
 # ### Exercise 3: The jackknife
 #
 # **15 minutes, difficulty 4 of 5.** How sure is a number that sums up an experiment? Leave out one
-# of the $n$ members after the other and compute the number $\theta_m$ without member $m$. These
+# of the $n$ members after the other and compute the number $q_m$ without member $m$. These
 # values differ little, as any two of them share all members but two; the jackknife makes up for it:
 #
-# $$\text{standard error} = \sqrt{\frac{n-1}{n}\sum_{m=1}^{n}\,(\theta_m - \bar\theta)^2},$$
+# $$\text{standard error} = \sqrt{\frac{n-1}{n}\sum_{m=1}^{n}\,(q_m - \bar q)^2},$$
 #
-# where $\bar\theta$ is the mean of the $\theta_m$. `scores` is a NumPy array, `(members, pairs)`,
+# where $\bar q$ is the mean of the $q_m$. `scores` is a NumPy array, `(members, pairs)`,
 # and `statistic` a function that takes such an array and returns a number. Return the standard
 # error, one number in the unit of the statistic.
 #
