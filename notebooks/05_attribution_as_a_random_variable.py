@@ -11,15 +11,20 @@
 #
 # ## What you'll do
 #
-# Take the five attributions of every train-test pair under every posterior sample, and ask of each
-# pair whether its attribution can be told from zero. Then look at the few pairs that can be
-# trusted.
+# Take the five [attributions](../docs/glossary.md#attribution) of every train-test pair under every
+# posterior sample, and ask of each pair whether its attribution can be told from zero. Then look at
+# the few pairs that can be trusted.
 #
 # ## What you'll learn
 #
-# Mean, standard deviation and signal-to-noise ratio of an attribution; what a p-value over members
-# says, and what pure noise would give; why thousands of tests need a correction (FDR); which pairs
-# stand out.
+# After this notebook you can
+#
+# - sum up the attribution of a pair by its mean, its standard deviation and their ratio;
+# - compute a p-value over members, and say why checkpoints must not be counted as members;
+# - judge a mean p-value against what pure noise would give;
+# - correct thousands of tests for their number by Benjamini and Hochberg's procedure, and say how
+#   many members such a correction takes;
+# - read a map of the pairs that can be trusted.
 #
 # ## What you need
 #
@@ -44,17 +49,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import spearmanr
+from scipy import stats
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import save, save_numbers, save_table, show
 
 # %% [markdown]
 # ## One pair, many answers
 #
-# Notebook 04 ended with a posterior: members (training runs that differ in their seed) and, of
-# each, the checkpoints after the last epochs. An `Experiment` names all of it. It computes the
-# scores of a method once and keeps them in a folder; asked again, it reads.
+# Notebook 04 ended with a [posterior](../docs/glossary.md#posterior):
+# [members](../docs/glossary.md#member) (training runs that differ in their
+# [seed](../docs/glossary.md#seed)) and, of each, the [checkpoints](../docs/glossary.md#checkpoint)
+# after the last epochs. An `Experiment` names all of it. It computes the scores of a method once
+# and keeps them in a folder; asked again, it reads.
 
 # %% tags=["experiments"]
 experiment = tda.Experiment(
@@ -81,18 +89,23 @@ task = experiment.data
 print(dict(tau.sizes), tau.attrs["method"], tau.attrs["protocol"], tau.attrs["sign"])
 
 # %% [markdown]
-# The score of one pair is not a number but a small cloud of numbers. What can be said about the
-# cloud?
+# `tau` is the letter $\tau$, by which the paper writes an attribution; all symbols are listed on
+# the page [Notation](../docs/notation.md). The score of one pair is not a number but a small cloud
+# of numbers. What can be said about the cloud?
 #
-# - its **mean**: the attribution one would expect of a model that is yet to be trained;
-# - its **standard deviation** over members: how far one model's answer is from another's;
-# - their ratio, the **signal-to-noise ratio**;
-# - a **p-value**: how often a mean this far from zero, or farther, would turn up if the true mean
-#   were zero.
+# - its **mean**, $\mu$: the attribution one would expect of a model that is yet to be trained;
+# - its **standard deviation** over members, $\sigma$: how far one model's answer is from another's;
+# - their ratio $\mu/\sigma$, the
+#   [signal-to-noise ratio](../docs/glossary.md#signal-to-noise-ratio) (in the code, `snr`);
+# - a [p-value](../docs/glossary.md#p-value), $p$: how often a mean this far from zero, or farther,
+#   would turn up if the true mean were zero.
 #
 # Checkpoints of one member resemble each other, so they are averaged first. The members are what is
-# independent, and the test counts only them. Under `protocol="released"` the p-value is the one of
-# the paper's code, which is another formula (notebook 07).
+# independent, and the [t-test](../docs/glossary.md#t-test) counts only them: with $n$ members its
+# statistic is $t = \sqrt n\,\mu/\sigma$, the mean divided by its own standard error, and $p$ is the
+# probability of a larger $|t|$ under the t distribution with $n - 1$ degrees of freedom. Under
+# `protocol="released"` the p-value is the one of the paper's code, which is another formula
+# (notebook 07 compares the two [protocols](../docs/glossary.md#protocol)).
 
 # %%
 test = "t" if protocol == "paired" else "released"
@@ -150,7 +163,9 @@ figure_scatter = tda.plots.mean_against_std(summary)
 show(figure_scatter)
 
 # %% tags=["nbval-check-output"]
-together = spearmanr(abs(summary["mean"]).values.ravel(), summary["std"].values.ravel()).statistic
+together = stats.spearmanr(
+    abs(summary["mean"]).values.ravel(), summary["std"].values.ravel()
+).statistic
 print("Pairs with a larger mean have a larger spread:", bool(together > 0.3))
 assert together > 0.3
 
@@ -170,7 +185,7 @@ show(
 #
 # A p-value means little without that. If no attribution were real, the p-values of the t-test would
 # be spread evenly between 0 and 1: their mean would be one half, and one in twenty would lie below
-# 0.05. The function `null_reference` computes both, and a simulation agrees.
+# the **level** of 0.05. The function `null_reference` computes both, and a simulation agrees.
 
 # %% tags=["nbval-check-output"]
 null = tda.null_reference(members, test)
@@ -222,8 +237,13 @@ assert worst < 1e-3
 # ## How many pairs can be trusted?
 #
 # Testing thousands of pairs at a level of 0.05 calls one in twenty significant even if all is
-# noise. The Benjamini-Hochberg correction bounds the **false discovery rate** instead: of the pairs
-# that it calls significant, at most one in twenty is expected to be noise.
+# noise. The correction of Benjamini and Hochberg bounds the
+# [false discovery rate](../docs/glossary.md#false-discovery-rate) (FDR) instead: of the pairs that
+# it calls significant, at most one in twenty is expected to be noise.
+#
+# It does so with a line that rises. The $m$ p-values are sorted, $p_{(1)}$ being the smallest. Take
+# the largest $k$ with $p_{(k)} \le \frac{k}{m}\,0.05$; the $k$ pairs with the smallest p-values are
+# called significant. So a p-value is judged by how many others are small, too.
 
 # %%
 summaries = {name: tda.summarise(values, test=test) for name, values in scores.items()}
@@ -302,29 +322,7 @@ titles = ["helps" if mean > 0 else "hurts" for mean in best["mean"].values] + ["
 show(tda.plots.images(np.concatenate([train_pictures, test_pictures]), titles=titles, columns=8))
 
 # %% [markdown]
-# ## What you saw
-#
-# - An attribution is a distribution. One model gives one draw from it.
-# - The spread is not rounding: numbers of 64 bits give the same scores.
-# - Pairs with a large mean also have a large spread; what counts is the ratio.
-# - Against thousands of tests a correction is due, and it takes pairs away.
-# - At the top of the list are pairs on which all members agree, and you have seen their digits.
-#
-# ## Exercises
-#
-# 1. *(easy, 5 minutes)* Set `method = "grad_cos"`. Does the map show the same pairs? Hint: run all
-#    cells again; the scores are there already.
-# 2. *(medium, 10 minutes)* Average nothing: give `p_values` only the last checkpoint,
-#    `tau.isel(checkpoint=[-1])`. How does the mean p change? Hint: compare with the first row of
-#    the table above.
-# 3. *(hard, 20 minutes)* Count every checkpoint as a member of its own and test again. Why are the
-#    p-values too small now? Hint: `tau.stack(sample=("member", "checkpoint"))`, and notebook 04 on
-#    the variance between and within members.
-#
-# **Next:** 06, where the five methods are asked whether they agree.
-
-# %% [markdown]
-# The cells below write the figures, tables and numbers of this notebook where `output` says so.
+# Two cells write the figures, tables and numbers of this notebook where `output` says so.
 
 # %%
 if output:
@@ -369,3 +367,190 @@ if output:
     save_table(fractions, output, f"significant_fraction-{protocol}")
     seeds = [int(seed) for seed in tau["member"].values]
     Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+
+# %% [markdown]
+# ## What you saw
+#
+# - An attribution is a distribution. One model gives one draw from it.
+# - The spread is not rounding: numbers of 64 bits give the same scores.
+# - Pairs with a large mean also have a large spread; what counts is the ratio.
+# - Against thousands of tests a correction is due, and it takes pairs away.
+# - At the top of the list are pairs on which all members agree, and you have seen their digits.
+
+# %% [markdown]
+# ## Quiz
+#
+# 1. There are five members with three checkpoints each. Why does the test not count fifteen draws?
+#
+# <details><summary>Answer</summary>
+#
+# Checkpoints of one member come from one training run and resemble each other, so the second tells
+# little that the first did not. A test that takes them for independent believes to know the mean
+# better than it does, and every p-value is too small.
+#
+# </details>
+#
+# 2. Pair A has a larger mean attribution than pair B. Can B be the more trustworthy one?
+#
+# <details><summary>Answer</summary>
+#
+# Yes. What counts is $\mu/\sigma$. You saw that pairs with a large mean tend to have a large
+# spread, so a large mean alone says little.
+#
+# </details>
+#
+# 3. In an experiment the mean p-value of the t-test is one half. Are half of the pairs real?
+#
+# <details><summary>Answer</summary>
+#
+# No. One half is what pure noise gives, as its p-values are spread evenly between 0 and 1. A mean
+# p-value is read against that reference, and not against 0 or 1.
+#
+# </details>
+#
+# 4. With few members the correction may leave no pair at all. Has it then been shown that no
+#    training digit matters?
+#
+# <details><summary>Answer</summary>
+#
+# No. A few members cannot give p-values as small as thousands of tests ask for, even for a pair
+# that matters. "Not significant" means that these data do not tell, and more members may.
+#
+# </details>
+#
+# **Next:** 06, where the five methods are asked whether they agree.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Write the body of each function, run it, and run the cell under it: it says what is missing, or
+# that the answer is right.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: Signal and noise
+#
+# **5 minutes, difficulty 1 of 5.** Everything in this notebook rests on the ratio $\mu/\sigma$ of a
+# pair. `scores` has the dimensions `(member, checkpoint, train, test)`; return the ratio of each
+# pair, `(train, test)`, with its sign. The standard deviation is that over members, with $n - 1$ in
+# the denominator.
+#
+# <details><summary>Hint</summary>
+#
+# `scores.mean("checkpoint")` first. Then `mean("member")` and `std("member", ddof=1)`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def signal_to_noise(scores):
+    """Return mean over standard deviation over members, (train, test)."""
+    # BEGIN SOLUTION
+    own = scores.mean("checkpoint")
+    return own.mean("member") / own.std("member", ddof=1)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_05.check_signal_to_noise(signal_to_noise)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: A p-value over members
+#
+# **10 minutes, difficulty 3 of 5.** Compute the two-sided p-value of the t-test by hand, without
+# `tda.p_values`. `scores` is as before; return an array `(train, test)` of numbers between 0 and 1.
+# The check then says what would have happened, had you counted every checkpoint as a member of its
+# own. What do you expect?
+#
+# <details><summary>Hint</summary>
+#
+# $t = \sqrt n\,\mu/\sigma$ with $n$ the number of members. `stats.t.sf(x, n - 1)` is the
+# probability of a value above `x`; the other tail is as large.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def p_value(scores):
+    """Return the two-sided p-value of "the mean is zero" over members, (train, test)."""
+    # BEGIN SOLUTION
+    n = scores.sizes["member"]
+    own = scores.mean("checkpoint")
+    t = np.sqrt(n) * own.mean("member") / own.std("member", ddof=1)
+    return 2 * stats.t.sf(abs(t), n - 1)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_05.check_p_value(p_value)
+
+# %% [markdown] tags=["exercise", "solution"]
+# A sound test calls about one in twenty pairs of noise significant. The one that counts checkpoints
+# calls far more, because it divides by the square root of a number of draws that were never made.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: Benjamini and Hochberg
+#
+# **20 minutes, difficulty 4 of 5.** Write the correction yourself. `p` holds the p-values of $m$
+# pairs, `(pairs,)`, in any order; `level` is the bound of the false discovery rate. Return an array
+# of truth values, `(pairs,)`, in the same order: True where the pair is called significant.
+#
+# <details><summary>Hint</summary>
+#
+# `order = np.argsort(p)` sorts: `p[order][k - 1]` is $p_{(k)}$. A p-value may lie above its own
+# line and be significant all the same, if a larger one lies below its line. And there may be no
+# $k$ at all.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def discoveries(p, level):
+    """Return True for each pair that is significant at this false discovery rate."""
+    # BEGIN SOLUTION
+    order = np.argsort(p)
+    lines = level * np.arange(1, len(p) + 1) / len(p)
+    below = np.flatnonzero(p[order] <= lines)
+    found = np.zeros(len(p), dtype=bool)
+    if below.size:
+        found[order[: below[-1] + 1]] = True
+    return found
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_05.check_discoveries(discoveries)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: How many members does a correction take?
+#
+# **15 minutes, difficulty 4 of 5.** You plan an experiment with so many `pairs`, and expect one of
+# them to be real, with a signal-to-noise ratio of `snr` (positive). The smallest of all p-values is
+# called significant if it is at most `level / pairs`. Return the smallest number of members with
+# which this pair is, if its ratio comes out as expected: a whole number, 2 or more.
+#
+# <details><summary>Hint</summary>
+#
+# Begin with two members and add one after the other. The p-value of a ratio is
+# `2 * stats.t.sf(np.sqrt(n) * snr, n - 1)`; `tda.reliability.snr_threshold(n, alpha)` is the
+# least ratio that is significant at level `alpha`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def least_members(snr, pairs, level):
+    """Return the smallest number of members with which p is at most level / pairs."""
+    # BEGIN SOLUTION
+    n = 2
+    while 2 * stats.t.sf(np.sqrt(n) * snr, n - 1) > level / pairs:
+        n += 1
+    return n
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_05.check_least_members(least_members)
+
+# %% [markdown] tags=["exercise", "solution"]
+# This is why the correction takes so much away at the size of this notebook: five members are fewer
+# than such a pair needs. If several pairs are real, each of them needs less, as the line rises.

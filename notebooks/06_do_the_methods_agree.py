@@ -11,13 +11,20 @@
 #
 # ## What you'll do
 #
-# Compare the five attributions pair by pair: their means, their standard deviations and their
-# p-values, with Pearson and with Spearman correlations, and against what chance alone would give.
+# Compare the five [attributions](../docs/glossary.md#attribution) pair by pair: their means, their
+# standard deviations and their [p-values](../docs/glossary.md#p-value), with Pearson and with
+# Spearman [correlations](../docs/glossary.md#correlation), and against what chance alone would
+# give.
 #
 # ## What you'll learn
 #
-# That agreement has three meanings (the same scores, the same noise, the same pairs to trust), what
-# each correlation is sensitive to, and why a correlation needs a null reference.
+# After this notebook you can
+#
+# - tell three meanings of agreement apart: the same scores, the same noise, the same pairs to
+#   trust;
+# - choose between Pearson's and Spearman's correlation, and say what each is sensitive to;
+# - judge a correlation against what shuffling gives, and shuffle in the right way;
+# - work out how high a correlation can be at all when one side is noisy.
 #
 # ## What you need
 #
@@ -42,15 +49,21 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import save, save_numbers, save_table, show, with_alt
 
 # %% [markdown]
 # ## Five methods, one posterior
 #
-# All five look at the same members and checkpoints, so a disagreement between them is not the luck
-# of the seed.
+# All five look at the same [members](../docs/glossary.md#member) and
+# [checkpoints](../docs/glossary.md#checkpoint), so a disagreement between them is not the luck of
+# the [seed](../docs/glossary.md#seed). They are leave-one-out (LOO), one
+# [additional training step](../docs/glossary.md#additional-training-step) (ATS), the
+# [influence function](../docs/glossary.md#influence-function) (IF),
+# [Grad-Dot](../docs/glossary.md#grad-dot) (GD) and [Grad-Cos](../docs/glossary.md#grad-cos) (GC).
 
 # %% tags=["experiments"]
 experiment = tda.Experiment(
@@ -78,9 +91,10 @@ for name, summary in summaries.items():
     print(f"{name:10} sign: {summary.attrs['sign']}")
 
 # %% [markdown]
-# Under the default protocol all five have removal sign: positive where removing the training digit
-# raises the loss. Under `protocol="released"` two of them keep the opposite sign, as in the
-# released code, and correlate negatively with the others for no other reason.
+# Under the default [protocol](../docs/glossary.md#protocol) all five have removal
+# [sign](../docs/glossary.md#sign): positive where removing the training digit raises the loss.
+# Under `protocol="released"` two of them keep the opposite sign, as in the released code, and
+# correlate negatively with the others for no other reason.
 #
 # ## Look before you correlate
 #
@@ -183,7 +197,9 @@ relatives.rename("nearest by mean").to_frame()
 # Two measurements of one thing correlate less, the noisier they are. So a low correlation between
 # LOO and an estimator may be the fault of the estimator, or of the noise in LOO itself. To see how
 # much, compare LOO with LOO: correlate the mean over one half of the members with the mean over the
-# other half. No estimator can be expected to do better than that.
+# other half. If even LOO does not agree with itself, no estimator can be blamed for not agreeing
+# with it. (The number is no strict limit: it has the noise of two halves in it. Exercise 3 works
+# out the limit.)
 
 # %%
 half = members // 2
@@ -206,26 +222,6 @@ assert with_itself["loo"] < with_itself["grad_cos"]
 # %% [markdown]
 # The estimators are steadier than the ground truth that they estimate. Grad-Cos hardly changes from
 # seed to seed; that makes it precise, not right.
-#
-# ## What you saw
-#
-# - Agreement of means, of spreads and of p-values are three questions, and a pair of methods may
-#   pass one and fail another.
-# - Pearson and Spearman differ where a few pairs carry most of the score.
-# - A correlation is read against what shuffling gives, not against zero.
-# - Noise in leave-one-out limits how well any estimator can agree with it.
-#
-# ## Exercises
-#
-# 1. *(easy, 5 minutes)* Set `members = 3`. Which correlations fall, and why? Hint: the noise of a
-#    mean falls with the number of members.
-# 2. *(medium, 15 minutes)* Keep only the pairs that are significant for LOO (`tda.significant`) and
-#    correlate again. Hint: `where` on the means, then drop the missing pairs before `np.corrcoef`.
-# 3. *(medium, 15 minutes)* Correlate within one class of training and test digits. How much of the
-#    agreement was only "same class helps, other class hurts"? Hint: `train_label` and `test_label`
-#    are coordinates of the scores.
-#
-# **Next:** 07, what the released code computes.
 
 # %% [markdown]
 # The cell below writes the figure, its table and its numbers where `output` says so.
@@ -256,3 +252,198 @@ if output:
     save_numbers(numbers, output, name)
     seeds = [int(seed) for seed in scores["loo"]["member"].values]
     Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+
+# %% [markdown]
+# ## What you saw
+#
+# - Agreement of means, of spreads and of p-values are three questions, and a pair of methods may
+#   pass one and fail another.
+# - Pearson and Spearman differ where a few pairs carry most of the score.
+# - A correlation is read against what shuffling gives, not against zero.
+# - Noise in leave-one-out limits how well any estimator can agree with it.
+
+# %% [markdown]
+# ## Quiz
+#
+# 1. Two methods have a high Pearson and a low Spearman correlation. What does their scatter plot
+#    look like?
+#
+# <details><summary>Answer</summary>
+#
+# A few pairs with large scores lie far out along one line, and make Pearson's correlation. In the
+# crowd near zero, which makes Spearman's, the two methods order the pairs differently.
+#
+# </details>
+#
+# 2. Can two methods agree in their p-values, and not in their means?
+#
+# <details><summary>Answer</summary>
+#
+# Yes. A p-value says how far a mean is from zero in units of its own noise. Two methods may call
+# the same pairs reliable and still say of them that they help or hurt differently much, or even
+# with opposite signs.
+#
+# </details>
+#
+# 3. Why does `agreement` shuffle training digits and test digits, and not all pairs?
+#
+# <details><summary>Answer</summary>
+#
+# Pairs are not independent. A training digit that matters has large scores with many test digits,
+# so pairs come in rows and columns. Two unrelated methods with a few strong rows can correlate by
+# accident far more than unrelated single pairs could, and the reference has to show that.
+#
+# </details>
+#
+# 4. Grad-Cos hardly changes from member to member. Is it therefore the best estimate of
+#    leave-one-out?
+#
+# <details><summary>Answer</summary>
+#
+# No. That it is repeatable says that one model is enough to know its value. Whether this value is
+# close to leave-one-out is another question, and the matrices of means answer it.
+#
+# </details>
+#
+# **Next:** 07, what the released code computes.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Write the body of each function, run it, and run the cell under it: it says what is missing, or
+# that the answer is right.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: A correlation of ranks
+#
+# **5 minutes, difficulty 2 of 5.** Write Spearman's correlation by hand: Pearson's, of the ranks.
+# `x` and `y` are arrays of the same length, with equal scores among them; equal scores share the
+# mean of their ranks. Return one number.
+#
+# <details><summary>Hint</summary>
+#
+# `stats.rankdata(x)` gives ranks. `np.argsort` gives something else; try both on `[30, 10, 20]`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def spearman(x, y):
+    """Return Spearman's correlation of two arrays."""
+    # BEGIN SOLUTION
+    return np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1]
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_06.check_spearman(spearman)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: More than classes?
+#
+# **10 minutes, difficulty 3 of 5.** Two methods may agree for no other reason than that both say
+# "the same class helps, another class hurts". Take that away: subtract from each score the mean of
+# its group, and correlate what is left. `x` and `y` are the scores of two methods, `(pairs,)`, and
+# `group` says which combination of classes a pair has, `(pairs,)`. Return one number, Pearson's.
+#
+# <details><summary>Hint</summary>
+#
+# `pd.Series(x).groupby(group).transform("mean")` has for each pair the mean of its group.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def within_classes(x, y, group):
+    """Return Pearson's correlation within groups."""
+    # BEGIN SOLUTION
+    left = [v - pd.Series(v).groupby(group).transform("mean").to_numpy() for v in (x, y)]
+    return np.corrcoef(*left)[0, 1]
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_06.check_within_classes(within_classes)
+
+# %% [markdown] tags=["exercise"]
+# And for the scores of this notebook? Below is the correlation of each method with LOO, over all
+# pairs and within the combinations of classes.
+
+# %% tags=["exercise"]
+combination = train_label.ravel() * 10 + test_label.ravel()
+loo = table["loo"].to_numpy()
+others = {name: table[name].to_numpy() for name in names if name != "loo"}
+pd.DataFrame(
+    {
+        "all pairs": {name: np.corrcoef(loo, own)[0, 1] for name, own in others.items()},
+        "within": {name: within_classes(loo, own, combination) for name, own in others.items()},
+    }
+).astype(float).round(2)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: The ceiling of a correlation
+#
+# **15 minutes, difficulty 4 of 5.** Suppose an estimator knows the true mean of every pair, without
+# any noise. How high can its correlation with a mean over a few members be? `scores` are those of a
+# noisy method, `(members, pairs)`, with an even number of members. Three steps lead to the answer:
+#
+# 1. $r$, Pearson's correlation of the mean over the first half of the members with the mean over
+#    the second half (we take it to be positive);
+# 2. $R = 2r/(1+r)$, which is what two means over *all* of the members would correlate (a mean over
+#    twice as many members has half the noise variance; this is the Spearman-Brown formula);
+# 3. the ceiling, $\sqrt R$: only one of the two sides is noisy.
+#
+# Return the ceiling, one number. Why is it larger than $r$?
+#
+# <details><summary>Hint</summary>
+#
+# `half = len(scores) // 2`, then `scores[:half].mean(axis=0)` and `scores[half:].mean(axis=0)`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def ceiling(scores):
+    """Return the largest correlation with the mean of these scores, for a noiseless estimator."""
+    # BEGIN SOLUTION
+    half = len(scores) // 2
+    r = np.corrcoef(scores[:half].mean(axis=0), scores[half:].mean(axis=0))[0, 1]
+    return np.sqrt(2 * r / (1 + r))
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_06.check_ceiling(ceiling)
+
+# %% [markdown] tags=["exercise", "solution"]
+# A low correlation with leave-one-out is an estimator's fault only as far as it lies below this
+# ceiling. And if the estimator is noisy, too, its own $\sqrt R$ is a second factor.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: A fair shuffle
+#
+# **15 minutes, difficulty 4 of 5.** What would two methods give that have nothing in common? Write
+# one shuffle for such a reference. `table` has the scores of one method, `(train, test)`, and
+# `generator` is a `numpy.random.Generator`. Return a table of the same shape in which what belongs
+# to one training digit still stands in one row, and what belongs to one test digit in one column;
+# but nobody knows any more which row and which column.
+#
+# <details><summary>Hint</summary>
+#
+# Draw an order of the rows and an order of the columns with `generator.permutation`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def shuffle(table, generator):
+    """Return the table with its training digits and its test digits in a random order."""
+    # BEGIN SOLUTION
+    rows = generator.permutation(table.shape[0])
+    columns = generator.permutation(table.shape[1])
+    return table[rows][:, columns]
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_06.check_shuffle(shuffle)

@@ -17,18 +17,24 @@
 #
 # ## What you'll do
 #
-# - Compare the two **protocols** of this package. `released` computes what the authors' code
-#   computes. `paired` computes what the definitions say.
+# - Compare the two [protocols](../docs/glossary.md#protocol) of this package.
+#   [released](../docs/glossary.md#released) computes what the authors' code computes.
+#   [paired](../docs/glossary.md#paired) computes what the definitions say.
 # - Take six ingredients apart: leave-one-out, influence, the significance test, the additional
 #   training step, the signs, and how the vision transformer is compared.
 # - Check each finding with an `assert`, so that this notebook fails if a finding is not true.
 #
 # ## What you'll learn
 #
-# - How a **drift** that belongs to no training image can dominate a leave-one-out score.
-# - Why an iterative solver that has hardly begun returns its starting point.
-# - What a missing square root does to a p-value.
-# - Why one step of a fresh Adam optimiser is a **sign step**.
+# After this notebook you can
+#
+# - measure which part of a leave-one-out score is a [drift](../docs/glossary.md#drift) that belongs
+#   to no training image, and say which results it spoils and which it leaves alone;
+# - judge an iterative solver by its residual, and work out what it returns when it has hardly
+#   begun;
+# - translate a p-value that lacks a square root into one of a t-test, and back;
+# - predict how far one step of a fresh Adam optimiser goes;
+# - list what has to be the same in two models before their losses are compared.
 #
 # ## What you need
 #
@@ -50,6 +56,7 @@ from scipy import stats
 from torch.nn.utils import parameters_to_vector
 
 import tda_utils as tda
+from tda_utils import exercises
 
 style.use(["default", tda.plots.STYLE])
 
@@ -64,10 +71,12 @@ output: str = ""  # folder to write figures, tables and numbers to; empty writes
 store: str = "../paper/runs/store"  # folder of finished scores
 
 # %% [markdown]
-# Two experiments, alike in everything but the protocol. They share one **posterior**: the same
-# trained models, one **member** a seed, and of each member the **checkpoints** after its last
-# epochs. So every difference below comes from how the scores are computed. Scores that are
-# finished are kept in a folder and read from there the next time.
+# Two experiments, alike in everything but the protocol. They share one
+# [posterior](../docs/glossary.md#posterior): the same trained models, one
+# [member](../docs/glossary.md#member) a [seed](../docs/glossary.md#seed), and of each member the
+# [checkpoints](../docs/glossary.md#checkpoint) after its last epochs. So every difference below
+# comes from how the scores are computed. Scores that are finished are kept in a folder and read
+# from there the next time.
 
 # %% tags=["experiments"]
 size = {
@@ -120,10 +129,15 @@ BEFORE, AFTER, INK, SOFT = "#D55E00", "#0072B2", tda.plots.INK, tda.plots.SOFT
 # %% [markdown]
 # ## 1. Leave-one-out that trains on
 #
-# **Leave-one-out** (LOO) asks how much the loss on a test image $z$ would rise if a training image
-# $z_j$ had never been there:
+# [Leave-one-out](../docs/glossary.md#leave-one-out) (LOO) asks how much the
+# [loss](../docs/glossary.md#loss) on a test image $z$ would rise if a training image $z_j$ had
+# never been there:
 #
 # $$\tau(z_j, z) = L(z;\ \theta\ \text{trained without}\ z_j) - L(z;\ \theta).$$
+#
+# Here $\tau$ is the attribution, $L(z;\ \theta)$ the loss of a network with the parameters $\theta$
+# on the image $z$, in [nats](../docs/glossary.md#nats), and $j$ counts the training images. All
+# symbols are listed on the page [Notation](../docs/notation.md).
 #
 # The paired protocol does that. It trains each member again from its own initialisation, in its own
 # batch order, without $z_j$.
@@ -267,13 +281,17 @@ print("differences between training images are the same with and without drift: 
 # %% [markdown]
 # ## 2. Influence that is Grad-Dot
 #
-# The **influence function** (IF) estimates leave-one-out without training. It weighs the two
-# gradients with the inverse of the **Hessian** $H$, the curvature of the training loss:
+# The [influence function](../docs/glossary.md#influence-function) (IF) estimates leave-one-out
+# without training. Write $\nabla L(z)$ for the gradient of the loss on $z$ by the parameters, as
+# one long vector. The influence function weighs the two gradients with the inverse of the
+# **Hessian** $H$, the matrix of second derivatives of the training loss, which is its curvature:
 #
 # $$-\nabla L(z)^\top (H + \lambda I)^{-1} \nabla L(z_j).$$
 #
-# The **damping** $\lambda$ keeps the inverse finite. The matrix is far too big to invert, so the
-# code uses **LiSSA**, a recursion that takes a batch at a time:
+# The superscript $\top$ makes an inner product, and $I$ is the identity matrix. The
+# [damping](../docs/glossary.md#damping) $\lambda$ keeps the inverse finite. The matrix is far too
+# big to invert, so the code uses **LiSSA**, a recursion that takes a batch at a time. After $k$
+# batches it has the vector $h_k$; $H_k$ is the Hessian of the loss on the next batch:
 #
 # $$h_0 = v, \qquad h_{k+1} = v + (1 - \lambda)\,h_k - \tfrac{1}{s} H_k h_k, \qquad
 # v = \nabla L(z).$$
@@ -341,8 +359,8 @@ assert own > 0.9 and true > 0.9
 # \mathrm{IF} \approx -c \cdot \mathrm{GD}, \qquad
 # c = \frac{1}{s} \sum_{i=0}^{K} (1 - \lambda)^i ,$$
 #
-# with $K$ batches, and **Grad-Dot** (GD) the plain inner product of the two gradients. We fit $c$
-# to the scores of every model and compare.
+# with $K$ batches, and [Grad-Dot](../docs/glossary.md#grad-dot) (GD) the plain inner product of the
+# two gradients. We fit the constant $c$ to the scores of every model and compare.
 
 # %% tags=["nbval-check-output"]
 grad_dot = released.scores("grad_dot")
@@ -376,9 +394,9 @@ assert damping / (damping + top) < 0.01  # the damped inverse all but removes it
 assert half_way > 10 * steps
 
 # %% [markdown]
-# For contrast, `solver="ggn"` (the paired protocol) takes the **Gauss-Newton matrix** for the
-# curvature, which has no negative eigenvalues, and solves exactly with the true damping. Its
-# coordinate `residual` says so.
+# For contrast, `solver="ggn"` (the paired protocol) takes the [Gauss-Newton
+# matrix](../docs/glossary.md#gauss-newton) for the curvature, which has no negative eigenvalues,
+# and solves exactly with the true damping. Its coordinate `residual` says so.
 
 # %%
 newton = paired.scores("influence")
@@ -466,17 +484,21 @@ keep(
 # ## 3. A test without the square root of n
 #
 # The members are $n$ draws of a random score with mean $\mu$ and standard deviation $\sigma$. Is
-# the true mean zero? The **t-test** answers with a **p-value**, the probability of a mean at least
-# that far from zero if the true one is zero. The released code has another formula:
+# the true mean zero? The [t-test](../docs/glossary.md#t-test) answers with a
+# [p-value](../docs/glossary.md#p-value), the probability of a mean at least that far from zero if
+# the true one is zero. The released code has another formula:
 #
 # | test | p-value |
 # | --- | --- |
 # | t-test | $2\,P(T_{n-1} > \sqrt{n}\,\lvert\mu/\sigma\rvert)$ |
-# | released | $2\,P(N > \lvert\mu/\sigma\rvert)$, with $N$ standard normal |
+# | released | $2\,P(N > \lvert\mu/\sigma\rvert)$ |
 #
-# Without $\sqrt{n}$ it asks whether *one* model's score differs from zero, not whether the mean
-# does. **Question:** what do both say about scores that are nothing but noise? A sound p-value is
-# then uniform, with mean one half.
+# $P$ is a probability, $T_{n-1}$ a random number with the t distribution of $n - 1$ degrees of
+# freedom, and $N$ one with the normal distribution. Why the square root? A mean over $n$ members
+# varies less than a single one: its standard error is $\sigma/\sqrt n$, and $\sqrt n\,\mu/\sigma$
+# is the mean in units of it. Without $\sqrt{n}$ the formula asks whether *one* model's score
+# differs from zero, not whether the mean does. **Question:** what do both say about scores that are
+# nothing but noise? A sound p-value is then uniform, with mean one half.
 
 # %% tags=["nbval-check-output"]
 n = len(tda.PAPER_SEEDS)
@@ -587,14 +609,15 @@ keep(
 # %% [markdown]
 # ## 4. An additional step that ignores the size of the gradient
 #
-# **One additional training step** (ATS) moves the model a little along the gradient of $z_j$ and
-# looks what happens to the loss on $z$. For the answer to speak of $z_j$, the step should be small
-# where $z_j$ has little to teach.
+# [One additional training step](../docs/glossary.md#additional-training-step) (ATS) moves the model
+# a little along the gradient of $z_j$ and looks what happens to the loss on $z$. For the answer to
+# speak of $z_j$, the step should be small where $z_j$ has little to teach.
 #
 # The released code makes that step with a *fresh* Adam. Adam divides the running mean of the
-# gradient by the root of the running mean of its square. In the very first step these are $g$ and
-# $\lvert g\rvert$, for each parameter. **Question:** how far does each parameter move? We take the
-# step by hand, beside a plain gradient step of the same learning rate.
+# gradient by the root of the running mean of its square. In the very first step these are the
+# gradient $g$ itself and its size $\lvert g\rvert$, for each parameter. **Question:** how far does
+# each parameter move? We take the step by hand, beside a plain gradient step of the same learning
+# rate.
 
 
 # %%
@@ -648,10 +671,11 @@ np.testing.assert_allclose(
 
 # %% [markdown]
 # Every parameter moves by the learning rate, up or down. The gradient decides only the *sign*. But
-# whose gradient? Adam's gradient has two parts, that of $z_j$ and that of **weight decay**, which
-# pulls each parameter towards zero. On an image that the model already knows, the first part is
-# small. Where it is smaller than the second, weight decay alone decides. We count these parameters.
-# And we repeat the step on *no* image, with the loss multiplied by zero: is it any shorter?
+# whose gradient? Adam's gradient has two parts, that of $z_j$ and that of [weight
+# decay](../docs/glossary.md#weight-decay), which pulls each parameter towards zero. On an image
+# that the model already knows, the first part is small. Where it is smaller than the second, weight
+# decay alone decides. We count these parameters. And we repeat the step on *no* image, with the
+# loss multiplied by zero: is it any shorter?
 
 # %% tags=["nbval-check-output"]
 nothing, _ = step(0, weight=0.0, **fresh)
@@ -724,7 +748,8 @@ keep(
 #
 # ## 5. Two conventions for the sign
 #
-# Does a positive score mean that an image helps or that it hurts? LOO, GD and GC answer for
+# Does a positive score mean that an image helps or that it hurts? LOO, GD and
+# [Grad-Cos](../docs/glossary.md#grad-cos) (GC) answer for
 # *removing* the image: positive helps. The released ATS and IF answer for giving it *more weight*:
 # negative helps. Each array says which it is, and `tda.removal_signed` turns all into the first.
 
@@ -831,9 +856,10 @@ keep(
 #
 # ## 7. No batch noise where there is one batch
 #
-# The paper separates two sources of noise: **initialisation**, and the **order** in which training
-# images are put into batches. A batch holds 32 images. **Question:** what does the order change
-# when there are 30 images in all?
+# The paper separates two sources of noise: the
+# [initialisation](../docs/glossary.md#initialisation), and the
+# [order](../docs/glossary.md#batch-order) in which training images are put into batches. A batch
+# holds 32 images. **Question:** what does the order change when there are 30 images in all?
 #
 # We train with one initialisation and three orders, then with three initialisations and one order,
 # on 30 and on 60 images, and take the standard deviation of each test image's loss.
@@ -898,11 +924,13 @@ keep(
 #
 # ## 8. A vision transformer that is looked at through random windows
 #
-# For the vision transformer the released code retrains from scratch, so there is no drift. But it
-# compares two models that differ in more than one training image:
+# For the [vision transformer](../docs/glossary.md#vision-transformer) the released code retrains
+# from scratch, so there is no drift. But it compares two models that differ in more than one
+# training image:
 #
 # - each image is **cropped at random** at each access, test images too;
-# - the **dropout** of LoRA is on while the first losses are computed, and off for the second;
+# - the **dropout** of [LoRA](../docs/glossary.md#lora) is on while the first losses are computed,
+#   and off for the second;
 # - each retraining starts from **another initialisation** and has another order of the images.
 #
 # (Besides, it keeps four checkpoints of each run where five are read.) **Question:** how large
@@ -1019,16 +1047,172 @@ if output:
 #   the model has to learn from the image, the more of the direction comes from weight decay.
 # - A comparison of two models that differ in crops, dropout and initialisation measures these
 #   three, and the image that was left out besides.
+
+# %% [markdown]
+# ## Quiz
 #
-# ## Exercises
+# 1. Someone uses the released leave-one-out only to rank the training images for each test image.
+#    Does the drift harm them?
 #
-# 1. *(easy, 5 minutes)* With how many members does the t-test need $\lvert\mu/\sigma\rvert$ of one
-#    half only? **Hint:** call `tda.reliability.snr_threshold` in a loop.
-# 2. *(medium, 15 minutes)* Repeat the recursion of section 2 with a scale of 200 instead of ten
-#    thousand, and with many passes over the batches. Does the residual fall? What happens with a
-#    scale of 10? **Hint:** compare the scale with the largest curvature, `top`.
-# 3. *(hard, 25 minutes)* How small must Adam's learning rate be before the change of the loss in a
-#    step on $z_j$ is proportional to it? **Hint:** give `step` an argument `lr`, and divide the
-#    change of the test losses by it.
+# <details><summary>Answer</summary>
+#
+# No. The drift is the same number for every training image, so the order stays. It harms whoever
+# compares a score with zero, or correlates scores over all pairs.
+#
+# </details>
+#
+# 2. Released IF and GD have a correlation close to minus one. Is that a discovery about influence
+#    functions?
+#
+# <details><summary>Answer</summary>
+#
+# No, it is one about this solver. With so large a scale and so few steps the recursion has hardly
+# left its start, the plain gradient; and the sign is turned because one of the two is an
+# up-weighting score. Solved exactly, influence is another quantity.
+#
+# </details>
+#
+# 3. The number of members is raised from ten to a hundred. How do the two tests change?
+#
+# <details><summary>Answer</summary>
+#
+# The t-test needs a smaller $\lvert\mu/\sigma\rvert$ than before, as the mean is now known better.
+# The released formula asks for the same ratio as ever: in its view a hundred models tell no more
+# than ten.
+#
+# </details>
+#
+# 4. Two methods have the same scores, but with opposite signs. What does a matrix of signed
+#    $\mu/\sigma$ say of them, and what one of p-values?
+#
+# <details><summary>Answer</summary>
+#
+# Minus one, and plus one. They call the same pairs reliable, which is what the p-values say; the
+# signed ratio reads the two conventions as disagreement.
+#
+# </details>
 #
 # **Next:** 08, where the noise comes from.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Write the body of each function, run it, and run the cell under it: it says what is missing, or
+# that the answer is right.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: The share that is drift
+#
+# **5 minutes, difficulty 2 of 5.** Which share of the variance of the scores of one model is common
+# to all training images? `scores` is a NumPy array, `(train, test)`, in nats. Return a number
+# between 0 and 1: the variance, over test images, of the mean over training images, divided by the
+# variance of all scores. Do not use `tda.drift_share`.
+#
+# <details><summary>Hint</summary>
+#
+# Training images are axis 0. `array.var()` is the variance of all elements.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def share_of_drift(scores):
+    """Return the share of the variance that is the same for all training images."""
+    # BEGIN SOLUTION
+    return scores.mean(axis=0).var() / scores.var()
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_07.check_drift_share(share_of_drift)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: The first step of Adam
+#
+# **10 minutes, difficulty 2 of 5.** Predict the first step of a fresh Adam without running one.
+# `gradient` is the gradient of the loss and `theta` the parameters, `(parameters,)` each; `lr` is
+# the learning rate and `decay` the weight decay, which adds `decay * theta` to the gradient. Return
+# how far each parameter moves, `(parameters,)`, with its sign. The check compares with
+# `torch.optim.Adam`.
+#
+# <details><summary>Hint</summary>
+#
+# $-\mathrm{lr}\cdot g / \lvert g\rvert$ for each parameter, where $g$ includes weight decay.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def first_step(gradient, theta, lr, decay):
+    """Return the change of the parameters in the first step of Adam."""
+    # BEGIN SOLUTION
+    return -lr * np.sign(gradient + decay * theta)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_07.check_first_step(first_step)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: How far does LiSSA get?
+#
+# **15 minutes, difficulty 3 of 5.** In a direction of curvature $\kappa$ the Hessian only
+# multiplies by $\kappa$, and LiSSA becomes a recursion of one number: $h_0 = 1$ and
+# $h_{k+1} = 1 + (1 - \lambda)\,h_k - \kappa\,h_k / s$. `curvature` holds $\kappa$ of several
+# directions, `(directions,)`; `damping` is $\lambda$, `scale` is $s$. Return $h_K / s$ after
+# $K$ = `steps` steps, `(directions,)`. With which scales does the recursion blow up?
+#
+# <details><summary>Hint</summary>
+#
+# `h = np.ones_like(curvature)`, then one line in a loop. For the question: what happens when $h$ is
+# multiplied by a number below minus one, again and again?
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def lissa_weight(curvature, damping, scale, steps):
+    """Return h / s of each direction after some steps of the recursion."""
+    # BEGIN SOLUTION
+    h = np.ones_like(curvature)
+    for _ in range(steps):
+        h = 1 + (1 - damping) * h - curvature * h / scale
+    return h / scale
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_07.check_lissa(lissa_weight)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: What the square root is worth
+#
+# **15 minutes, difficulty 4 of 5.** A table holds p-values of the t-test, and you want to know what
+# the released formula would have said of the same scores. `p` is an array of two-sided p-values of
+# the t-test, `members` the number $n$ of members behind them. Return the released p-values, an
+# array of the same shape.
+#
+# <details><summary>Hint</summary>
+#
+# `stats.t.isf(p / 2, n - 1)` goes back from $p$ to $\sqrt n\,\lvert\mu/\sigma\rvert$. The released
+# formula is `2 * stats.norm.sf(...)` of $\lvert\mu/\sigma\rvert$.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def released_p(p, members):
+    """Return the p-value of the released formula for scores with this p in the t-test."""
+    # BEGIN SOLUTION
+    t = stats.t.isf(p / 2, members - 1)
+    return 2 * stats.norm.sf(t / np.sqrt(members))
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_07.check_released_p(released_p)
+
+# %% [markdown] tags=["exercise", "solution"]
+# The t-test's p-value is the same in each case, and yet the released one grows with the number of
+# members: the more members there are, the smaller is the ratio that they establish, and the
+# released formula sees nothing but the ratio.

@@ -9,8 +9,10 @@
 # %% [markdown]
 # # Where does the noise come from?
 #
-# A seed sets two things at once: the numbers that the network starts from, and the order in which
-# it sees the training digits. Which of the two makes an attribution unsteady?
+# A [seed](../docs/glossary.md#seed) sets two things at once: the numbers that the network starts
+# from (its [initialisation](../docs/glossary.md#initialisation)), and the
+# [order](../docs/glossary.md#batch-order) in which it sees the training digits. Which of the two
+# makes an [attribution](../docs/glossary.md#attribution) unsteady?
 #
 # ## What you'll do
 #
@@ -19,11 +21,13 @@
 #
 # ## What you'll learn
 #
-# - what a crossed design is, and why it answers a question that ten seeds cannot;
-# - how a two-way analysis of variance splits noise into initialisation, order, both together, and
-#   checkpoint;
-# - how sure one can be of such a split with few runs;
-# - where batch noise cannot exist at all.
+# After this notebook you can
+#
+# - plan a crossed design, and say why it answers a question that ten seeds cannot;
+# - split noise into initialisation, order, both together, and checkpoint by a two-way analysis of
+#   variance;
+# - judge how sure such a split is with few runs, and say what has to be drawn again in a bootstrap;
+# - recognise where batch noise cannot exist at all.
 #
 # ## What you need
 #
@@ -48,10 +52,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import save, save_numbers, save_table, show, with_alt
 
 rcParams.update(tda.plots.STYLE)
@@ -60,13 +66,15 @@ SOURCES = ["initialisation", "order", "interaction", "epoch", "checkpoint"]
 # %% [markdown]
 # ## A crossed design
 #
-# In the notebooks before, each member had one seed for everything. Now we take a few seeds for the
-# initialisation and, apart from them, a few seeds for the batch order, and train **every
-# combination**. That is a *crossed* design. One row of the table below shares its initialisation,
-# one column its batch order, and on the diagonal lie the members that you know.
+# In the notebooks before, each [member](../docs/glossary.md#member) had one seed for everything.
+# Now we take a few seeds for the initialisation and, apart from them, a few seeds for the batch
+# order, and train **every combination**. That is a *crossed* design. One row of the table below
+# shares its initialisation, one column its batch order, and on the diagonal lie the members that
+# you know.
 #
-# The paper calls the members of one column *DE-Init* (a deep ensemble over initialisations) and
-# those of one row *DE-Batch*.
+# The paper calls the members of one column *DE-Init* (a
+# [deep ensemble](../docs/glossary.md#deep-ensemble) over initialisations) and those of one row
+# *DE-Batch*.
 
 # %% tags=["experiments"]
 experiment = tda.Experiment(
@@ -97,9 +105,10 @@ print(scores["loo"].dims)
 # %% [markdown]
 # ## Look at one pair
 #
-# For two pairs of a training and a test digit, here is leave-one-out under every run, averaged over
-# its checkpoints. Blue helps, red hurts. If only the initialisation mattered, each row would have
-# one colour; if only the order mattered, each column would.
+# For two pairs of a training and a test digit, here is
+# [leave-one-out](../docs/glossary.md#leave-one-out) under every run, averaged over its
+# [checkpoints](../docs/glossary.md#checkpoint). Blue helps, red hurts. If only the initialisation
+# mattered, each row would have one colour; if only the order mattered, each column would.
 #
 # The first pair is the one whose rows differ most, compared with what differs within them; the
 # second the one whose columns do, among the tenth of the pairs with the largest scores.
@@ -179,7 +188,8 @@ show(
 #
 # ## Two-way analysis of variance
 #
-# Write the score of a pair under initialisation $i$, order $j$ and checkpoint $c$ as
+# Write the score $\tau$ of a pair under initialisation $i$, order $j$ and checkpoint $c$ as a sum
+# (all symbols are listed on the page [Notation](../docs/notation.md)):
 #
 # $$\tau_{ijc} = \mu + a_i + b_j + (ab)_{ij} + \gamma_c + e_{ijc}.$$
 #
@@ -187,7 +197,8 @@ show(
 # order adds whatever the initialisation, and $(ab)_{ij}$ what this run adds beyond both. The last
 # two say what happens from checkpoint to checkpoint: $\gamma_c$ is what all runs have in common,
 # as scores drift while training has not ended (notebook 04), and $e_{ijc}$ is what each run does on
-# its own. `variance_components` estimates the variance of each of the five, pair by pair.
+# its own. `variance_components` estimates the variance of each of the five, pair by pair: its
+# [variance components](../docs/glossary.md#variance-component).
 
 # %%
 components = {name: tda.variance_components(tau) for name, tau in scores.items()}
@@ -205,7 +216,7 @@ assert both >= within * (1 - 1e-9)
 # A variance from three or five runs is a rough number. Over all pairs the roughness averages out,
 # so we add up the variances of all pairs and ask which share each source has. How sure is that? We
 # draw initialisations and orders again, with replacement, as if they were another handful of seeds,
-# and look how much the shares change: the *bootstrap*.
+# and look how much the shares change: the [bootstrap](../docs/glossary.md#bootstrap).
 
 # %%
 shares = {name: tda.variance_shares(tau) for name, tau in scores.items()}
@@ -260,23 +271,6 @@ assert between_orders < 1e-2 * between_initialisations
 # %% [markdown]
 # So the question "initialisation or batch order?" has no meaning for the smallest training set of
 # the paper, and an experiment there that varies "the batch composition" varies nothing.
-#
-# ## What you saw
-#
-# - A seed is two sources of noise. A crossed design takes them apart.
-# - Varying one thing at a time counts the interaction twice; the two-way analysis gives it a place
-#   of its own.
-# - Shares come with intervals, and a handful of seeds gives wide ones.
-# - With one batch an epoch there is no batch noise.
-#
-# ## Exercises
-#
-# 1. *(easy, 5 minutes)* Average the scores over checkpoints before the scatter plot is drawn, or
-#    take the last checkpoint alone. What changes? Hint: `isel(checkpoint=-1)`.
-# 2. *(medium, 10 minutes)* Make scores from `np.random` in which only the interaction has a
-#    variance. What do DE-Init and DE-Batch say about them, and what does `variance_shares` say?
-# 3. *(hard, 20 minutes)* Set `per_class = 50`: five batches an epoch. Do you expect the share of
-#    the order to grow or to fall? Run it with `grad_dot` alone and see.
 
 # %% [markdown]
 # The cell below writes the figure, its table and its numbers where `output` says so.
@@ -304,3 +298,194 @@ if output:
         "order": [int(seed) for seed in scores["loo"]["order"].values],
     }
     Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+
+# %% [markdown]
+# ## What you saw
+#
+# - A seed is two sources of noise. A crossed design takes them apart.
+# - Varying one thing at a time counts the interaction twice; the two-way analysis gives it a place
+#   of its own.
+# - Shares come with intervals, and a handful of seeds gives wide ones.
+# - With one batch an epoch there is no batch noise.
+
+# %% [markdown]
+# ## Quiz
+#
+# 1. Ten members with one seed each vary in initialisation and order. Can they tell the two apart?
+#
+# <details><summary>Answer</summary>
+#
+# No. Wherever the initialisation changes, the order changes with it. Only runs that share one and
+# differ in the other can tell, and a crossed design has these for every level of both.
+#
+# </details>
+#
+# 2. Can the variances that DE-Init and DE-Batch see be added up to the variance over members?
+#
+# <details><summary>Answer</summary>
+#
+# No. The interaction is in both, so it would be counted twice. Which of the two is the larger they
+# do tell, as both have the same interaction in them.
+#
+# </details>
+#
+# 3. The intervals of the shares are wide. Do more test digits make them narrow?
+#
+# <details><summary>Answer</summary>
+#
+# Hardly. All pairs of a run share its seeds, so more pairs tell little about how seeds differ. More
+# initialisations and more orders do.
+#
+# </details>
+#
+# 4. All training digits fit into one batch. What does an experiment show that varies the order?
+#
+# <details><summary>Answer</summary>
+#
+# Nothing but rounding. The gradient of the batch is a sum, and a sum does not depend on the order.
+#
+# </details>
+#
+# **Next:** 09, larger sets and larger models.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Write the body of each function, run it, and run the cell under it: it says what is missing, or
+# that the answer is right.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: Where order can matter
+#
+# **5 minutes, difficulty 1 of 5.** Training digits are shuffled in every epoch and cut into
+# batches; the last batch may be smaller than the others, and it is used. Return True if the order
+# of the digits can change what the network learns, else False. `n_train` and `batch_size` are whole
+# numbers, 1 or more.
+#
+# <details><summary>Hint</summary>
+#
+# How many batches has an epoch?
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def order_matters(n_train, batch_size):
+    """Return whether the batch order can be a source of noise."""
+    # BEGIN SOLUTION
+    return n_train > batch_size
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_08.check_order_matters(order_matters)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: Nothing but interaction
+#
+# **15 minutes, difficulty 3 of 5.** Make scores in which neither the initialisation nor the order
+# has an effect of its own, nor the checkpoint, and only their meeting does: $(ab)_{ij}$ is drawn
+# from a normal distribution for each run and each pair, and everything else is zero. Return an
+# `xarray.DataArray` with the dimensions `dims`; it has one training sample and so many `pairs` as
+# test samples. What will DE-Init and DE-Batch say of such scores?
+#
+# <details><summary>Hint</summary>
+#
+# `generator.normal(size=...)` with size 1 where nothing varies, and `np.repeat(values, checkpoints,
+# axis=2)` for what is the same at each checkpoint.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def only_interaction(initialisations, orders, checkpoints, pairs, generator):
+    """Return scores that vary by their run alone."""
+    dims = ("initialisation", "order", "checkpoint", "train", "test")
+    # BEGIN SOLUTION
+    values = generator.normal(size=(initialisations, orders, 1, 1, pairs))
+    return xr.DataArray(np.repeat(values, checkpoints, axis=2), dims=dims)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_08.check_only_interaction(only_interaction)
+
+# %% [markdown] tags=["exercise", "solution"]
+# Whoever varies one thing at a time finds two large sources of noise here, and there is none of
+# them. It takes the crossed design to see that.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: The variance of the initialisation
+#
+# **20 minutes, difficulty 4 of 5.** `scores` are those of one pair, averaged over checkpoints:
+# `(initialisations, orders)`, that is $I$ rows and $J$ columns. Estimate the variance of $a_i$. The
+# mean of a row varies by $a_i$, but there is also a $J$-th of the variance of the interaction in
+# it, since it is a mean over $J$ orders:
+#
+# $$\hat\sigma_a^2 = \text{variance of the row means} - \hat\sigma_{ab}^2 / J.$$
+#
+# The hat marks an estimate. $\hat\sigma_{ab}^2$ comes from what rows and columns leave,
+# $r_{ij}$ = score - mean of its row - mean of its column + mean of all: it is the sum of all
+# $r_{ij}^2$, divided by $(I - 1)(J - 1)$. Return one number, in squared units of the score. It may
+# be negative; let it be.
+#
+# <details><summary>Hint</summary>
+#
+# `scores.mean(axis=1, keepdims=True)` are the row means, in a shape that can be subtracted.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def variance_of_initialisation(scores):
+    """Return the estimated variance of what the initialisation adds."""
+    # BEGIN SOLUTION
+    initialisations, orders = scores.shape
+    by_row = scores.mean(axis=1, keepdims=True)
+    left = scores - by_row - scores.mean(axis=0) + scores.mean()
+    interaction = (left**2).sum() / ((initialisations - 1) * (orders - 1))
+    return by_row.var(ddof=1) - interaction / orders
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_08.check_variance_of_initialisation(variance_of_initialisation)
+
+# %% [markdown] tags=["exercise", "solution"]
+# A variance cannot be negative, but an estimate without bias can: where the truth is zero, it has
+# to fall to both sides. So the package adds up the estimates of all pairs before it sets any to
+# zero.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: Draw the seeds again
+#
+# **15 minutes, difficulty 4 of 5.** Write one resample of the bootstrap. `scores` is a NumPy array,
+# `(initialisations, orders, pairs)`; `generator` is a `numpy.random.Generator`. Return an array of
+# the same shape that could have come from another handful of seeds. What has to be drawn with
+# replacement: pairs, runs, or something else? And what has to stay together?
+#
+# <details><summary>Hint</summary>
+#
+# `generator.integers(n, size=n)` draws `n` of `n` with replacement. A run that is drawn has to meet
+# the others in the same rows and columns as before.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def resample(scores, generator):
+    """Return the scores of seeds that are drawn again with replacement."""
+    # BEGIN SOLUTION
+    initialisations, orders = scores.shape[:2]
+    some = generator.integers(initialisations, size=initialisations)
+    others = generator.integers(orders, size=orders)
+    return scores[some][:, others]
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_08.check_resample(resample)
+
+# %% [markdown] tags=["exercise", "solution"]
+# Hundreds of pairs make a number look sure that hangs on five seeds. Whatever is independent is
+# what has to be drawn again.

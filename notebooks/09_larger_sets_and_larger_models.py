@@ -10,8 +10,9 @@
 # # Do larger training sets and larger models help?
 #
 # So far there was one data set, one size of it and one network. Perhaps the noise is a matter of
-# thirty training digits. With more of them, does attribution become steadier, or is each sample's
-# share lost among the others? And what does a deeper network do?
+# thirty training digits. With more of them, does [attribution](../docs/glossary.md#attribution)
+# become steadier, or is each sample's share lost among the others? And what does a deeper network
+# do?
 #
 # ## What you'll do
 #
@@ -20,14 +21,21 @@
 #
 # ## What you'll learn
 #
-# - how to compare experiments fairly: the same number of members, and an interval on each number;
-# - whether reliability rises or falls with the size of the training set, and with the network;
-# - which methods agree with each other, and whether that holds on another data set;
-# - how a mistake in a list of indices can pass unnoticed, and how to notice it.
+# After this notebook you can
+#
+# - compare experiments fairly: with the same number of [members](../docs/glossary.md#member), and
+#   an interval on each number;
+# - compute such an interval by leaving out one member after the other (the
+#   [jackknife](../docs/glossary.md#jackknife)), and say what is wrong with drawing members with
+#   replacement (the [bootstrap](../docs/glossary.md#bootstrap));
+# - tell what the size of the training set does to signal and to noise;
+# - test whether methods that agree on one data set agree on another;
+# - find out which split a list of indices belongs to.
 #
 # ## What you need
 #
-# Notebooks 05 and 06; what a confidence interval is.
+# Notebooks 05 and 06: standard deviation, [p-value](../docs/glossary.md#p-value), correlation. What
+# a confidence interval is.
 #
 # **30 minutes**
 
@@ -57,6 +65,7 @@ import pandas as pd
 import xarray as xr
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import save, save_numbers, save_table, show
 
 METHODS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}
@@ -290,7 +299,7 @@ show(figure_lists)
 # Notebook 06 asked which methods agree, on one data set. Below is Pearson's correlation of the mean
 # scores of each two methods, in every study. The first rows are those with leave-one-out. The last
 # row is leave-one-out against itself: the mean over one half of the members against the mean over
-# the other half, which is what its own noise leaves of its agreement with anything.
+# the other half. Where that is low, the means are noisy, and no method can agree with them well.
 
 
 # %%
@@ -326,16 +335,48 @@ show(figure_agreement)
 # - A more complex model is not simply a noisier one.
 # - A list of indices without its split is half an answer, and balance under labels can give it
 #   away.
+
+# %% [markdown]
+# ## Quiz
 #
-# ## Exercises
+# 1. One study has ten members and a small mean p-value, another has five members and a larger one.
+#    Which is the more reliable attribution?
 #
-# 1. *(easy, 5 minutes)* Give the studies different numbers of members and compare them without
-#    one common number of members. Which way is the comparison bent? Hint: `studied[0].overall(3)`.
-# 2. *(medium, 15 minutes)* Add a study with a smaller training set of your own: does reliability go
-#    on as the curve suggests? Hint: `tda.load_task(...).select(train=...)`, `tda.sample_posterior`
-#    and `tda.attribute`.
-# 3. *(hard, 30 minutes)* Two models may differ because one has finished training and the other has
-#    not. Give the slower one more `epochs`, and look again. Hint: `{"epochs": 30}` in its study.
+# <details><summary>Answer</summary>
+#
+# That cannot be told. A p-value falls when members are added, whatever the data. Take five members
+# of the first study, too, and compare again, with intervals.
+#
+# </details>
+#
+# 2. The signal of a single training sample falls as the training set grows. Does reliability have
+#    to fall?
+#
+# <details><summary>Answer</summary>
+#
+# No. Reliability is signal to noise. Networks that are trained on more samples may also differ less
+# from each other; if the noise falls as fast as the signal, reliability stays.
+#
+# </details>
+#
+# 3. A list of indices is used with the wrong split. Why is there no error?
+#
+# <details><summary>Answer</summary>
+#
+# Every number of the list exists in the larger split, too, so something is found for each: an
+# image, and a label. Only what one knows about the list, such as that its classes are balanced, can
+# give it away.
+#
+# </details>
+#
+# 4. Why do the intervals come from leaving members out, and not from drawing them with replacement?
+#
+# <details><summary>Answer</summary>
+#
+# A member that is drawn twice agrees with itself. It makes the spread over members smaller and
+# every p-value with it, so the resamples look more certain than another ensemble would.
+#
+# </details>
 #
 # **Next:** 10, all of MNIST.
 
@@ -377,3 +418,129 @@ if output:
     save_numbers({"studies": sizes_of_studies}, output, f"by_size-{protocol}")
     seeds = [int(seed) for seed in max(experiments, key=lambda one: one.members).seeds]
     Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Write the body of each function, run it, and run the cell under it: it says what is missing, or
+# that the answer is right.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: Compare like with like
+#
+# **5 minutes, difficulty 2 of 5.** `studies` is a list of scores, each an array with the dimensions
+# `(member, train, test)`, and each with a number of members of its own. Return a list with the mean
+# p-value of each study (t-test), such that they can be compared: all with as many members as the
+# smallest study has, and the first ones of each.
+#
+# <details><summary>Hint</summary>
+#
+# `one.sizes["member"]`, `one.isel(member=slice(n))` and `tda.p_values`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def fair_mean_p(studies):
+    """Return the mean p of each study, over the same number of members."""
+    # BEGIN SOLUTION
+    fewest_members = min(one.sizes["member"] for one in studies)
+    return [float(tda.p_values(one.isel(member=slice(fewest_members))).mean()) for one in studies]
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_09.check_fair_mean_p(fair_mean_p)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: Indices without their split
+#
+# **10 minutes, difficulty 3 of 5.** You are given a list of `index` numbers and know only that it
+# was drawn with the same number of samples of each class. From which split? `labels` is a dict with
+# the labels of each split, `{"train": array, "test": array}`; the splits differ in length, and an
+# index counts from 0. Return the name of the split in which the classes of the list are balanced.
+#
+# <details><summary>Hint</summary>
+#
+# `np.unique(labels[split][index], return_counts=True)`. A split that is too short for the largest
+# index cannot be the one.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def split_of(index, labels):
+    """Return the split whose labels are balanced in this list."""
+    # BEGIN SOLUTION
+    for split, own in labels.items():
+        if max(index) < len(own):
+            _, counts = np.unique(own[index], return_counts=True)
+            if len(set(counts)) == 1:
+                return split
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_09.check_split_of(split_of)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: The jackknife
+#
+# **15 minutes, difficulty 4 of 5.** How sure is a number that sums up an experiment? Leave out one
+# of the $n$ members after the other and compute the number $q_m$ without member $m$. These
+# values differ little, as any two of them share all members but two; the jackknife makes up for it:
+#
+# $$\text{standard error} = \sqrt{\frac{n-1}{n}\sum_{m=1}^{n}\,(q_m - \bar q)^2},$$
+#
+# where $\bar q$ is the mean of the $q_m$. `scores` is a NumPy array, `(members, pairs)`,
+# and `statistic` a function that takes such an array and returns a number. Return the standard
+# error, one number in the unit of the statistic.
+#
+# <details><summary>Hint</summary>
+#
+# `np.delete(scores, m, axis=0)` is the array without member `m`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def jackknife_error(scores, statistic):
+    """Return the jackknife's standard error of a statistic over members."""
+    # BEGIN SOLUTION
+    n = len(scores)
+    without = np.array([statistic(np.delete(scores, m, axis=0)) for m in range(n)])
+    return np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_09.check_jackknife_error(jackknife_error)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4: Members that are drawn twice
+#
+# **15 minutes, difficulty 4 of 5.** Now the bootstrap. Draw as many members as there are, with
+# replacement; compute the statistic; and do so `resamples` times. `scores` and `statistic` are as
+# before, `generator` is a `numpy.random.Generator`. Return the values, `(resamples,)`. Before you
+# run the check: will the mean p-value of pure noise, over such resamples, be one half?
+#
+# <details><summary>Hint</summary>
+#
+# `scores[generator.integers(n, size=n)]` is a resample of `n` members.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def bootstrap_values(scores, statistic, resamples, generator):
+    """Return the statistic of each resample of members."""
+    # BEGIN SOLUTION
+    n = len(scores)
+    draws = [generator.integers(n, size=n) for _ in range(resamples)]
+    return np.array([statistic(scores[drawn]) for drawn in draws])
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_09.check_bootstrap_values(bootstrap_values)

@@ -347,8 +347,9 @@ CLAIMS = (
         "means with LOO is below one half in every study.",
         ("agreement", "agreement_by_study"),
         estimates_against_truth,
-        "What LOO is: continued training measures something else than retraining does. How far any "
-        "estimator could agree with LOO is what LOO with itself says, two halves of the members.",
+        "What LOO is: continued training measures something else than retraining does. LOO with "
+        "itself, two halves of the members, says how noisy the means are that estimators are held "
+        "against.",
     ),
     Claim(
         "IF and GD behave alike; GC is rather stable on MNIST3 and not on CIFAR-10; methods "
