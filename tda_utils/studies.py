@@ -120,7 +120,7 @@ class StudySummary:
         -------
         dict of (str, str) to float
             ``("loo", "loo")`` is leave-one-out over every second member against leave-one-out over
-            the others: what its own noise leaves of its agreement with anything.
+            the others: where it is low, the means are noisy, and nothing can agree with them well.
 
         Raises
         ------
