@@ -357,7 +357,7 @@ show(figure_agreement)
 # 3. *(hard, 30 minutes)* Two models may differ because one has finished training and the other has
 #    not. Give the slower one more `epochs`, and look again. Hint: `{"epochs": 30}` in its study.
 #
-# **Next:** 10, all of MNIST.
+# **Next:** 10, a model of your own.
 
 # %% [markdown]
 # The cell below writes figures, tables and numbers where `output` says so.

@@ -1,4 +1,4 @@
-"""A folder of checkpoints, as training loops leave them: one folder a member, one file a checkpoint.
+"""Checkpoints as training loops leave them: a folder of members, one file a checkpoint.
 
 What is read is tensors and their names, and nothing in a file is run. Knows nothing of models.
 """

@@ -1,5 +1,4 @@
-"""Labelled samples: the paper's own subsets, shipped with the package, the full sets on request, and
-arrays of one's own.
+"""Labelled samples: the paper's own subsets, which are shipped, the full sets, and one's own.
 
 Everything an experiment needs to know about its data is in a `Task`. Nothing here knows about
 models.

@@ -158,8 +158,8 @@ def _warn_if_another_training(
     if off > ANOTHER_TRAINING * float(own.abs().mean()):
         warnings.warn(
             f"loo: training by the recipe with nothing left out ends {off:.2g} nats away, on "
-            "average over test samples, from the losses of the checkpoints; the scores are those of "
-            "the recipe's training, not of these checkpoints.",
+            "average over test samples, from the losses of the checkpoints; the scores are those "
+            "of the recipe's training, not of these checkpoints.",
             RuntimeWarning,
             stacklevel=3,
         )
