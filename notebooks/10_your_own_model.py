@@ -166,7 +166,7 @@ show(tda.plots.reliability_map(summary))
 
 # %%
 features = [wine.feature_names.index(name) for name in ("flavanoids", "color_intensity")]
-asked = int(posterior.losses(task).mean(("member", "checkpoint")).argmax())
+asked = int(posterior.losses(task).mean(("member", "checkpoint")).argmax("test"))
 means = summary["mean"].where(trusted, 0).isel(test=asked).values
 strongest = [*np.argsort(means)[:5], *np.argsort(-means)[:5]]
 figure = Figure(figsize=(5.5, 3.6), layout="constrained")

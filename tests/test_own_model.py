@@ -4,6 +4,7 @@ import copy
 import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -512,6 +513,14 @@ def test_batch_norm_without_running_statistics_is_refused(tiny_task):
     for method in ("grad_dot", "influence", "ats"):
         with pytest.raises(ValueError, match="normalises by the batch in evaluation mode as well"):
             getattr(tda, method)(posterior, tiny_task)
+
+
+def test_the_notebook_needs_ten_lines_from_the_folder_to_trusted_pairs():
+    source = Path(__file__).parent.parent / "notebooks" / "10_your_own_model.py"
+    cells = source.read_text(encoding="utf-8").split("# %%")
+    (lines,) = [cell.strip().splitlines() for cell in cells if "from_folder(model" in cell]
+    assert lines[0] == "import tda_utils as tda" and "trusted_pairs" in "".join(lines)
+    assert len([line for line in lines if line.strip()]) <= 10
 
 
 @pytest.mark.slow
