@@ -378,7 +378,7 @@ show(figure_agreement)
 #
 # </details>
 #
-# **Next:** 10, all of MNIST.
+# **Next:** 10, a model of your own.
 
 # %% [markdown]
 # The cell below writes figures, tables and numbers where `output` says so.

@@ -47,6 +47,11 @@ class RandomResizedCrops:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return one crop of each image: (n, channels, height, width) to (n, channels, s, s)."""
+        if images.ndim != 4:
+            raise ValueError(
+                f"crop is {self._size}, and inputs have shape {tuple(images.shape[1:])}; only "
+                "images (channels, height, width) can be cropped."
+            )
         size = (self._size, self._size)
         crops = []
         for image in images:

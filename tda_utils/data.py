@@ -1,4 +1,4 @@
-"""Labelled images: the paper's own subsets, shipped with the package, and the full sets on request.
+"""Labelled samples: the paper's own subsets, which are shipped, the full sets, and one's own.
 
 Everything an experiment needs to know about its data is in a `Task`. Nothing here knows about
 models.
@@ -42,13 +42,15 @@ IDX_STEMS = {"train": "train", "test": "t10k"}
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Training and test images with labels and the indices they have in the original data set.
+    """Training and test samples with labels and the indices they have in the original data set.
 
     Parameters
     ----------
     name : str
         What to call the task.
-    train_x : Tensor, shape (n_train, channels, height, width), float32
+    train_x : Tensor, shape (n_train, ...), float32
+        What the model takes: images (n_train, channels, height, width), rows of a table (n_train,
+        features), or any other numbers.
     train_y : Tensor, shape (n_train,), int64, in ``range(classes)``
     train_index : Tensor, shape (n_train,), int64
         Original indices; they name the training samples in scores and must be unique.
@@ -63,7 +65,7 @@ class Task:
     Raises
     ------
     ValueError
-        If shapes do not fit, a pixel is not finite, a label is out of range, an index repeats, or
+        If shapes do not fit, a value is not finite, a label is out of range, an index repeats, or
         `attributed` names a sample twice or one that there is not.
     TypeError
         If a tensor has the wrong type of number.
@@ -91,11 +93,56 @@ class Task:
             _check_split(split, *self.split(split), self.classes)
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
             raise ValueError(
-                f"test_x has images of shape {tuple(self.test_x.shape[1:])}; they must have the "
+                f"test_x has samples of shape {tuple(self.test_x.shape[1:])}; they must have the "
                 f"shape of train_x, {tuple(self.train_x.shape[1:])}."
             )
         if self.attributed is not None:
             _check_attributed(self.attributed, self.n_train)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train_x: object,
+        train_y: object,
+        test_x: object,
+        test_y: object,
+        *,
+        name: str = "own",
+        classes: int | None = None,
+    ) -> Task:
+        """Make a task of one's own arrays; samples are named by their positions.
+
+        Parameters
+        ----------
+        train_x, test_x : array or Tensor, shape (n, ...)
+            Numbers, which become float32 and are not scaled.
+        train_y, test_y : array or Tensor, shape (n,)
+            Integers, 0 for the first class.
+        name : str
+            What to call the task.
+        classes : int, optional
+            Number of classes. Default: the largest label and one.
+
+        Raises
+        ------
+        TypeError
+            If an array does not hold numbers, or labels are no integers.
+        ValueError
+            If shapes do not fit, a value is not finite, or a label is out of range.
+
+        Examples
+        --------
+        >>> rows = np.array([[5.1, 3.5], [6.2, 2.9], [4.9, 3.0]])
+        >>> Task.from_arrays(rows, [0, 1, 0], rows[:1], [0])
+        Task('own', 3 train x 1 test, 2 classes, 2)
+        """
+        inputs = [_as_floats(n, x) for n, x in (("train_x", train_x), ("test_x", test_x))]
+        labels = [_as_labels(n, y) for n, y in (("train_y", train_y), ("test_y", test_y))]
+        if classes is None:
+            classes = 1 + max(int(y.max()) if y.numel() else 0 for y in labels)
+        index = [torch.arange(len(y)) for y in labels]
+        train, test = zip(inputs, labels, index, strict=True)
+        return cls(name, *train, *test, classes=classes)
 
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.train_x.shape[1:])
@@ -229,6 +276,33 @@ class Task:
         return digest
 
 
+def _as_array(name: str, values: object) -> np.ndarray:
+    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    try:
+        return np.asarray(values)
+    except ValueError as problem:
+        raise TypeError(
+            f"{name} is {brief(values)} whose rows differ in length; it must be an array."
+        ) from problem
+
+
+def _as_floats(name: str, values: object) -> Tensor:
+    array = _as_array(name, values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, not {array.dtype}.")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _as_labels(name: str, values: object) -> Tensor:
+    array = _as_array(name, values)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name} must hold integers, 0 for the first class, not {array.dtype}; "
+            "np.unique(labels, return_inverse=True) numbers names of classes."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
 def _digest_split(digest: hashlib._Hash, tensors: Sequence[Tensor]) -> None:
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -238,10 +312,10 @@ def _digest_split(digest: hashlib._Hash, tensors: Sequence[Tensor]) -> None:
 def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, classes: int) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"{split}_x must be a float tensor, not {_kind(images)}.")
-    if images.ndim != 4 or 0 in images.shape:
+    if images.ndim < 2 or 0 in images.shape:
         raise ValueError(
             f"{split}_x has shape {tuple(images.shape)}; it must be (samples, channels, height, "
-            "width), none of them zero."
+            "width), (samples, features) or the like, none of them zero."
         )
     for name, values in ((f"{split}_y", labels), (f"{split}_index", index)):
         if not isinstance(values, Tensor) or values.dtype != torch.int64:
@@ -252,7 +326,7 @@ def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, clas
             )
     if not bool(torch.isfinite(images).all()):
         bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"{split}_x holds NaN or infinite pixels, first in sample {bad}.")
+        raise ValueError(f"{split}_x holds NaN or infinite values, first in sample {bad}.")
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise ValueError(
             f"{split}_y has labels from {int(labels.min())} to {int(labels.max())}; with "

@@ -330,20 +330,29 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
         model.to(float_dtype(state))
     frozen = frozen_parameters(model)
     check_frozen(frozen, state)
-    try:
-        fit = model.load_state_dict(
-            {name: value for name, value in state.items() if name not in frozen}, strict=False
-        )
-    except RuntimeError as problem:
-        said = " ".join(str(problem).split())
-        raise ValueError(f"state does not fit the model: {said}") from problem
-    missing = [name for name in fit.missing_keys if name not in frozen]
-    if missing or fit.unexpected_keys:
+    own = model.state_dict()
+    for name in own.keys() & state.keys():
+        if own[name].shape != state[name].shape:
+            raise ValueError(
+                f"state has {name!r} in the shape {tuple(state[name].shape)}; the model's has "
+                f"{tuple(own[name].shape)}."
+            )
+    missing = [name for name in own if name not in state and name not in frozen]
+    besides = [name for name in state if name not in own]
+    if missing or besides:
         raise ValueError(
-            f"state does not fit the model: it lacks {missing} and has besides "
-            f"{fit.unexpected_keys}."
+            f"state lacks {_first_names(missing)} and has besides {_first_names(besides)}."
         )
+    model.load_state_dict(
+        {name: value for name, value in state.items() if name not in frozen}, strict=False
+    )
     return model
+
+
+def _first_names(names: list[str]) -> str:
+    """Return the names as a list, of which a long one is cut."""
+    shown = ", ".join(map(repr, names[:3]))
+    return f"[{shown}]" if len(names) <= 3 else f"[{shown} and {len(names) - 3} more]"
 
 
 def check_frozen(frozen: State, state: State) -> None:
@@ -429,6 +438,24 @@ def check_no_dropout(model: nn.Module) -> None:
                 f"model has dropout (p={module.p}) in layer {name!r}; on a card many models are "
                 "trained in step and cannot draw masks of their own: pass device='cpu'."
             )
+
+
+def check_no_batch_norm(model: nn.Module, what: str) -> None:
+    """Raise a `ValueError` if the model, while it trains, normalises a sample by its whole batch.
+
+    Then a sample of weight zero still takes part in the others' statistics, and a batch of one
+    sample is normalised by itself.
+
+    Examples
+    --------
+    >>> check_no_batch_norm(torch.nn.BatchNorm1d(2).eval(), "leave-one-out cannot")
+    Traceback (most recent call last):
+    ValueError: model has batch normalisation (layer ''); leave-one-out cannot.
+    """
+    for name, module in copied_model(model).train().named_modules():
+        # A model may keep such a layer in evaluation mode while it trains.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise ValueError(f"model has batch normalisation (layer {name!r}); {what}.")
 
 
 def _check_own_randomness(model: nn.Module, images: Tensor) -> None:

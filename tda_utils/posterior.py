@@ -11,13 +11,15 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.checks import checked_seeds
+from tda_utils.checkpoints import find_checkpoints, read_state
+from tda_utils.checks import brief, checked_seeds
 from tda_utils.data import Task
 from tda_utils.learners import AdamState, State, copied_model, frozen_parameters, load_state
 from tda_utils.training import (
@@ -91,6 +93,7 @@ class Posterior:
         model: nn.Module,
         states: Sequence[Sequence[Mapping[str, Tensor]]],
         seeds: Sequence[int] | None = None,
+        epochs: Sequence[int] | None = None,
     ) -> Posterior:
         """Make a posterior of a user's own checkpoints.
 
@@ -103,12 +106,15 @@ class Posterior:
             Frozen parameters may be left out, and must be the model's where they are not.
         seeds : sequence of int, optional
             One a member; what continued leave-one-out resets the random state to.
+        epochs : sequence of int, optional
+            One a checkpoint, rising; they name checkpoints in scores. Default: 1, 2, 3, ...
 
         Raises
         ------
         ValueError
             If there is no state, members differ in their number of checkpoints, a name or shape
-            does not fit the model, a value is not finite, or seeds do not count as many as members.
+            does not fit the model, a value is not finite, seeds do not count as many as members, or
+            epochs not as many as checkpoints.
         TypeError
             If a state holds something else than tensors.
 
@@ -131,24 +137,98 @@ class Posterior:
         for member, checkpoints in enumerate(states):
             for checkpoint, state in enumerate(checkpoints):
                 _check_state(model, state, f"states[{member}][{checkpoint}]")
-        if seeds is not None:
-            seeds = checked_seeds("seeds", seeds)
-        if seeds is not None and len(seeds) != len(states):
-            raise ValueError(f"seeds has {len(seeds)} values; states asks for {len(states)}.")
         frozen = frozen_parameters(model)
         copies = [
-            [
-                {
-                    name: value.detach().clone()
-                    for name, value in state.items()
-                    if name not in frozen
-                }
-                for state in member
-            ]
+            [{name: v.detach().clone() for name, v in s.items() if name not in frozen} for s in own]
+            for own in states
+        ]
+        return cls._of_checked(model, copies, seeds, epochs, "states asks for")
+
+    @classmethod
+    def from_folder(
+        cls,
+        model: nn.Module,
+        folder: str | Path,
+        seeds: Sequence[int] | None = None,
+        epochs: Sequence[int] | None = None,
+    ) -> Posterior:
+        """Make a posterior of a folder of one's own checkpoints.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The architecture.
+        folder : path
+            One folder a member, in each one file a checkpoint, in the order of their names (9
+            before 10): ``.safetensors``, or state dicts in ``.pt`` or ``.pth``, which are read with
+            ``weights_only=True``, so that nothing in them can run. Hidden files and files of other
+            kinds are passed over.
+        seeds : sequence of int, optional
+            One a member. Default: those of the folders' names, where all end in ``seed-446`` or the
+            like; otherwise unknown.
+        epochs : sequence of int, optional
+            One a checkpoint. Default: those of the files' names, where all say ``epoch-15`` or the
+            like and the same in each member; otherwise 1, 2, 3, ...
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        ValueError
+            If it holds no members, a member has no checkpoint, members differ in their number of
+            checkpoints, a file is damaged or holds something else than the model's state, or seeds
+            or epochs do not count right.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from safetensors.torch import save_file
+        >>> layer = nn.Linear(4, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for seed in (446, 724):
+        ...         Path(folder, f"seed-{seed}").mkdir()
+        ...         save_file(layer.state_dict(), f"{folder}/seed-{seed}/epoch-15.safetensors")
+        ...     Posterior.from_folder(layer, folder)
+        Posterior(2 members x 1 checkpoints of Linear, seeds (446, 724))
+        """
+        found = find_checkpoints(folder)
+        states = [[read_state(path) for path in member] for member in found.paths]
+        for paths, own in zip(found.paths, states, strict=True):
+            for path, state in zip(paths, own, strict=True):
+                _check_state(model, state, f"the file {path}")
+        seeds = found.seeds if seeds is None else seeds
+        epochs = found.epochs if epochs is None else epochs
+        return cls._of_checked(model, states, seeds, epochs, f"folder {str(folder)!r} has")
+
+    @classmethod
+    def _of_checked(
+        cls,
+        model: nn.Module,
+        states: list[list[dict[str, Tensor]]],
+        seeds: Sequence[int] | None,
+        epochs: Sequence[int] | None,
+        source: str,
+    ) -> Posterior:
+        """Make a posterior of states that fit the model and are shared with nobody."""
+        if seeds is not None:
+            seeds = checked_seeds("seeds", seeds)
+            if len(seeds) != len(states):
+                raise ValueError(f"seeds has {len(seeds)} values; {source} {len(states)}.")
+        checkpoints = len(states[0])
+        if epochs is None:
+            epochs = range(1, checkpoints + 1)
+        epochs = checked_seeds("epochs", list(epochs) if isinstance(epochs, range) else epochs)
+        if len(epochs) != checkpoints or list(epochs) != sorted(set(epochs)):
+            raise ValueError(
+                f"epochs is {brief(epochs)}; it must be {checkpoints} rising integers, one a "
+                "checkpoint."
+            )
+        frozen = frozen_parameters(model)
+        trained = [
+            [{name: value for name, value in s.items() if name not in frozen} for s in member]
             for member in states
         ]
-        epochs = tuple(range(1, counts.pop() + 1))
-        return cls(copy.deepcopy(model), copies, seeds, seeds, epochs)
+        return cls(copy.deepcopy(model), trained, seeds, seeds, epochs)
 
     @property
     def members(self) -> int:
@@ -305,7 +385,7 @@ def sample_posterior(
     Parameters
     ----------
     build_model : callable
-        Returns a fresh `nn.Module` that maps images to logits, shape (n, at least
+        Returns a fresh `nn.Module` that maps inputs to logits, shape (n, at least
         ``task.classes``).
     task : Task
         The training data.
@@ -415,15 +495,27 @@ def all_finite(state: State) -> bool:
 
 
 def check_model(model: nn.Module, task: Task) -> None:
-    """Raise a `ValueError` unless the model maps the task's images to enough logits."""
+    """Raise a `ValueError` unless the model maps the task's inputs, each by itself, to logits."""
     dtype = next(model.parameters()).dtype
+    shape = tuple(task.train_x.shape[1:])
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None:
+            raise ValueError(
+                f"model normalises by the batch in evaluation mode as well (layer {name!r} with "
+                "track_running_stats=False), so that a sample has no loss of its own; it must keep "
+                "running statistics."
+            )
     try:
         with torch.no_grad():
             logits = copied_model(model).eval()(task.train_x[:1].to(dtype))
-    except RuntimeError as problem:
+    except (RuntimeError, ValueError, IndexError) as problem:
+        said = " ".join(str(problem).split())
+        raise ValueError(f"model does not take inputs of shape {shape}: {said}") from problem
+    if not isinstance(logits, Tensor):
         raise ValueError(
-            f"model does not take images of shape {tuple(task.train_x.shape[1:])}: {problem}"
-        ) from problem
+            f"model gives a {type(logits).__name__}; it must give a tensor of logits, shape (n, at "
+            f"least {task.classes})."
+        )
     if logits.ndim != 2 or logits.shape[1] < task.classes:
         raise ValueError(
             f"model gives outputs of shape {tuple(logits.shape)}; they must be logits (n, at least "

@@ -157,7 +157,7 @@ def test_loo_arguments_that_do_not_fit(tiny_task, tiny_recipe, tiny_posterior):
         tda.loo("posterior", tiny_task)
     with pytest.raises(TypeError, match="task is a str"):
         tda.loo(tiny_posterior, "task")
-    with pytest.raises(ValueError, match="does not take images"):
+    with pytest.raises(ValueError, match="does not take inputs"):
         tda.grad_dot(tiny_posterior, make_task(channels=3))
 
 

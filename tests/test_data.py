@@ -288,7 +288,7 @@ def fields(**changes):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"train_x": torch.rand(12, 8, 8)}, ValueError, r"train_x has shape \(12, 8, 8\)"),
+        ({"train_x": torch.rand(12)}, ValueError, r"train_x has shape \(12,\)"),
         ({"train_x": torch.full((12, 1, 8, 8), torch.nan)}, ValueError, "NaN.*first in sample 0"),
         ({"train_x": torch.ones(12, 1, 8, 8, dtype=torch.uint8)}, TypeError, "not torch.uint8"),
         ({"train_y": torch.zeros(11, dtype=torch.int64)}, ValueError, r"train_y has shape \(11,\)"),

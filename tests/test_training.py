@@ -341,7 +341,7 @@ def test_bad_calls_of_sample_posterior():
         sample_posterior(build_tiny_cnn, task, recipe, init_seeds=(1, 2), order_seeds=(1, 2, 3))
     with pytest.raises(ValueError, match=r"weights has shape \(1, 3\); it must be \(1, 12\)"):
         sample_posterior(build_tiny_cnn, task, recipe, seeds=(1,), weights=torch.ones(1, 3))
-    with pytest.raises(ValueError, match=r"does not take images of shape \(1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"does not take inputs of shape \(1, 8, 8\)"):
         sample_posterior(lambda: nn.Linear(3, 3), task, recipe, seeds=(1,))
     with pytest.raises(ValueError, match="at least 3"):
         sample_posterior(
@@ -355,7 +355,7 @@ def test_bad_calls_of_sample_posterior():
 
 def test_a_state_that_does_not_fit_is_refused():
     state = initial_state(lambda: nn.Linear(3, 3), 0)
-    with pytest.raises(ValueError, match="state does not fit the model"):
+    with pytest.raises(ValueError, match="state lacks .* and has besides"):
         train_states(
             build_tiny_cnn(),
             torch.rand(2, 1, 8, 8),

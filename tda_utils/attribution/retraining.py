@@ -6,6 +6,7 @@ Both are lists of jobs for the engine in `tda_utils.training`.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs, check_scores
 from tda_utils.checks import check_choice
 from tda_utils.data import Task
-from tda_utils.learners import State, state_of, trainable_parameters
+from tda_utils.learners import State, check_no_batch_norm, state_of, trainable_parameters
 from tda_utils.posterior import Posterior
 from tda_utils.training import (
     NOISE_STREAM,
@@ -35,6 +36,8 @@ from tda_utils.training import (
 
 Released = Literal["continued", "unpaired"]
 RELEASED = ("continued", "unpaired")
+# Rounding grows along a training run, but stays far below that share of the losses.
+ANOTHER_TRAINING = 0.05
 
 
 def loo(
@@ -90,8 +93,13 @@ def loo(
     Raises
     ------
     ValueError
-        If the recipe is unknown or is not the posterior's, seeds are unknown, or a model cannot be
-        built.
+        If the recipe is unknown or is not the posterior's, seeds are unknown, a model cannot be
+        built, or it has batch normalisation.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the recipe, with nothing left out, does not lead to a user's own checkpoints.
 
     Notes
     -----
@@ -109,6 +117,12 @@ def loo(
     """
     check_inputs(posterior, task, protocol)
     check_choice("released", released, RELEASED)
+    check_no_batch_norm(
+        posterior.model,
+        "a sample that is left out by a weight of zero would still be in the statistics of its "
+        "batches, so LOO is not defined here; allowed are influence, grad_dot and grad_cos, and "
+        "ats by a plain gradient step",
+    )
     recipe = _recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
@@ -129,8 +143,26 @@ def loo(
     losses = _losses_of(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
     # The first model of each member leaves nothing out: the member itself.
     losses = losses.reshape(posterior.members, 1 + task.n_attributed, recipe.keep_last, task.n_test)
+    if posterior.build_model is None:
+        _warn_if_another_training(losses[:, 0], posterior, task, device)
     tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
     return as_scores(tau, posterior, task, method="loo", protocol="paired", sign="removal")
+
+
+def _warn_if_another_training(
+    retrained: Tensor, posterior: Posterior, task: Task, device: str | torch.device
+) -> None:
+    """Warn where training with nothing left out does not end in the checkpoints that there are."""
+    own = torch.from_numpy(posterior.losses(task, device=device).values)
+    off = float((retrained.cpu() - own).abs().mean())
+    if off > ANOTHER_TRAINING * float(own.abs().mean()):
+        warnings.warn(
+            f"loo: training by the recipe with nothing left out ends {off:.2g} nats away, on "
+            "average over test samples, from the losses of the checkpoints; the scores are those "
+            "of the recipe's training, not of these checkpoints.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _starts(posterior: Posterior, task: Task, recipe: Recipe, build_model: Callable[[], nn.Module]):
@@ -316,7 +348,7 @@ def ats(
     Raises
     ------
     ValueError
-        If an argument does not fit.
+        If an argument does not fit, or a step of Adam is to be taken with batch normalisation.
 
     Notes
     -----
@@ -332,6 +364,13 @@ def ats(
     'Adam with its state at the checkpoint'
     """
     check_inputs(posterior, task, protocol)
+    if protocol == "released" or posterior.adam is not None:
+        check_no_batch_norm(
+            posterior.model,
+            "a step of Adam on one sample in training mode would normalise the sample by itself; "
+            "under protocol='paired', Posterior.from_state_dicts(model, posterior.states) has ATS "
+            "by a plain gradient step in evaluation mode",
+        )
     known = posterior.recipe or Recipe()
     step_recipe = Recipe(
         1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1, crop=known.crop

@@ -20,10 +20,12 @@
 #
 # ## What you'll learn
 #
-# - how small the influence of one sample among sixty thousand is, and how large the noise beside
-#   it;
-# - how influence functions are computed where the exact solve is out of reach (EK-FAC);
-# - what a handful of leave-one-out retrainings can show, and what it cannot.
+# Afterwards you can
+#
+# - compare the influence of one sample among few and among many with the noise beside it;
+# - say how influence functions are computed where the exact solve is out of reach (EK-FAC), and
+#   what is given up;
+# - work out what a handful of leave-one-out retrainings can show, and what it cannot.
 #
 # ## What you need
 #
@@ -51,8 +53,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 import tda_utils as tda
+from tda_utils import exercises
 from tda_utils.outputs import save, save_numbers, save_table, show
 
 # %% [markdown]
@@ -254,32 +258,6 @@ assert in_order and float(best["p"][0]) == float(summaries["influence"]["p"].min
 # A warning about small p-values of gradient methods. They say that the *estimate* repeats from seed
 # to seed, not that it is right. Leave-one-out is what the estimates are about, and with sixty
 # thousand samples it can be afforded only for a few.
-#
-# ## What you saw
-#
-# - Every sample is trained on, a few have scores; memory and time are those of the few.
-# - The exact influence needs a table that grows with the square of the training set. EK-FAC needs
-#   two passes, and pays with an approximation that can be tested on small sets.
-# - Signal over noise can be compared between methods whose scores have different units.
-# - Few leave-one-out members make a test that misses most of what is there. Its references, the
-#   mean p and the fraction of pure noise, keep one honest.
-#
-# ## Exercises
-#
-# 1. *(easy, 5 minutes)* Set `loo_members = 5`. Which of the grey ticks move, and why? Hint:
-#    `tda.reliability.snr_threshold`.
-# 2. *(medium, 15 minutes)* In the stand-in, compare `tda.influence(..., solver="ekfac")` with
-#    `solver="ggn"` on `experiment.posterior()`. For which damping do they agree best? Hint: large
-#    damping leaves nothing of the curvature in either.
-# 3. *(medium, 20 minutes)* Run `make mnist` and set `data = "../paper/runs/mnist"` and
-#    `loo_samples = 2`. How does the first column of the table of sizes change? Hint: a training run
-#    takes a minute or two.
-# 4. *(hard, 20 minutes)* A duplicate of a training digit takes its influence away. Find the nearest
-#    neighbour of each attributed digit among all training digits. Do digits without near neighbours
-#    have larger scores? Hint: `torch.cdist` on flattened images, a thousand at a time.
-#
-# This is the last notebook of the course. To ask the same questions of your own model, put its
-# checkpoints into `tda.Posterior.from_state_dicts` and go back to notebook 04.
 
 # %% [markdown]
 # The cell below writes the figure, its table and its numbers where `output` says so.
@@ -303,3 +281,151 @@ if output:
     save_numbers(numbers, output, name)
     seeds = [int(seed) for seed in scores["grad_dot"]["member"].values]
     Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+
+# %% [markdown]
+# ## What you saw
+#
+# - Every sample is trained on, a few have scores; memory and time are those of the few.
+# - The exact influence needs a table that grows with the square of the training set. EK-FAC needs
+#   two passes, and pays with an approximation that can be tested on small sets.
+# - Signal over noise can be compared between methods whose scores have different units.
+# - Few leave-one-out members make a test that misses most of what is there. Its references, the
+#   mean p and the fraction of pure noise, keep one honest.
+#
+# ## Quiz
+#
+# **1.** Here the influence of one sample is far smaller than with thirty training digits. Does it
+# follow that it can be told from noise less often?
+#
+# <details><summary>Answer</summary>
+#
+# No. What decides is the mean *in units of the noise*. If the noise shrank as the mean does, just
+# as many pairs would be trusted. The table of sizes shows both beside their ratio.
+#
+# </details>
+#
+# **2.** Leave-one-out with three members calls few pairs significant. Is there nothing to find?
+#
+# <details><summary>Answer</summary>
+#
+# That does not follow. With three members the t-test asks for a mean of more than two standard
+# deviations, so it misses most of what is real. A low fraction says little; one well above one in
+# twenty would say much.
+#
+# </details>
+#
+# **3.** Why may a method be trained with all samples and give scores for a few?
+#
+# <details><summary>Answer</summary>
+#
+# A score belongs to a pair. The other training samples take part in the training and in the
+# curvature, and the scores that are asked for do not depend on which others are asked for.
+#
+# </details>
+#
+# **4.** What does EK-FAC give up, compared with the exact Gauss-Newton matrix?
+#
+# <details><summary>Answer</summary>
+#
+# What couples two layers, and within a layer what couples two entries along the axes that it
+# chooses. In return it needs two passes over the data, where the exact solve needs a table that
+# grows with the square of their number.
+#
+# </details>
+#
+# ## Next
+#
+# This is the last notebook of the course. **Notebook 10** puts the same questions to a model of
+# your own.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Each exercise is a function to write, and the cell below it checks the function and says what is
+# missing.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1: How large is the table?
+#
+# **5 minutes, difficulty 1 of 5.** Will the exact solve fit into your computer's memory? It needs
+# the inner products of all pairs of rows, with a row for each training sample and each *difference*
+# of logits: a common shift of all logits changes no loss, so of $k$ logits only $k - 1$ differences
+# are needed. Return the number of entries of that table, an integer.
+#
+# <details><summary>Hint</summary>
+#
+# For sixty thousand samples and ten logits it is the number that is said above.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def table_entries(n_train, logits):
+    """Return how many inner products the exact solve needs."""
+    # BEGIN SOLUTION
+    rows = n_train * (logits - 1)
+    return rows**2
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_11.check_table_entries(table_entries)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2: What can few members see?
+#
+# **10 minutes, difficulty 2 of 5.** Before you pay for trainings, work out what they can show.
+# Return the smallest ratio of the mean (without its sign) and the standard deviation over members
+# at which the two-sided [**t-test**](../docs/glossary.md#t-test) of that many `members` has a
+# p-value of `alpha`.
+#
+# <details><summary>Hint</summary>
+#
+# The test's statistic is the ratio times the square root of the number of members.
+# `stats.t.isf(q, df)` is the value that Student's t with `df` degrees of freedom exceeds with
+# probability `q`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def ratio_needed(members, alpha):
+    """Return the least |mean| / std that the t-test calls significant."""
+    # BEGIN SOLUTION
+    return stats.t.isf(alpha / 2, members - 1) / np.sqrt(members)
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_11.check_ratio_needed(ratio_needed)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3: How well can a method agree with itself?
+#
+# **10 minutes, difficulty 3 of 5.** A low correlation with leave-one-out may be the fault of either
+# side. Measure how well a mean repeats: split the members into two halves, every other member in
+# each (`[::2]` and `[1::2]`), average the scores within each half, and return the Pearson
+# correlation of the two means over all pairs. `scores` is a DataArray (member, train, test).
+#
+# <details><summary>Hint</summary>
+#
+# `scores[::2].mean("member")`, then `np.corrcoef` on the flattened values.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def agreement_with_itself(scores):
+    """Return the correlation of the means of two halves of the members."""
+    # BEGIN SOLUTION
+    halves = scores[::2].mean("member"), scores[1::2].mean("member")
+    return np.corrcoef(*(half.values.ravel() for half in halves))[0, 1]
+    # END SOLUTION
+
+
+# %% tags=["exercise", "nbval-check-output"]
+exercises.notebook_11.check_agreement_with_itself(agreement_with_itself)
+
+# %% [markdown] tags=["exercise"]
+# With more time: run `make mnist`, set `data = "../paper/runs/mnist"` and `loo_samples = 2`, and
+# see how the first column of the table of sizes changes. A training run takes a minute or two.
