@@ -34,7 +34,7 @@ from tda_utils.training import (
     train_states,
 )
 
-# The ten seeds of the paper's released code; one seed sets initialisation and batch order.
+#: The ten seeds of the paper's released code; one seed sets initialisation and batch order.
 PAPER_SEEDS = (446, 724, 571, 296, 854, 968, 245, 374, 829, 470)
 
 

@@ -88,7 +88,7 @@ def sources(manifest: Manifest) -> str:
     ]
     for figure in manifest.figures.values():
         values = manifest.sizes[figure.notebook]["full"]
-        parameters = ", ".join(_parameter(name, value) for name, value in values.items())
+        parameters = ", ".join(parameter(name, value) for name, value in values.items())
         if figure.protocols:
             parameters += ", `protocol=" + "\\|".join(figure.protocols) + "`"
         notebook = f"[{figure.notebook}](notebooks/{figure.notebook}.ipynb)"
@@ -98,7 +98,7 @@ def sources(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _parameter(name: str, value: object) -> str:
+def parameter(name: str, value: object) -> str:
     """Write a parameter as one would pass it; a long list stays where it is."""
     if isinstance(value, list):
         return f"`{name}` ({len(value)}, in [figures.yaml](paper/figures.yaml))"
