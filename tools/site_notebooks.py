@@ -94,7 +94,8 @@ def _show_picture(output: NotebookNode, file: Path, first: bool) -> bool:
         shown = f'<div class="chart">{shown}<script type="application/json">{text}</script></div>'
         if first:
             shown += "".join(
-                f'<script defer src="{STATIC}/{name}"></script>' for name in ("vega.js", "charts.js")
+                f'<script defer src="{STATIC}/{name}"></script>'
+                for name in ("vega.js", "charts.js")
             )
     output.data = NotebookNode({"text/html": shown})
     return spec is not None
