@@ -10,6 +10,7 @@ warning is an error. No page asks the network for anything.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -165,18 +166,19 @@ def stage(target: Path) -> None:
     shutil.copytree(ROOT / "docs" / "_static", target / "_static")
     shutil.copytree(ROOT / "docs" / "_templates", target / "_templates")
     shutil.copy(ROOT / "docs" / "conf.py", target)
-    (target / "_static" / "vega.js").write_text(vl_convert.javascript_bundle(), encoding="utf-8")
+    # In a function, so that its names are not those of Sphinx's own scripts.
+    vega = f"(() => {{\n{vl_convert.javascript_bundle()}\n}})();\n"
+    (target / "_static" / "vega.js").write_text(vega, encoding="utf-8")
     for name, text in texts.items():
-        _write(target / name, text.replace("](README.md", "](index.md"))
-        if name.endswith(".md"):
-            _copy_linked(text, Path(name).parent, target)
+        linked = _with_links(text, Path(name).parent, target) if name.endswith(".md") else text
+        _write(target / name, linked)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         name = f"notebooks/{path.name}"
         notebook = site_notebooks.page(path, name, repository(), target / "_static" / "pictures")
-        _write(target / name, nbformat.writes(notebook))
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                _copy_linked(cell.source, Path("notebooks"), target)
+                cell.source = _with_links(cell.source, Path("notebooks"), target)
+        _write(target / name, nbformat.writes(notebook))
 
 
 def _write(path: Path, text: str) -> None:
@@ -184,15 +186,25 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _copy_linked(text: str, folder: Path, target: Path) -> None:
-    """Copy the pictures and files that a page links to, where they are no pages themselves."""
-    for link in re.findall(r"\]\(([^)#:\s]+)[^)]*\)", text):
-        file = (ROOT / folder / link).resolve()
-        if file.is_file() and file.suffix != ".ipynb" and file.is_relative_to(ROOT):
-            copy = target / file.relative_to(ROOT)
-            if not copy.exists() and file != ROOT / "README.md":
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, copy)
+def _with_links(text: str, folder: Path, target: Path) -> str:
+    """Return a page's text with links that work; copy the files it links to that are no pages."""
+
+    def link(found: re.Match[str]) -> str:
+        file = Path(os.path.normpath(ROOT / folder / found[1]))
+        if not file.exists():
+            return found[0]  # A page that is made, or a mistake, which Sphinx will name.
+        name = file.relative_to(ROOT)
+        if name == Path("README.md"):
+            return found[0].replace(found[1], os.path.relpath("index.md", folder))
+        if file.is_dir() or (file.suffix == ".ipynb" and file.parent != ROOT / "notebooks"):
+            kind = "tree" if file.is_dir() else "blob"
+            return f"]({repository()}/{kind}/{site_notebooks.BRANCH}/{name.as_posix()})"
+        if file.suffix != ".ipynb" and str(name) not in PAGES:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target / name)
+        return found[0]
+
+    return re.sub(r"\]\(([^)#:\s]+)[^)]*\)", link, text)
 
 
 def build(output: Path) -> int:
@@ -202,7 +214,13 @@ def build(output: Path) -> int:
         source.mkdir()
         stage(source)
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-        command += ["-A", f"explorer={int(EXPLORER.is_file())}", str(source), str(made)]
+        command += [
+            "-A",
+            f"explorer={int(EXPLORER.is_file())}",
+            "-d",
+            str(Path(temporary, "doctrees")),
+        ]
+        command += [str(source), str(made)]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         if code == 0 and EXPLORER.is_file():
             explorer = [sys.executable, str(EXPLORER), str(made / "explorer.html")]
@@ -210,10 +228,6 @@ def build(output: Path) -> int:
         if code:
             print(f"site: not built; {output} is as it was.", file=sys.stderr)
             return code
-        for leftover in (made / ".doctrees", made / ".buildinfo", made / "objects.inv"):
-            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(
-                missing_ok=True
-            )
         shutil.rmtree(output, ignore_errors=True)
         shutil.move(made, output)
     print(f"site: open {output / 'index.html'}")
