@@ -41,6 +41,7 @@ templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
+html_domain_indices = False  # the list of modules is the reference itself
 html_show_copyright = False
 html_sidebars = {
     "**": [

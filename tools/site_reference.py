@@ -70,11 +70,9 @@ def _index() -> str:
 
 
 def _module(module: str) -> str:
-    lines = [_heading(f"``{module}``"), f".. automodule:: {module}"]
-    if hasattr(importlib.import_module(module), "__path__"):
-        # What a package takes in from its modules is described with them.
-        lines += ["   :ignore-module-all:"]
-    return "\n".join([*lines, "   :members:", "   :show-inheritance:", ""])
+    # What a module takes in from another one is described with that one.
+    options = ["   :ignore-module-all:", "   :members:", "   :show-inheritance:", ""]
+    return "\n".join([_heading(f"``{module}``"), f".. automodule:: {module}", *options])
 
 
 def _heading(text: str, line: str = "=") -> str:

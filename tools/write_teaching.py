@@ -62,8 +62,8 @@ def lesson(title: str, path: str, text: str) -> Lesson:
 
     Examples
     --------
-    >>> top = "## What you'll learn\\n\\n- count;\\n\\n## What you need\\n\\nA hand.\\n\\n**5 minutes**"
-    >>> one = lesson("01 Counting", "notebooks/01", top)
+    >>> learn, need = "## What you'll learn\\n\\n- count;\\n\\n", "## What you need\\n\\nA hand.\\n"
+    >>> one = lesson("01 Counting", "notebooks/01", learn + need + "\\n**5 minutes**")
     >>> one.learn, one.need, one.minutes, one.questions
     ('- count;', 'A hand.', 5, 0)
     """
