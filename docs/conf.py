@@ -23,7 +23,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings work here as well
 suppress_warnings = ["myst.header"]  # part of a document may begin with a lower heading
-smartquotes = False  # the pages have the characters that they mean
+smartquotes_action = "D"  # dashes only: quotes are as they were written
 
 # Docstrings write `name` for a name; what the reference knows becomes a link.
 default_role = "py:obj"
@@ -58,7 +58,9 @@ html_sidebars = {
 
 def _mathml(node: nodes.Element, display: str) -> str:
     """Turn LaTeX into MathML, which browsers draw by themselves, without script or network."""
-    return latex2mathml.converter.convert(node.astext(), display=display)
+    # The sign for "without" is missing in common fonts, the backslash in none.
+    latex = node.astext().replace(r"\setminus", r"\backslash ")
+    return latex2mathml.converter.convert(latex, display=display)
 
 
 def _visit_inline(writer, node: nodes.Element) -> None:

@@ -379,7 +379,14 @@ def sample_posterior(
         for member, (init_seed, order_seed) in enumerate(zip(init_seeds, order_seeds, strict=True))
     ]
     snapshots = train_states(
-        model, task.train_x, task.train_y, recipe, jobs, workers=workers, device=device
+        model,
+        task.train_x,
+        task.train_y,
+        recipe,
+        jobs,
+        workers=workers,
+        device=device,
+        describe="training",
     )
     posterior = Posterior(
         model=model,

@@ -287,6 +287,16 @@ def test_an_opening_without_a_reading_time_is_said():
         write_teaching.lesson("01 One", "notebooks/01", text)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_the_first_page_leads_to_the_explorer_if_there_is_one(tmp_path, monkeypatch, there):
+    tool = tmp_path / "build_explorer.py"
+    if there:
+        tool.touch()
+    monkeypatch.setattr(build_site, "EXPLORER", tool)
+    readme = build_site.sections((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert ('href="explorer.html"' in build_site.home(readme)) == there
+
+
 def test_a_failed_build_leaves_the_site_that_was_there(tmp_path, monkeypatch, capfd):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("old")

@@ -64,7 +64,7 @@ def _index() -> str:
         full = home(name)
         role = "mod" if isinstance(getattr(tda_utils, name), ModuleType) else "obj"
         lines += [f"   * - :py:{role}:`tda.{name} <{full}>`", f"     - {_summary(name)}"]
-    listed = [f"   {module}" for module in modules()[1:]]
+    listed = [f"   {module.removeprefix('tda_utils.')} <{module}>" for module in modules()[1:]]
     lines += ["", _heading("Modules", "-"), ".. toctree::", "   :maxdepth: 1", "", *listed, ""]
     return "\n".join(lines)
 
