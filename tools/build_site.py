@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -207,8 +208,16 @@ def _with_links(text: str, folder: Path, target: Path) -> str:
     return re.sub(r"\]\(([^)#:\s]+)[^)]*\)", link, text)
 
 
-def build(output: Path) -> int:
-    """Build the site into a folder, which is replaced if all went well; return the exit code."""
+def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
+    """Build the site into a folder, which is replaced if all went well; return the exit code.
+
+    Parameters
+    ----------
+    output : Path
+        The folder.
+    explorer_options : sequence of str
+        Passed to tools/build_explorer.py, to make its page of fewer scores.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         source, made = Path(temporary, "source"), Path(temporary, "site")
         source.mkdir()
@@ -224,6 +233,7 @@ def build(output: Path) -> int:
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         if code == 0 and EXPLORER.is_file():
             explorer = [sys.executable, str(EXPLORER), str(made / "explorer.html")]
+            explorer += explorer_options
             code = subprocess.run(explorer, cwd=ROOT, check=False).returncode
         if code:
             print(f"site: not built; {output} is as it was.", file=sys.stderr)
