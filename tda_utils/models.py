@@ -1,4 +1,4 @@
-"""The paper's networks as plain `torch.nn.Module`s; they know nothing of data sets or attribution.
+"""The paper's networks as plain PyTorch modules; they know nothing of data sets or attribution.
 
 Layers are created in the order of the released code, so that a seed gives the same initialisation.
 """

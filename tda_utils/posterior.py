@@ -36,7 +36,7 @@ from tda_utils.training import (
     train_states,
 )
 
-# The ten seeds of the paper's released code; one seed sets initialisation and batch order.
+#: The ten seeds of the paper's released code; one seed sets initialisation and batch order.
 PAPER_SEEDS = (446, 724, 571, 296, 854, 968, 245, 374, 829, 470)
 
 
@@ -459,7 +459,14 @@ def sample_posterior(
         for member, (init_seed, order_seed) in enumerate(zip(init_seeds, order_seeds, strict=True))
     ]
     snapshots = train_states(
-        model, task.train_x, task.train_y, recipe, jobs, workers=workers, device=device
+        model,
+        task.train_x,
+        task.train_y,
+        recipe,
+        jobs,
+        workers=workers,
+        device=device,
+        describe="training",
     )
     posterior = Posterior(
         model=model,

@@ -408,7 +408,7 @@ def significant(
 
 
 def trusted_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
-    """Return the n pairs with the smallest p, ties in favour of the larger |snr|.
+    """Return the n pairs with the smallest p, ties in favour of the larger ``|snr|``.
 
     Parameters
     ----------
@@ -449,7 +449,7 @@ def trusted_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
 
 
 def noisiest_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
-    """Return the n pairs with the largest p, ties in favour of the smaller |snr|.
+    """Return the n pairs with the largest p, ties in favour of the smaller ``|snr|``.
 
     Parameters
     ----------

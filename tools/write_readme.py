@@ -13,7 +13,9 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -88,7 +90,7 @@ def sources(manifest: Manifest) -> str:
     ]
     for figure in manifest.figures.values():
         values = manifest.sizes[figure.notebook]["full"]
-        parameters = ", ".join(_parameter(name, value) for name, value in values.items())
+        parameters = ", ".join(parameter(name, value) for name, value in values.items())
         if figure.protocols:
             parameters += ", `protocol=" + "\\|".join(figure.protocols) + "`"
         notebook = f"[{figure.notebook}](notebooks/{figure.notebook}.ipynb)"
@@ -98,7 +100,7 @@ def sources(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _parameter(name: str, value: object) -> str:
+def parameter(name: str, value: object) -> str:
     """Write a parameter as one would pass it; a long list stays where it is."""
     if isinstance(value, list):
         return f"`{name}` ({len(value)}, in [figures.yaml](paper/figures.yaml))"
@@ -167,20 +169,42 @@ PARTS = {
 }
 
 
-def fill(text: str, manifest: Manifest) -> str:
+def fill(
+    text: str,
+    source: Any,
+    parts: Mapping[str, Callable[[Any], str]] = PARTS,
+    name: str = "README.md",
+) -> str:
     """Return the text with every generated part made anew.
+
+    Parameters
+    ----------
+    text : str
+        A page, in which each part lies between its two comments.
+    source : object
+        What each part is made from.
+    parts : mapping of str to function
+        ``parts[part](source)`` is the text of a part.
+    name : str
+        The page, for the message.
 
     Raises
     ------
     ValueError
         If a part is missing or is not known.
+
+    Examples
+    --------
+    >>> page = "<!-- begin sum -->\\n<!-- end sum -->"
+    >>> fill(page, (1, 2), {"sum": lambda numbers: str(sum(numbers))})
+    '<!-- begin sum -->\\n3\\n<!-- end sum -->'
     """
     found = re.findall(r"<!-- begin (\w+) -->", text)
-    if sorted(found) != sorted(PARTS):
-        raise ValueError(f"README.md has the generated parts {found}; it must have {list(PARTS)}.")
-    for name in found:
-        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
-        made = PARTS[name](manifest)
+    if sorted(found) != sorted(parts):
+        raise ValueError(f"{name} has the generated parts {found}; it must have {list(parts)}.")
+    for part in found:
+        pattern = rf"(<!-- begin {part} -->\n).*?(<!-- end {part} -->)"
+        made = parts[part](source)
         text = re.sub(pattern, lambda m, made=made: f"{m[1]}{made}\n{m[2]}", text, flags=re.DOTALL)
     return text
 

@@ -22,6 +22,7 @@ from tda_utils.checks import check_choice
 from tda_utils.data import Task
 from tda_utils.posterior import Posterior
 
+#: The five methods by the names that `attribute` and `Experiment` take.
 METHODS: dict[str, Callable[..., xr.DataArray]] = {
     "loo": loo,
     "ats": ats,

@@ -78,7 +78,7 @@ class GradientMethod(Protocol):
         """
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
-        """Lay out vectors in parameter space, ``named[name]`` (v, *parameter), as gradients are."""
+        """Lay out vectors in parameter space, ``named[name]`` ``(v, *parameter)``, as gradients."""
 
     def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
         """Return gradients as matrices, one side by what a layer gives, one by what it takes.

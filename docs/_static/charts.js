@@ -1,0 +1,13 @@
+// Draws the charts of a notebook with the Vega that lies beside this file. Until then, or
+// without scripts, the picture of the chart is there.
+document.querySelectorAll("div.chart").forEach((place) => {
+  const chart = JSON.parse(place.querySelector("script").textContent);
+  const drawn = document.createElement("div");
+  vegaEmbed(drawn, chart, { actions: false, renderer: "svg" })
+    .then(() => {
+      drawn.setAttribute("role", "group");
+      drawn.setAttribute("aria-label", place.querySelector("img").alt);
+      place.replaceChildren(drawn);
+    })
+    .catch((problem) => console.error(problem));
+});

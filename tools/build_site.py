@@ -1,0 +1,256 @@
+"""Build the site of the course: notebooks, teaching pages, gallery, reference. Nothing is run.
+
+    python tools/build_site.py            into site/
+    python tools/build_site.py FOLDER     into another folder, which is replaced
+
+The pages are laid out in a temporary folder as they lie in the repository, so that a link between
+two of them is the same here, on GitHub and on the site. Then Sphinx builds them (docs/conf.py); a
+warning is an error. No page asks the network for anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import site_notebooks
+import site_reference
+import vl_convert
+from write_readme import parameter
+
+from tda_utils.reproduce import Figure, Manifest, load_manifest
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Pages that lie in the repository as they are shown.
+PAGES = (
+    "docs/glossary.md",
+    "docs/notation.md",
+    "docs/teaching.md",
+    "paper/REPRODUCTION.md",
+    "CONTRIBUTING.md",
+)
+#: Parts of README.md, by heading; "" is what comes before the first one.
+HOME = ("", "Three steps", "The course")
+PACKAGE = (
+    "With your own model",
+    "Two protocols",
+    "Two commands",
+    "On many cores, or many machines",
+    "Results",
+    "The third model: a vision transformer with LoRA",
+    "How fast it is",
+    "Licence and citation",
+)
+EXPLORER = ROOT / "tools" / "build_explorer.py"
+
+
+def repository() -> str:
+    """Return the address of the repository, which pyproject.toml says and nothing else does.
+
+    Examples
+    --------
+    >>> repository().startswith("https://github.com/")
+    True
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"].rstrip("/")
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the parts of a Markdown text by their headings of level two, headings included.
+
+    Examples
+    --------
+    >>> sections("# Title\\n\\n## One\\n\\ntext\\n")
+    {'': '# Title\\n', 'One': '## One\\n\\ntext\\n'}
+    """
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    return {
+        part.partition("\n")[0][3:] if part.startswith("## ") else "": part.rstrip() + "\n"
+        for part in parts
+    }
+
+
+def course(readme: dict[str, str]) -> list[tuple[str, str]]:
+    """Return title and path of each notebook, in the order of README.md's table."""
+    return re.findall(r"\[(\d\d [^\]]+)\]\((notebooks/\w+)\.ipynb\)", readme["The course"])
+
+
+def home(readme: dict[str, str]) -> str:
+    """Return the first page: the top of README.md and the navigation."""
+    contents = {
+        "Course": [f"{title} <{path}>" for title, path in course(readme)],
+        "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
+        "Results": ["paper/REPRODUCTION", "gallery"],
+        "Package": ["package", "api/index", "CONTRIBUTING"],
+    }
+    trees = [
+        "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
+        for caption, pages in contents.items()
+    ]
+    explorer = []
+    if EXPLORER.is_file():
+        explorer = [
+            '<p>Or begin with the <a href="explorer.html">explorer</a>, where the scores of the '
+            "course answer to your questions.</p>",
+            "",
+        ]
+    return "\n".join([*(readme[name] for name in HOME), *explorer, *trees])
+
+
+def package(readme: dict[str, str]) -> str:
+    """Return the page on the package: README.md without the course, and without the gallery."""
+    text = "\n".join(["# The package\n", *(readme[name] for name in PACKAGE)])
+    gallery = r"<!-- begin gallery -->.*?<!-- end gallery -->"
+    found = re.subn(gallery, "All figures are in the [gallery](gallery.md).", text, flags=re.DOTALL)
+    if found[1] != 1:
+        raise ValueError("README.md must have one gallery, in the part Results.")
+    return found[0]
+
+
+def gallery(manifest: Manifest) -> str:
+    """Return the page of all figures, each with its notebook, parameters and command."""
+    parts = [
+        "# Gallery",
+        "",
+        "Every figure and table of the reproduction, with the notebook that makes it, the "
+        "parameters it was made with and the command that makes it again. `paired` computes what "
+        "the paper says, `released` what its code computes.",
+        "",
+    ]
+    for figure in manifest.figures.values():
+        parts += [f"## {figure.name}", "", figure.caption.strip(), ""]
+        for protocol in figure.protocols or (None,):
+            parts += _shown(figure, protocol, manifest.folder)
+        parts += _made(figure, manifest)
+    return "\n".join(parts)
+
+
+def _shown(figure: Figure, protocol: str | None, folder: Path) -> list[str]:
+    named = [f"*{protocol}*", ""] if protocol else []
+    stem = figure.stem(protocol)
+    if "figure" in figure.outputs:
+        under = f" Protocol: {protocol}." if protocol else ""
+        return [*named, f"![{figure.alt.strip()}{under}](paper/figures/{stem}.png)", ""]
+    table = folder / "tables" / f"{stem}.md"
+    return [*named, table.read_text(encoding="utf-8"), ""]
+
+
+def _made(figure: Figure, manifest: Manifest) -> list[str]:
+    values = manifest.sizes[figure.notebook]["full"]
+    parameters = [parameter(name, value) for name, value in values.items()]
+    if figure.protocols:
+        parameters.append(f"`protocol={' and '.join(figure.protocols)}`")
+    return [
+        f"- Notebook: [{figure.notebook}](notebooks/{figure.notebook}.ipynb)",
+        f"- Parameters: {', '.join(parameters)}",
+        f"- Command: `.venv/bin/bayes-tda run {figure.name} --size full`",
+        "",
+    ]
+
+
+def stage(target: Path) -> None:
+    """Lay out the sources of the site in a folder."""
+    readme = sections((ROOT / "README.md").read_text(encoding="utf-8"))
+    texts = {"index.md": home(readme), "package.md": package(readme)}
+    texts["gallery.md"] = gallery(load_manifest(ROOT / "paper" / "figures.yaml"))
+    texts |= {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    texts |= {f"api/{name}.rst": text for name, text in site_reference.pages()}
+    shutil.copytree(ROOT / "docs" / "_static", target / "_static")
+    shutil.copytree(ROOT / "docs" / "_templates", target / "_templates")
+    shutil.copy(ROOT / "docs" / "conf.py", target)
+    # In a function, so that its names are not those of Sphinx's own scripts.
+    vega = f"(() => {{\n{vl_convert.javascript_bundle()}\n}})();\n"
+    (target / "_static" / "vega.js").write_text(vega, encoding="utf-8")
+    for name, text in texts.items():
+        linked = _with_links(text, Path(name).parent, target) if name.endswith(".md") else text
+        _write(target / name, linked)
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        name = f"notebooks/{path.name}"
+        notebook = site_notebooks.page(path, name, repository(), target / "_static" / "pictures")
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = _with_links(cell.source, Path("notebooks"), target)
+        _write(target / name, nbformat.writes(notebook))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _with_links(text: str, folder: Path, target: Path) -> str:
+    """Return a page's text with links that work; copy the files it links to that are no pages."""
+
+    def link(found: re.Match[str]) -> str:
+        file = Path(os.path.normpath(ROOT / folder / found[1]))
+        if not file.exists():
+            return found[0]  # A page that is made, or a mistake, which Sphinx will name.
+        name = file.relative_to(ROOT)
+        if name == Path("README.md"):
+            return found[0].replace(found[1], os.path.relpath("index.md", folder))
+        if file.is_dir() or (file.suffix == ".ipynb" and file.parent != ROOT / "notebooks"):
+            kind = "tree" if file.is_dir() else "blob"
+            return f"]({repository()}/{kind}/{site_notebooks.BRANCH}/{name.as_posix()})"
+        if file.suffix != ".ipynb" and str(name) not in PAGES:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target / name)
+        return found[0]
+
+    return re.sub(r"\]\(([^)#:\s]+)[^)]*\)", link, text)
+
+
+def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
+    """Build the site into a folder, which is replaced if all went well; return the exit code.
+
+    Parameters
+    ----------
+    output : Path
+        The folder.
+    explorer_options : sequence of str
+        Passed to tools/build_explorer.py, to make its page of fewer scores.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        source, made = Path(temporary, "source"), Path(temporary, "site")
+        source.mkdir()
+        stage(source)
+        command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+        command += [
+            "-A",
+            f"explorer={int(EXPLORER.is_file())}",
+            "-d",
+            str(Path(temporary, "doctrees")),
+        ]
+        command += [str(source), str(made)]
+        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        if code == 0 and EXPLORER.is_file():
+            explorer = [sys.executable, str(EXPLORER), str(made / "explorer.html")]
+            explorer += explorer_options
+            code = subprocess.run(explorer, cwd=ROOT, check=False).returncode
+        if code:
+            print(f"site: not built; {output} is as it was.", file=sys.stderr)
+            return code
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.move(made, output)
+    print(f"site: open {output / 'index.html'}")
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Build the site; 2 for wrong arguments, else what Sphinx says."""
+    if len(arguments) > 1 or any(one.startswith("-") for one in arguments):
+        print("usage: python tools/build_site.py [FOLDER]", file=sys.stderr)
+        return 2
+    return build(Path(arguments[0]) if arguments else ROOT / "site")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

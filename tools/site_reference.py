@@ -1,0 +1,88 @@
+"""The pages of the API reference: one for each module, and a list of the public names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+
+import tda_utils
+
+
+def modules() -> list[str]:
+    """Return the names of the package and its modules.
+
+    Examples
+    --------
+    >>> modules()[:2]
+    ['tda_utils', 'tda_utils.attribution']
+    """
+    found = pkgutil.walk_packages(tda_utils.__path__, "tda_utils.")
+    return ["tda_utils", *(module.name for module in found)]
+
+
+def home(name: str) -> str:
+    """Return the full name under which the reference documents a public name.
+
+    Examples
+    --------
+    >>> home("Experiment"), home("PAPER_SEEDS")
+    ('tda_utils.experiment.Experiment', 'tda_utils.posterior.PAPER_SEEDS')
+    """
+    thing = getattr(tda_utils, name)
+    if isinstance(thing, ModuleType):
+        return thing.__name__
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    # A value does not know where it was made; it is where its name is written.
+    for module in modules()[1:]:
+        if f"\n{name}" in inspect.getsource(importlib.import_module(module)):
+            return f"{module}.{name}"
+    raise ValueError(f"{name} is public, but no module of tda_utils defines it.")
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Yield the name of each page of the reference and its text, in reStructuredText."""
+    yield "index", _index()
+    for module in modules()[1:]:
+        yield module, _module(module)
+
+
+def _index() -> str:
+    lines = [
+        _heading("Reference"),
+        "After ``import tda_utils as tda`` these names are at hand; each leads to its description, "
+        "with parameters, shapes and an example. Below them are the modules.",
+        "",
+        ".. list-table::",
+        "   :widths: auto",
+        "",
+    ]
+    for name in sorted(tda_utils.__all__, key=str.lower):
+        full = home(name)
+        role = "mod" if isinstance(getattr(tda_utils, name), ModuleType) else "obj"
+        lines += [f"   * - :py:{role}:`tda.{name} <{full}>`", f"     - {_summary(name)}"]
+    listed = [f"   {module.removeprefix('tda_utils.')} <{module}>" for module in modules()[1:]]
+    lines += ["", _heading("Modules", "-"), ".. toctree::", "   :maxdepth: 1", "", *listed, ""]
+    return "\n".join(lines)
+
+
+def _module(module: str) -> str:
+    # What a module takes in from another one is described with that one.
+    options = ["   :ignore-module-all:", "   :members:", "   :show-inheritance:", ""]
+    return "\n".join([_heading(f"``{module}``"), f".. automodule:: {module}", *options])
+
+
+def _heading(text: str, line: str = "=") -> str:
+    return f"{text}\n{line * len(text)}\n"
+
+
+def _summary(name: str) -> str:
+    """Return the first sentence of the documentation."""
+    thing = getattr(tda_utils, name)
+    described = isinstance(thing, ModuleType) or inspect.isclass(thing) or inspect.isfunction(thing)
+    if not described:
+        return f"A {type(thing).__name__} of {len(thing)}: {', '.join(map(str, thing))}."
+    return inspect.getdoc(thing).partition("\n\n")[0].replace("\n", " ")
