@@ -120,7 +120,9 @@ def page_data(
         for method, tau in by_method.items():
             result, values = _result(tau, protocol, alpha)
             # Two methods are the same under both protocols: their draws are written once.
-            name = next((known for known in draws if draws[known] == values), f"{protocol}-{method}")
+            name = next(
+                (known for known in draws if draws[known] == values), f"{protocol}-{method}"
+            )
             draws[name] = values
             results[protocol][method] = {**result, "draws": name}
     members = int(first.sizes["member"])
@@ -251,7 +253,11 @@ def _sign_encodings() -> dict[str, Any]:
 def _ranking() -> alt.LayerChart:
     rows, members = _named("rows"), _named("members")
     row = alt.Y("rank:O", axis=None).scale(paddingInner=0, paddingOuter=0)
-    tau = alt.X("mean:Q", title="τ (positive: helps)").axis(orient="top", tickCount=4).scale(zero=True)
+    tau = (
+        alt.X("mean:Q", title="τ (positive: helps)")
+        .axis(orient="top", tickCount=4)
+        .scale(zero=True)
+    )
     signed = _sign_encodings()
     band = rows.transform_filter("datum.chosen").mark_rect(color=alt.expr("mark"), opacity=0.28)
     ticks = members.mark_tick(color=alt.expr("soft"), thickness=1, size=9, opacity=0.75)
@@ -266,7 +272,7 @@ def _ranking() -> alt.LayerChart:
         ticks.encode(row, alt.X("tau:Q")),
         interval,
         mean.encode(row, tau, color=signed["color"], shape=signed["shape"], fill=_fill()),
-    ).properties(width="container", height=alt.Step(ROW_HEIGHT))
+    ).properties(width="container")
 
 
 def _fill() -> Any:
@@ -305,19 +311,23 @@ def _scatter() -> alt.LayerChart:
     brush = alt.selection_interval(name="brush")
     signed = _sign_encodings()
     faded = alt.condition("!filtering || datum.listed", alt.value(0.9), alt.value(0.12))
-    points = _named("pairs").mark_point(size=34, strokeWidth=1.2).encode(
-        x,
-        y,
-        color=signed["color"],
-        shape=signed["shape"],
-        fill=_fill(),
-        opacity=faded,
-        tooltip=[
-            alt.Tooltip("name:N", title="train → test"),
-            alt.Tooltip("mean:Q"),
-            alt.Tooltip("std:Q"),
-            alt.Tooltip("p:Q"),
-        ],
+    points = (
+        _named("pairs")
+        .mark_point(size=34, strokeWidth=1.2)
+        .encode(
+            x,
+            y,
+            color=signed["color"],
+            shape=signed["shape"],
+            fill=_fill(),
+            opacity=faded,
+            tooltip=[
+                alt.Tooltip("name:N", title="train → test"),
+                alt.Tooltip("mean:Q"),
+                alt.Tooltip("std:Q"),
+                alt.Tooltip("p:Q"),
+            ],
+        )
     )
     line = _named("line").mark_line(color=alt.expr("ink"), strokeDash=[6, 4], clip=True)
     chosen = _named("pairs").transform_filter("datum.chosen")
@@ -325,14 +335,12 @@ def _scatter() -> alt.LayerChart:
         shape="circle", size=330, strokeWidth=3.5, color=alt.expr("mark"), opacity=1, filled=False
     )
     cross = chosen.mark_point(shape="cross", size=110, color=alt.expr("ink"), filled=True)
-    return (
-        alt.layer(
-            points.add_params(brush, alt.param(name="filtering", value=False)),
-            line.encode(alt.X("size:Q"), alt.Y("std:Q")),
-            ring.encode(x, y),
-            cross.encode(x, y),
-        ).properties(width="container", height=340)
-    )
+    return alt.layer(
+        points.add_params(brush, alt.param(name="filtering", value=False)),
+        line.encode(alt.X("size:Q"), alt.Y("std:Q")),
+        ring.encode(x, y),
+        cross.encode(x, y),
+    ).properties(width="container", height=340)
 
 
 def _configured(chart: alt.LayerChart) -> alt.LayerChart:
@@ -340,7 +348,9 @@ def _configured(chart: alt.LayerChart) -> alt.LayerChart:
     text = {"labelColor": alt.expr("ink"), "titleColor": alt.expr("ink"), "labelFontSize": 12}
     return (
         chart.add_params(*colours)
-        .properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"), padding=2)
+        .properties(
+            autosize=alt.AutoSizeParams(type="fit-x", contains="padding", resize=True), padding=2
+        )
         .configure(background="transparent", font="system-ui, sans-serif", aria=False)
         .configure_view(stroke=None)
         .configure_axis(

@@ -123,9 +123,10 @@ function showRanking(rebuild) {
   at("ranking").setAttribute("aria-label", `Means and intervals of ${rows.length} training digits for ${digit("test", state.test)}; ${trusted} have p below 0.05. The list beside it has the numbers.`);
   return views.ranking.data("rows", drawn).data("members", members).data("zero", [{ at: 0 }]).runAsync().then(alignRows);
 }
+// Rows of the list and of the chart have one height; only the chart has an axis above them.
+const headOfRanking = () => views.ranking.origin()[1] + views.ranking.padding().top;
 function alignRows() {
-  // Rows of the list and of the chart have one height; only the chart has an axis above them.
-  at("trains").style.paddingTop = `${views.ranking.origin()[1] + views.ranking.padding().top}px`;
+  at("trains").style.paddingTop = `${headOfRanking()}px`;
 }
 function showAnswer(announce) {
   const pair = pairOf(state.train, state.test);
@@ -227,9 +228,9 @@ function clearBox() {
 }
 function listen() {
   views.ranking.addEventListener("click", (event) => {
-    const [, y] = [0, event.clientY - at("ranking").getBoundingClientRect().top - views.ranking.origin()[1] - views.ranking.padding().top];
-    const row = ranked()[Math.floor(y / data.rowHeight)];
-    if (y >= 0 && row) update({ train: row.train });
+    const top = at("ranking").getBoundingClientRect().top + headOfRanking();
+    const row = ranked()[Math.floor((event.clientY - top) / data.rowHeight)];
+    if (row) update({ train: row.train });
   });
   views.scatter.addEventListener("click", (_, item) => {
     if (item && item.datum && "train" in item.datum) update({ train: item.datum.train, test: item.datum.test });
@@ -263,8 +264,11 @@ function colour(dark) {
 }
 async function start() {
   fillControls();
+  specs.ranking.height = data.rowHeight * data.train.length;
+  // Errors alone: that a chart has no extent yet, before its data sets are filled, is no news.
+  const options = { actions: false, renderer: "svg", mode: "vega-lite", logLevel: 1 };
   for (const [name, spec] of Object.entries(specs)) {
-    views[name] = (await window.vegaEmbed(at(name), spec, { actions: false, renderer: "svg", mode: "vega-lite" })).view;
+    views[name] = (await window.vegaEmbed(at(name), spec, options)).view;
     // The chart's own box is the picture, and its label says what is in it; marks one by one would only be noise.
     at(name).querySelector("svg").setAttribute("aria-hidden", "true");
   }
@@ -279,7 +283,7 @@ async function start() {
   showRegion();
   await Promise.all([showRanking(true), showAnswer(false), showScatter()]);
   new ResizeObserver(alignRows).observe(at("ranking"));
-  window.explorer = { views, state, settled: () => done };
+  window.explorer = { views, state, settled: () => done.then(() => {}) };
   document.body.dataset.ready = "true";
 }
 start();

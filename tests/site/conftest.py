@@ -65,9 +65,7 @@ def browser() -> Iterator[Browser]:
     if shutil.which(CHROMIUM) is None:
         raise pytest.UsageError(f"{CHROMIUM} is not there; `make site-test` installs it.")
     with sync_playwright() as playwright:
-        yield (
-            running := playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        )
+        yield (running := playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS)))
         running.close()
 
 

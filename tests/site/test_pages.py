@@ -37,7 +37,10 @@ def test_axe_finds_no_serious_violation(path, scheme, visit):
     assert found["passes"], "no rule was applied"
     serious = [
         f"{one['id']} ({one['impact']}): {one['help']}: "
-        + "; ".join(f"{' '.join(map(str, node['target']))} {node['html'][:120]}" for node in one["nodes"][:5])
+        + "; ".join(
+            f"{' '.join(map(str, node['target']))} {node['html'][:120]}"
+            for node in one["nodes"][:5]
+        )
         for one in found["violations"]
         if one["impact"] in ("serious", "critical")
     ]
