@@ -13,7 +13,7 @@ const METHODS = {
   grad_cos: ["Grad-Cos (GC)", "The cosine of the angle between the loss gradients of the two digits, from −1 to 1.", ""],
 };
 const PROTOCOLS = {
-  paired: ["Paired: as the paper says", "Paired: both trainings share initialisation and batch order, and p is that of a t-test over members."],
+  paired: ["Paired: as the paper says", "Paired: leave-one-out compares two trainings that share initialisation and batch order, influence is solved to the end, and p is that of a t-test over members."],
   released: ["Released: as its code computes", "Released: leave-one-out goes on training from a finished network, influence stops at its start, and p is without the square root of the number of members. Signs are turned so that positive always helps."],
 };
 const VERDICTS = {

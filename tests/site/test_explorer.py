@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.site.conftest import SCREENSHOTS
+
 
 def data_of(page, view: str, name: str) -> list[dict]:
     """Return a data set of a chart once the page has settled."""
@@ -21,6 +23,22 @@ def state_of(page) -> dict:
 
 def stored(page) -> dict:
     return page.evaluate("() => JSON.parse(document.getElementById('page-data').textContent)")
+
+
+def cut_off(page) -> list[str]:
+    """Return the words in charts that lie outside of their picture, or outside of the window."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('.chart svg')].flatMap((svg) => {
+          const frame = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll('text')].filter((text) => {
+            const box = text.getBoundingClientRect();
+            const right = Math.min(frame.right + 2, innerWidth);
+            // Vega keeps labels that would overlap, and does not show them.
+            return text.getAttribute('opacity') !== '0' && box.width
+              && (box.left < frame.left - 2 || box.right > right);
+          }).map((text) => text.textContent);
+        })"""
+    )
 
 
 def check_drawn(page) -> None:
@@ -72,6 +90,7 @@ def test_the_method_changes_every_chart(method, visit):
     after = [data_of(page, *name) for name in names]
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert state_of(page)["method"] == method
+    assert cut_off(page) == [], "words of a chart lie outside of it"
 
 
 def test_the_protocol_changes_scores_line_and_test(visit):
@@ -242,6 +261,10 @@ def test_on_a_phone_it_is_one_column_and_works_by_touch(visit):
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in tops)
     labels = page.locator("#trains .row").first.bounding_box()
     assert labels["x"] + labels["width"] <= tops[1]["x"] + 1, "list and chart overlap"
+    for text in page.locator("#trains .row span:visible").all():
+        size = text.bounding_box()
+        assert size["height"] < 30, "a row of the list is broken into two lines"
+        assert size["x"] + size["width"] <= tops[1]["x"] + 1, "list and chart overlap"
     for target in page.locator("#tests label").all():
         size = target.bounding_box()
         assert min(size["width"], size["height"]) >= 24, "too small to be touched"
@@ -269,8 +292,6 @@ def test_colours_follow_the_scheme_and_are_not_the_only_sign(scheme, visit):
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_dark_page_is_kept_as_a_picture(width, visit):
-    from conftest import SCREENSHOTS
-
     one = visit(width, "dark")
     page = one.open("explorer.html")
     page.fill("#p-to", "0.01")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import SCREENSHOTS
+
+from tests.site.conftest import SCREENSHOTS
 
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
