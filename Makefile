@@ -35,16 +35,33 @@ paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for wh
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
 
 .PHONY: test
-test: lint test-code test-notebooks ## all checks
+test: lint test-code test-notebooks site-test ## all checks
 
 .PHONY: test-code
 test-code: $(STAMP) ## tests and the examples in docstrings, the checks of notebooks and manifest too
-	$(TEST_ENV) $(PY) -m pytest -n '$(WORKERS)' --dist loadscope
+	@# Without tests/site, which needs a built site and a browser: `make site-test`.
+	$(TEST_ENV) $(PY) -m pytest --ignore=tests/site -n '$(WORKERS)' --dist loadscope
 
 .PHONY: test-notebooks
 test-notebooks: $(STAMP) ## run every notebook and compare its checked outputs with the stored ones
 	$(TEST_ENV) $(PY) -m pytest --nbval-lax --nbval-current-env \
 	    --nbval-sanitize-with=tests/nbval_sanitize.cfg -n '$(WORKERS)' --dist loadfile notebooks/*.ipynb
+
+# Debian's own Chromium; Playwright's download of a browser is never asked for.
+CHROMIUM ?= /usr/bin/chromium
+
+.PHONY: site-test
+site-test: $(STAMP) $(CHROMIUM) ## the site in a real browser: errors, foreign requests, accessibility, the explorer's controls
+	@test -f site/explorer.html || $(MAKE) site
+	$(TEST_ENV) CHROMIUM='$(CHROMIUM)' $(PY) -m pytest tests/site -p no:xdist
+
+$(CHROMIUM):
+	@command -v apt-get >/dev/null || { echo "site-test needs Chromium at $@, and there is no apt-get to" \
+	    "install it. Name another one: make site-test CHROMIUM=/path/to/chromium" >&2; exit 1; }
+	@test "$$(id -u)" = 0 || sudo -n true 2>/dev/null || { echo "site-test needs Chromium at $@, and to install" \
+	    "it, root: sudo apt-get install chromium" >&2; exit 1; }
+	$$(test "$$(id -u)" = 0 || echo sudo -n) apt-get update
+	$$(test "$$(id -u)" = 0 || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium
 
 .PHONY: faults
 faults: $(STAMP) ## what happens to a run that is killed, starved or fed with rubbish, with a count

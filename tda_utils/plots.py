@@ -1595,7 +1595,7 @@ def explore_pairs(
     right = [_p_histogram(base, brush)]
     if _both_given(train_images, test_images):
         panels = [
-            _picture_panel(table, hover, dim, _picture_table(first, dim, pictures))
+            _picture_panel(table, hover, dim, picture_table(first, dim, pictures))
             for dim, pictures in (("train", train_images), ("test", test_images))
         ]
         right.append(alt.hconcat(*panels))
@@ -1717,7 +1717,7 @@ def _picture_panel(
     return (picture + words).properties(width=110, height=115)
 
 
-def _picture_table(summary: xr.Dataset, dim: str, pictures: Any) -> pd.DataFrame:
+def picture_table(summary: xr.Dataset, dim: str, pictures: Any) -> pd.DataFrame:
     """Pictures as PNG data, one row for each sample, named by its original index."""
     shown = _pictures(pictures, f"{dim}_images", summary.sizes[dim])
     rows = []

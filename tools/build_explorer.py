@@ -1,0 +1,53 @@
+"""Build the explorer: one page of scores of MNIST3, which needs no network and no server.
+
+    python tools/build_explorer.py site/explorer.html
+
+Scores that are finished are read from the store, the others computed; notebook 05 shares them. With
+the default size and nothing stored that takes a few minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import tda_utils as tda
+from tda_utils import explorer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path, help="the file to write, such as site/explorer.html")
+    parser.add_argument("--members", type=int, default=10, help="posterior members (seeds)")
+    parser.add_argument("--checkpoints", type=int, default=3, help="checkpoints of each member")
+    parser.add_argument("--test-per-class", type=int, default=10, help="test digits of each class")
+    parser.add_argument("--store", type=Path, default=ROOT / "paper" / "runs" / "store")
+    chosen = parser.parse_args(arguments)
+    try:
+        experiments = {
+            protocol: tda.Experiment(
+                members=chosen.members,
+                checkpoints=chosen.checkpoints,
+                test_per_class=chosen.test_per_class,
+                protocol=protocol,
+                store=chosen.store,
+            )
+            for protocol in explorer.TESTS
+        }
+        scores = {name: experiment.all_scores() for name, experiment in experiments.items()}
+        data = explorer.page_data(scores, experiments["paired"].data)
+    except ValueError as error:
+        print(f"explorer: {error}", file=sys.stderr)
+        return 2
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    chosen.output.write_text(explorer.page(data), encoding="utf-8")
+    print(f"explorer: {chosen.output}, {chosen.output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
