@@ -99,7 +99,12 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("check", "function"), RIGHT, ids=lambda f: getattr(f, "__name__", ""))
+def name_of_case(value):
+    """No address of a function: all test processes must find the same names."""
+    return value[:30] if isinstance(value, str) else value.__name__
+
+
+@pytest.mark.parametrize(("check", "function"), RIGHT, ids=name_of_case)
 def test_the_right_answer_passes_and_the_stub_does_not(check, function, capsys):
     check(function)
     assert capsys.readouterr().out.startswith("Exercise ")
@@ -109,7 +114,7 @@ def test_the_right_answer_passes_and_the_stub_does_not(check, function, capsys):
     assert "nothing is returned yet. Write the body of untouched" in refused(check, untouched)
 
 
-@pytest.mark.parametrize(("check", "function", "words"), WRONG, ids=lambda w: str(w)[:30])
+@pytest.mark.parametrize(("check", "function", "words"), WRONG, ids=name_of_case)
 def test_a_typical_mistake_gets_its_words(check, function, words):
     assert words in refused(check, function)
 
