@@ -142,9 +142,11 @@ def cost(manifest: Manifest) -> str:
         cells = [
             cell
             for kind in ("trained", "seen")
-            for cell in (f"{one['images'][kind]:,}", f"{one['milliseconds'][kind]:.2g}")
+            for cell in (f"{one['images'][kind]:,}", f"{one['milliseconds'][kind]:.3g}")
         ]
-        cells.append(f"{one['core hours']:,.0f}")
+        cells.append(
+            f"{one['core hours']:,.0f}" if one["core hours"] >= 10 else f"{one['core hours']:.1f}"
+        )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     before = (
         f"The paper's size (`--size paper`) is {record['files']:,} files of scores and posteriors. "
@@ -155,7 +157,8 @@ def cost(manifest: Manifest) -> str:
         f"Together {total:,.0f} core hours. On {nodes} nodes of {cores} cores that is {total:,.0f}"
         f" / ({nodes} x {cores}) = {total / nodes / cores:,.1f} hours if all are busy all the "
         f"time. The longest file takes {longest:,.0f} core hours, which is {longest / cores:,.1f} "
-        f"hours on a node of its own (`--config threads={cores}`): nothing is faster than that."
+        f"hours on a node of its own (`--config threads={cores}`), so the whole run takes at least "
+        "that."
     )
     return "\n".join([before, "", *lines, "", after])
 
