@@ -212,20 +212,45 @@ def fill(
     return text
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write README.md, or check it; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def write_or_check(
+    path: Path, make: Callable[[str], str], description: str, arguments: list[str] | None
+) -> int:
+    """Write a generated page, or with ``--check`` say whether it would change.
+
+    Parameters
+    ----------
+    path
+        The page.
+    make
+        From the text that is there, "" if none is, makes the one that has to be.
+    description
+        First line of the tool's help.
+    arguments
+        Of the command line.
+
+    Returns
+    -------
+    int
+        1 if the page is out of date and was to be checked, else 0.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
     options = parser.parse_args(arguments)
-    readme = ROOT / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = fill(before, load_manifest(ROOT / "paper" / "figures.yaml"))
-    if options.check:
-        if after != before:
-            print("README.md is out of date: run `make readme`.", file=sys.stderr)
-        return int(after != before)
-    readme.write_text(after, encoding="utf-8")
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    after = make(before)
+    if not options.check:
+        path.write_text(after, encoding="utf-8")
+    elif after != before:
+        print(f"{path.name} is out of date: run `make readme`.", file=sys.stderr)
+        return 1
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write README.md, or check it; return the exit code."""
+    manifest = load_manifest(ROOT / "paper" / "figures.yaml")
+    summary = __doc__.splitlines()[0]
+    return write_or_check(ROOT / "README.md", lambda t: fill(t, manifest), summary, arguments)
 
 
 if __name__ == "__main__":

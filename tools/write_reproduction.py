@@ -9,7 +9,6 @@ from its rule. So a new result changes the verdict, not the other way round.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from write_readme import write_or_check
 
 from tda_utils.data import DEFECTIVE_LISTS, load_task
 from tda_utils.manifest import PROTOCOLS
@@ -610,18 +610,8 @@ def _limits(folder: Path) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write REPRODUCTION.md, or check it; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
-    options = parser.parse_args(arguments)
-    path = PAPER / "REPRODUCTION.md"
-    made = page()
-    if options.check:
-        same = path.is_file() and path.read_text(encoding="utf-8") == made
-        if not same:
-            print("REPRODUCTION.md is out of date: run `make readme`.", file=sys.stderr)
-        return int(not same)
-    path.write_text(made, encoding="utf-8")
-    return 0
+    summary = __doc__.splitlines()[0]
+    return write_or_check(PAPER / "REPRODUCTION.md", lambda _: page(), summary, arguments)
 
 
 if __name__ == "__main__":

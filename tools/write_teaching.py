@@ -8,7 +8,6 @@ What a notebook teaches and needs stands in the notebook, and is gathered here.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 import jupytext
 import measure_notebooks
 from build_site import course, sections
-from write_readme import fill
+from write_readme import fill, write_or_check
 
 ROOT = Path(__file__).resolve().parent.parent
 TEACHING = ROOT / "docs" / "teaching.md"
@@ -169,17 +168,11 @@ PARTS = {"goals": goals, "times": times}
 
 def main(arguments: list[str] | None = None) -> int:
     """Write docs/teaching.md, or check it; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
-    options = parser.parse_args(arguments)
-    before = TEACHING.read_text(encoding="utf-8")
-    after = fill(before, lessons(), PARTS, "docs/teaching.md")
-    if options.check:
-        if after != before:
-            print("docs/teaching.md is out of date: run `make readme`.", file=sys.stderr)
-        return int(after != before)
-    TEACHING.write_text(after, encoding="utf-8")
-    return 0
+
+    def make(text: str) -> str:
+        return fill(text, lessons(), PARTS, "docs/teaching.md")
+
+    return write_or_check(TEACHING, make, __doc__.splitlines()[0], arguments)
 
 
 if __name__ == "__main__":
