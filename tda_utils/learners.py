@@ -331,8 +331,8 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
     frozen = frozen_parameters(model)
     check_frozen(frozen, state)
     own = model.state_dict()
-    for name in own.keys() & state.keys():
-        if own[name].shape != state[name].shape:
+    for name in own:
+        if name in state and own[name].shape != state[name].shape:
             raise ValueError(
                 f"state has {name!r} in the shape {tuple(state[name].shape)}; the model's has "
                 f"{tuple(own[name].shape)}."

@@ -199,7 +199,7 @@ def test_only_the_networks_as_they_are_are_fused():
 
 
 def test_a_state_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="state does not fit the model"):
+    with pytest.raises(ValueError, match=r"state has 'fc1.weight' in the shape \(256, 2048\)"):
         FusedNetwork(CNN2L(), 28, torch.float32).learner(Recipe(), CNN3L().state_dict())
 
 

@@ -22,7 +22,10 @@ from refresh_notebooks import NOTEBOOKS, build
 BEGIN, END, STUB = "# BEGIN SOLUTION", "# END SOLUTION", "...  # your code"
 CHECK = re.compile(r"^exercises\.notebook_(\d\d)\.check_\w+\(", re.MULTILINE)
 #: A path to a folder above, in the parameters and in a link or picture of the text.
-PATHS = {"parameters": re.compile(r"""(["'])\.\./"""), "text": re.compile(r"""(\]\(|=["'])\.\./""")}
+PATHS = {
+    "parameters": re.compile(r"""(["'])\.\./"""),
+    "text": re.compile(r"""(\]\(|= ?["'])\.\./"""),
+}
 
 
 def student(source: Path) -> NotebookNode | None:
