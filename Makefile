@@ -35,7 +35,7 @@ paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for wh
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
 
 .PHONY: test
-test: lint test-code test-notebooks site-test ## all checks
+test: lint test-code test-notebooks site ## all checks but those in a browser (`make site-test`)
 
 .PHONY: test-code
 test-code: $(STAMP) ## tests and the examples in docstrings, the checks of notebooks and manifest too
@@ -53,7 +53,7 @@ CHROMIUM ?= /usr/bin/chromium
 .PHONY: site-test
 site-test: $(STAMP) $(CHROMIUM) ## the site in a real browser: errors, foreign requests, accessibility, the explorer's controls
 	@test -f site/explorer.html || $(MAKE) site
-	$(TEST_ENV) CHROMIUM='$(CHROMIUM)' $(PY) -m pytest tests/site -p no:xdist
+	$(TEST_ENV) CHROMIUM='$(CHROMIUM)' $(PY) -m pytest tests/site -n '$(WORKERS)'
 
 $(CHROMIUM):
 	@command -v apt-get >/dev/null || { echo "site-test needs Chromium at $@, and there is no apt-get to" \
