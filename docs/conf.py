@@ -77,16 +77,16 @@ def _visit_block(writer, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
-def _level_of_captions(app, page, template, context: dict, doctree) -> None:
-    """Say of which level the headings in the navigation are, which a screen reader asks for."""
-    bare, whole = 'role="heading"', 'role="heading" aria-level="2"'
+def _accessible(app, page, template, context: dict, doctree) -> None:
+    """Give headings in the navigation a level, and let the keyboard scroll code that is wide."""
+    replaced = {'role="heading">': 'role="heading" aria-level="2">', "<pre>": '<pre tabindex="0">'}
     for name in ("furo_navigation_tree", "body"):
-        if name in context:
-            context[name] = context[name].replace(f"{bare}>", f"{whole}>")
+        for old, new in replaced.items():
+            context[name] = context.get(name, "").replace(old, new)
 
 
 def setup(app: Sphinx) -> None:
-    """Make equations MathML and captions headings; Sphinx calls this."""
+    """Make equations MathML and pages accessible; Sphinx calls this."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
     # After the theme has made its navigation.
-    app.connect("html-page-context", _level_of_captions, priority=900)
+    app.connect("html-page-context", _accessible, priority=900)

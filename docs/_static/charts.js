@@ -5,8 +5,12 @@ document.querySelectorAll("div.chart").forEach((place) => {
   const drawn = document.createElement("div");
   vegaEmbed(drawn, chart, { actions: false, renderer: "svg" })
     .then(() => {
-      drawn.setAttribute("role", "group");
+      // One picture with one text: its marks have no names of their own.
+      drawn.setAttribute("role", "img");
       drawn.setAttribute("aria-label", place.querySelector("img").alt);
+      drawn.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
+      // Wider than a phone, it is scrolled, with the keyboard as well.
+      place.tabIndex = 0;
       place.replaceChildren(drawn);
     })
     .catch((problem) => console.error(problem));
