@@ -5,8 +5,8 @@ document.querySelectorAll("div.chart").forEach((place) => {
   const drawn = document.createElement("div");
   vegaEmbed(drawn, chart, { actions: false, renderer: "svg" })
     .then(() => {
-      // One picture with one text: its marks have no names of their own.
-      drawn.setAttribute("role", "img");
+      // One text for the whole: its marks have no names of their own.
+      drawn.setAttribute("role", "group");
       drawn.setAttribute("aria-label", place.querySelector("img").alt);
       drawn.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
       // Wider than a phone, it is scrolled, with the keyboard as well.
