@@ -238,6 +238,8 @@ def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
         if code:
             print(f"site: not built; {output} is as it was.", file=sys.stderr)
             return code
+        # The list of source pages: nothing leads there, the reference lists the same.
+        Path(made, "_modules", "index.html").unlink(missing_ok=True)
         shutil.rmtree(output, ignore_errors=True)
         shutil.move(made, output)
     print(f"site: open {output / 'index.html'}")
