@@ -27,12 +27,11 @@ import xarray as xr
 from tda_utils.attribution import removal_signed
 from tda_utils.data import Task
 from tda_utils.plots import LOOKS, picture_table
-from tda_utils.reliability import Test, null_reference, significant, snr_threshold, summarise
+from tda_utils.reliability import TEST_OF, null_reference, significant, snr_threshold, summarise
 
 __all__ = ["charts", "page", "page_data"]
 
 ALPHA = 0.05
-TESTS: dict[str, Test] = {"paired": "t", "released": "released"}
 #: Colours of Okabe and Ito with a contrast of 3 to 1 on either ground; names are the charts'.
 THEMES = {
     "light": {
@@ -133,9 +132,9 @@ def page_data(
         "rowHeight": ROW_HEIGHT,
         "labels": {method: LOOKS[method].label for method in next(iter(scores.values()))},
         "themes": THEMES,
-        "thresholds": {name: snr_threshold(members, alpha, TESTS[name]) for name in scores},
+        "thresholds": {name: snr_threshold(members, alpha, TEST_OF[name]) for name in scores},
         "noise": {
-            name: null_reference(members, TESTS[name], alpha).fraction_significant
+            name: null_reference(members, TEST_OF[name], alpha).fraction_significant
             for name in scores
         },
         "train": _samples(task, first, "train"),
@@ -150,12 +149,12 @@ def _result(tau: xr.DataArray, protocol: str, alpha: float) -> tuple[dict[str, A
     """Return the summary of one method under one protocol, and its draws, as lists."""
     tau = removal_signed(tau).transpose("member", "checkpoint", "train", "test")
     finite = tau.where(np.isfinite(tau).all(("member", "checkpoint")))
-    summary = summarise(finite, TESTS[protocol])
+    summary = summarise(finite, TEST_OF[protocol])
     alone = significant(summary["p"], alpha, correction=None).values
     corrected = significant(summary["p"], alpha, correction="bh").values
     verdict = np.where(corrected, CORRECTED, np.where(alone, ALONE, NOISE))
     verdict = np.where(np.isnan(summary["p"].values), NO_ANSWER, verdict)
-    half = summary["std"] * snr_threshold(tau.sizes["member"], alpha, TESTS[protocol])
+    half = summary["std"] * snr_threshold(tau.sizes["member"], alpha, TEST_OF[protocol])
     result = {name: _rounded(summary[name].values) for name in ("mean", "std", "p")}
     result |= {"half": _rounded(half.values), "verdict": verdict.ravel().tolist()}
     draws = _rounded(finite.transpose("train", "test", "member", "checkpoint").values)
@@ -190,8 +189,8 @@ def _start(results: dict[str, dict[str, dict[str, Any]]], n_test: int) -> dict[s
 
 
 def _check(scores: Mapping[str, Mapping[str, xr.DataArray]], task: Task) -> None:
-    if not scores or not set(scores) <= set(TESTS):
-        raise ValueError(f"scores has the protocols {list(scores)}; allowed are {list(TESTS)}.")
+    if not scores or not set(scores) <= set(TEST_OF):
+        raise ValueError(f"scores has the protocols {list(scores)}; allowed are {list(TEST_OF)}.")
     methods = list(next(iter(scores.values())))
     samples = {"train": task.train_index[task.rows].numpy(), "test": task.test_index.numpy()}
     sizes = set()

@@ -62,6 +62,8 @@ __all__ = [
 Test = Literal["t", "released"]
 Values = TypeVar("Values", xr.DataArray, np.ndarray)
 TESTS = ("t", "released")
+#: The p-value that belongs to each protocol.
+TEST_OF: dict[str, Test] = {"paired": "t", "released": "released"}
 QUANTITIES = ("mean", "std", "p", "snr")
 # The dims of a crossed design, and the sources of noise that it tells apart.
 CROSSED = ("initialisation", "order", "checkpoint")

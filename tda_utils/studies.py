@@ -24,15 +24,13 @@ from tda_utils.attribution import METHODS, removal_signed
 from tda_utils.checks import brief, check_choice, check_count
 from tda_utils.experiment import Experiment
 from tda_utils.provenance import computed_with, git_state
-from tda_utils.reliability import overall_reliability
+from tda_utils.reliability import TEST_OF, overall_reliability
 from tda_utils.store import canonical, key_of, put_aside, write_whole
 
 #: Raise it when the same scores give other numbers than before: old files are then left aside.
 VERSION = 1
 KINDS = ("pearson", "spearman")
 LEAST_MEMBERS = 2
-#: The p-value that belongs to a protocol.
-TESTS = {"paired": "t", "released": "released"}
 ALPHA, LEVEL = 0.05, 0.95
 BOUNDS = ("value", "low", "high")
 
@@ -252,7 +250,7 @@ def _summed_up(experiment: Experiment) -> dict[str, Any]:
         name: removal_signed(tau).mean("checkpoint", keep_attrs=True)
         for name, tau in experiment.all_scores().items()
     }
-    test = TESTS[experiment.protocol]
+    test = TEST_OF[experiment.protocol]
     task, loo = experiment.data, scores["loo"]
     return {
         "key": _key(experiment),

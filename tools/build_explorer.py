@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tda_utils as tda
 from tda_utils import explorer
+from tda_utils.reliability import TEST_OF
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
                 protocol=protocol,
                 store=chosen.store,
             )
-            for protocol in explorer.TESTS
+            for protocol in TEST_OF
         }
         scores = {name: experiment.all_scores() for name, experiment in experiments.items()}
         data = explorer.page_data(scores, experiments["paired"].data)
