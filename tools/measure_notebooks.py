@@ -2,7 +2,7 @@
 
 Each runs in a new kernel and with an empty folder of scores, as a first-time reader runs it. The
 result is docs/run_times.json, written after each notebook: a second call goes on where the first
-one stopped. A notebook is timed again if its .py, the versions or the machine are no longer those
+one stopped. A notebook is timed again if its code, the versions or the machine are no longer those
 of its time. Do it while the machine does nothing else.
 
     python tools/measure_notebooks.py            what is missing or out of date
@@ -53,7 +53,7 @@ def machine() -> dict[str, object]:
 
 
 def measure(source: Path) -> dict[str, object]:
-    """Return the seconds that a notebook takes, and of which text that is true."""
+    """Return the seconds that a notebook takes, and of which code that is true."""
     with tempfile.TemporaryDirectory() as folder:
         # A notebook finds its scores at ../paper/runs/store, and here that is empty.
         copy = Path(folder, "notebooks", source.name)
@@ -66,8 +66,20 @@ def measure(source: Path) -> dict[str, object]:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the sha256 of a notebook's code; text takes no time.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> cells = {"old": "# %% [markdown]\\n# Old\\n\\n# %%\\n1 + 1\\n", "bare": "# %%\\n1 + 1\\n"}
+    >>> for name, text in cells.items():
+    ...     _ = (folder / f"{name}.py").write_text(text)
+    >>> digest(folder / "old.py") == digest(folder / "bare.py")
+    True
+    """
+    cells = refresh_notebooks.build(path).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
 def load(path: Path = TIMES) -> dict[str, dict]:

@@ -3,8 +3,9 @@
 Each notebook runs in a new kernel in its own folder. What is written has no random ids, no times
 and no versions, so a second run gives the same bytes. A notebook that fails keeps its old .ipynb.
 
-    python tools/refresh_notebooks.py            all notebooks
-    python tools/refresh_notebooks.py 05 06_     those whose names begin so
+    python tools/refresh_notebooks.py          all notebooks
+    python tools/refresh_notebooks.py 05 06_   those whose names begin so
+    python tools/refresh_notebooks.py --prose  only text has changed: keep the outputs, run nothing
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def run(source: Path) -> nbformat.NotebookNode:
 
 def _where(notebook: nbformat.NotebookNode, error: Exception) -> str:
     """Name the cell that failed: the first with an error, else the first that did not finish."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = _code_cells(notebook)
     failed = [c for c in code if any(o.output_type == "error" for o in c.outputs)]
     failed += [c for c in code if c.source.strip() and c.execution_count is None]
     reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
@@ -123,9 +124,36 @@ def _where(notebook: nbformat.NotebookNode, error: Exception) -> str:
     return f"cell {notebook.cells.index(failed[0]) + 1} ({first!r}): {reason}"
 
 
-def refresh(source: Path) -> str:
+def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
+    """Return the notebook of a py:percent file with the outputs of its .ipynb; nothing is run.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no .ipynb, or its code is another: then the outputs are not those of the code.
+    """
+    notebook, target = build(source), source.with_suffix(".ipynb")
+    if not target.is_file():
+        raise RuntimeError(f"{source.name}: there is no {target.name} with outputs to keep.")
+    stored = _code_cells(nbformat.read(target, as_version=4))
+    own = _code_cells(notebook)
+    if [cell.source for cell in own] != [cell.source for cell in stored]:
+        raise RuntimeError(
+            f"{source.name}: its code is not that of {target.name}, whose outputs would not be "
+            "those of the code; refresh it without --prose."
+        )
+    for cell, before in zip(own, stored, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    return notebook
+
+
+def _code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def refresh(source: Path, prose: bool = False) -> str:
     """Run one notebook, write its .ipynb if the bytes differ, and say which it was."""
-    text = nbformat.writes(run(source)) + "\n"
+    text = nbformat.writes(with_stored_outputs(source) if prose else run(source)) + "\n"
     target = source.with_suffix(".ipynb")
     if target.is_file() and target.read_text(encoding="utf-8") == text:
         return "unchanged"
@@ -140,8 +168,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Refresh the named notebooks; 1 if one fails, 2 for a name that no notebook has."""
     parser = argparse.ArgumentParser(description="Make .ipynb from .py, with fresh outputs.")
     parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; all if left out")
+    parser.add_argument(
+        "--prose", action="store_true", help="only text has changed: keep the outputs, run nothing"
+    )
+    options = parser.parse_args(arguments)
     try:
-        sources = select(parser.parse_args(arguments).names, NOTEBOOKS)
+        sources = select(options.names, NOTEBOOKS)
     except ValueError as error:
         print(f"refresh: error: {error}", file=sys.stderr)
         return 2
@@ -149,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for source in tqdm(sources, desc="notebooks", disable=None):
             try:
-                tqdm.write(f"{source.stem}: {refresh(source)}")
+                tqdm.write(f"{source.stem}: {refresh(source, options.prose)}")
             except RuntimeError as error:
                 failures.append(str(error))
                 tqdm.write(f"{source.stem}: FAILED", file=sys.stderr)
