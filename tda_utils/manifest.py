@@ -112,6 +112,10 @@ class Manifest:
         """The folder of studies that are summed up already; a quick look uses none."""
         return None if size == "quick" else self.results(size) / "studies"
 
+    def kept_scores(self, size: str) -> Path | None:
+        """The folder of committed scores, which took hours; a quick look uses none."""
+        return None if size == "quick" else self.folder / "scores"
+
 
 @dataclass(frozen=True)
 class Run:

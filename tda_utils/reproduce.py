@@ -41,6 +41,7 @@ from tda_utils.manifest import (
     run_parameters,
 )
 from tda_utils.provenance import computed_with, git_state, version_of
+from tda_utils.store import adopt
 
 #: Cells for readers of the course: no figure needs them, and at full size they might take long.
 READERS_ONLY = {"exercise", "solution"}
@@ -339,6 +340,8 @@ def _chosen(options: argparse.Namespace) -> tuple[Manifest, list[Run], Path]:
     store = options.store or manifest.folder / "runs" / "store"
     try:
         store.mkdir(parents=True, exist_ok=True)
+        if (kept := manifest.kept_scores(options.size)) is not None:
+            adopt(kept, store)
     except OSError as error:
         raise ManifestError(f"--store {str(store)!r} is not a usable folder: {error}.") from error
     return manifest, runs, store

@@ -268,6 +268,43 @@ def _sound(path: Path, values: Metadata, set_aside: bool = False) -> Shard | Non
         return None
 
 
+def adopt(folder: str | Path, store: str | Path) -> int:
+    """Copy the shards of a folder that a store lacks, and return how many.
+
+    What a copy holds is checked when it is read, like any other shard.
+
+    Parameters
+    ----------
+    folder : path
+        Shards that came from elsewhere, laid out as in a store. It need not be there.
+    store : path
+        Never loses or changes a file.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read or written; what is copied stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder, store = tempfile.mkdtemp(), tempfile.mkdtemp()
+    >>> write_shard(f"{folder}/study/a.safetensors", {"tau": np.ones(3)}, {"seed": 446})
+    >>> adopt(folder, store), adopt(folder, store)
+    (1, 0)
+    >>> read_shard(f"{store}/study/a.safetensors").metadata
+    {'seed': 446}
+    """
+    folder, store = Path(folder), Path(store)
+    copied = 0
+    for path in sorted(folder.rglob("*.safetensors")):
+        target = store / path.relative_to(folder)
+        if not target.exists():
+            write_whole(target, path.read_bytes())
+            copied += 1
+    return copied
+
+
 def put_aside(path: Path, problem: Exception) -> None:
     """Rename a damaged file, so that it can be looked at, and warn."""
     number = 1

@@ -110,6 +110,26 @@ def test_the_command_computes_what_is_asked_for_and_no_more(repository, capsys):
     assert "elsewhere': none of the 9 files that these figures need" in capsys.readouterr().err
 
 
+def test_committed_scores_are_read_and_a_quick_look_computes_its_own(repository, capsys):
+    manifest = repository(f"work = {{tda.Experiment(members=members, {SIZE}): ['grad_dot']}}")
+    (experiment,) = work(manifest, "full")
+    (committed, *_), kept = score_files({experiment: ("grad_dot",)})[3:], manifest.folder / "scores"
+    experiment.compute("grad_dot", [committed.run])
+    place = committed.path.relative_to(experiment.store)
+    (kept / place).parent.mkdir(parents=True)
+    committed.path.rename(kept / place)
+
+    def computed(size):
+        store = manifest.folder / f"store-{size}"
+        options = ["--size", size, "--manifest", str(manifest.path), "--store", str(store)]
+        assert main(["compute", "--all", *options, "--only", str(store / place)]) == 0
+        trained = len(list(store.rglob("posterior-*.safetensors")))
+        return capsys.readouterr().out.split(";")[0], trained
+
+    assert computed("full") == ("scores computed: 0", 0)
+    assert computed("quick") == ("scores computed: 1", 1)
+
+
 def test_a_file_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypatch):
     size = {"members": 1, "checkpoints": 1, "epochs": 1, "test_per_class": 1}
     experiment = Experiment(store=tmp_path, **size)
