@@ -35,7 +35,7 @@ paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for wh
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
 
 .PHONY: test
-test: lint test-code test-notebooks site ## all checks but those in a browser (`make site-test`)
+test: lint test-code test-notebooks site-test ## all checks
 
 .PHONY: test-code
 test-code: $(STAMP) ## tests and the examples in docstrings, the checks of notebooks and manifest too
@@ -51,8 +51,7 @@ test-notebooks: $(STAMP) ## run every notebook and compare its checked outputs w
 CHROMIUM ?= /usr/bin/chromium
 
 .PHONY: site-test
-site-test: $(STAMP) $(CHROMIUM) ## the site in a real browser: errors, foreign requests, accessibility, the explorer's controls
-	@test -f site/explorer.html || $(MAKE) site
+site-test: site $(CHROMIUM) ## the site in a real browser: errors, foreign requests, accessibility, the explorer's controls
 	$(TEST_ENV) CHROMIUM='$(CHROMIUM)' $(PY) -m pytest tests/site -n '$(WORKERS)'
 
 $(CHROMIUM):

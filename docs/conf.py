@@ -85,8 +85,14 @@ def _accessible(app, page, template, context: dict, doctree) -> None:
             context[name] = context.get(name, "").replace(old, new)
 
 
+def _no_field_numbers(app, what, name, member, skip, options) -> bool | None:
+    """Leave out a named tuple's fields that are not described; the signature has their names."""
+    return (getattr(member, "__doc__", None) or "").startswith("Alias for field number") or None
+
+
 def setup(app: Sphinx) -> None:
     """Make equations MathML and pages accessible; Sphinx calls this."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
     # After the theme has made its navigation.
     app.connect("html-page-context", _accessible, priority=900)
+    app.connect("autodoc-skip-member", _no_field_numbers)

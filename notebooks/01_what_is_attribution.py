@@ -102,7 +102,9 @@ assert 0 < wrong < task.n_test / 10
 # The one that went worst. The [**loss**](../docs/glossary.md#loss) of a test digit is the negative
 # logarithm of the probability that the model gives to the right answer (cross-entropy): near zero
 # for a sure and right answer, large for a wrong one. The logarithm is the natural one, and its unit
-# is called [**nat**](../docs/glossary.md#nats). We take the test digit with the largest loss.
+# is called [**nat**](../docs/glossary.md#nats). We take the test digit with the largest loss. The
+# bars beside it are the probabilities that the model gives to the three classes, the right one in
+# blue.
 
 # %%
 losses = F.cross_entropy(logits, task.test_y, reduction="none")
@@ -135,11 +137,11 @@ assert guess != label
 # %% [markdown]
 # ## The question, as a formula
 #
-# Call the test digit $z$ and the training digit with the number $j$ $z_j$. Write $\theta$ for the
-# parameters of the model trained on everything, $\theta_{\setminus j}$ for those of a model trained
-# in the same way without $z_j$, and $L(z;\, \theta)$ for the loss on $z$ of a model with the
-# parameters $\theta$. The [**leave-one-out**](../docs/glossary.md#leave-one-out) (LOO) attribution
-# $\tau$ of $z_j$ to the prediction on $z$ is
+# Call the test digit $z$, and let $z_j$ be the training digit with the number $j$. Write $\theta$
+# for the parameters of the model trained on everything, $\theta_{\setminus j}$ for those of a model
+# trained in the same way without $z_j$, and $L(z;\, \theta)$ for the loss on $z$ of a model with
+# the parameters $\theta$. The [**leave-one-out**](../docs/glossary.md#leave-one-out) (LOO)
+# attribution $\tau$ of $z_j$ to the prediction on $z$ is
 #
 # $$\tau(z_j, z) = L(z;\, \theta_{\setminus j}) - L(z;\, \theta),$$
 #
@@ -225,7 +227,7 @@ print(
 )
 
 # %% [markdown]
-# Is that what you expected of the digit that looks most alike?
+# Is that what you expected of the training digit that looks most like the test digit?
 #
 # ## Remove every digit in turn
 #
@@ -256,7 +258,9 @@ print("by hand and with tda.loo the same, within", tolerance)
 # %% [markdown]
 # ## Who helped, who hurt?
 #
-# Here are all removals for our test digit. Each bar is one training digit, drawn below its bar.
+# Here are all removals for our test digit. Each bar is one training digit, whose picture is below
+# it, sorted from the most harmful to the most helpful. The first three and the last three are drawn
+# larger above.
 
 # %%
 order = np.argsort(tau_digit)  # from the most harmful to the most helpful
@@ -317,16 +321,18 @@ print(f"some digits of other classes help: {some_others_help}")
 assert some_same_hurt and some_others_help
 
 # %% [markdown]
-# Not as a rule. Compare the digits at the two ends with the test digit: stroke, slant, shape. Can
-# you think of a reason why they ended up there? Whatever you come up with, keep it as a
-# *hypothesis*: a number that comes from one model may say something about the digits, or something
-# about that one model.
+# Not as a rule. At the two ends it is even the other way round: the three most harmful digits have
+# the class of the test digit, and the three most helpful have the class that the model took it for.
+# Compare them with the test digit: stroke, slant, shape. Can you think of a reason why they ended
+# up there? Whatever you come up with, keep it as a *hypothesis*: a number that comes from one model
+# may say something about the digits, or something about that one model. Notebook 03 asks another
+# model.
 #
 # ## An attribution belongs to a pair
 #
 # Is a digit that hurts here a bad training digit? Take the most harmful one and look at what its
-# removal does to all test digits. (The axis is linear near zero and logarithmic farther out, so
-# that small attributions can be seen beside large ones.)
+# removal does to all test digits. (The vertical axis is linear near zero and logarithmic farther
+# out, so that small attributions can be seen beside large ones.)
 
 # %%
 worst = order[0]
@@ -352,8 +358,9 @@ print("it hurts some test digits and helps others:", bool(row[0] < -0.01 and row
 assert row[0] < -0.01 and row[-1] > 0.01
 
 # %% [markdown]
-# So there is no such thing as *the* attribution of a training digit. There is one for each pair of
-# a training digit and a test digit, and that is the table that `tda.loo` returned.
+# The digit that did the most harm to our prediction helps the greater part of the test digits. So
+# there is no such thing as *the* attribution of a training digit. There is one for each pair of a
+# training digit and a test digit, and that is the table that `tda.loo` returned.
 #
 # ## What you saw
 #
@@ -375,13 +382,13 @@ assert row[0] < -0.01 and row[-1] > 0.01
 #
 # </details>
 #
-# **2.** A friend computes "the loss with the digit minus the loss without it" and finds negative
-# numbers for the digits that look like the test digit. Does that contradict this notebook?
+# **2.** A friend computes "the loss with the digit minus the loss without it" and finds a negative
+# number for a digit that helps according to this notebook. Does that contradict it?
 #
 # <details><summary>Answer</summary>
 #
 # No. The friend's sign is the opposite of the removal sign. Negative then means that the loss is
-# lower with the digit, so these digits help. Whoever compares scores of two sources has to ask for
+# lower with the digit, so the digit helps. Whoever compares scores from two sources has to ask for
 # the sign first.
 #
 # </details>
@@ -401,8 +408,9 @@ assert row[0] < -0.01 and row[-1] > 0.01
 #
 # <details><summary>Answer</summary>
 #
-# Shuffling a shorter list gives another order, so the other digits would meet in other batches. The
-# mean of a batch would be over fewer digits, too. Then the digit would not be the only difference.
+# Shuffling a shorter list gives another order. Where there are several batches, the other digits
+# would meet in other ones. The mean of a batch would be over fewer digits, too. Then the digit
+# would not be the only difference.
 #
 # </details>
 #
@@ -532,6 +540,7 @@ exercises.notebook_01.check_loo_of_the_mean(loo_of_the_mean)
 # $$\tau(x_j, y) = \frac{2\, (x_j - \bar x)(y - \bar x)}{n - 1}
 #   + \frac{(x_j - \bar x)^2}{(n - 1)^2}.$$
 #
-# The first term is large where training and test number lie on the same side of the mean. It is the
-# idea of Grad-Dot and of the influence function in the next notebook. The second one is what these
-# leave out; it is small where there are many training numbers.
+# The first term is positive where training and test number lie on the same side of the mean, and
+# large where both are far from it. It is the idea of Grad-Dot and of the influence function in the
+# next notebook. The second one is what these leave out; it is small where there are many training
+# numbers.

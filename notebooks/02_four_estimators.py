@@ -87,18 +87,21 @@ print("models trained for LOO, the first one included:", 1 + loo.sizes["train"])
 # As in notebook 01, $z$ is the test digit, $z_j$ the training digit with the number $j$, $\theta$
 # the parameters of the trained model, and $L(z;\, \theta)$ its loss on $z$. ([All
 # symbols](../docs/notation.md) are on one page.) The **gradient** $g(z) = \nabla_\theta L(z;\,
-# \theta)$, the derivatives of the loss on a digit by all parameters, points where that loss rises
-# fastest. Training on a digit moves the parameters the opposite way. If the gradients of $z_j$ and
-# $z$ point the same way, what lowers the loss on $z_j$ lowers that on $z$ as well.
-# [**Grad-Dot**](../docs/glossary.md#grad-dot) (GD) is their inner product, and
-# [**Grad-Cos**](../docs/glossary.md#grad-cos) (GC) the cosine of the angle between them, which
+# \theta)$ holds the derivatives of the loss on a digit with respect to all parameters. It points in
+# the direction in which that loss rises fastest. Training on a digit moves the parameters the
+# opposite way. If the gradients of $z_j$ and $z$ point the same way, what lowers the loss on $z_j$
+# lowers that on $z$ as well. [**Grad-Dot**](../docs/glossary.md#grad-dot) (GD) is their inner
+# product,
+#
+# $$\tau_\mathrm{GD} = g(z) \cdot g(z_j),$$
+#
+# and [**Grad-Cos**](../docs/glossary.md#grad-cos) (GC) the cosine of the angle between them, which
 # forgets how long they are:
 #
-# $$\tau_\mathrm{GD} = g(z) \cdot g(z_j), \qquad
-#   \tau_\mathrm{GC} = \frac{g(z) \cdot g(z_j)}{\lVert g(z) \rVert\, \lVert g(z_j) \rVert}.$$
+# $$\tau_\mathrm{GC} = \frac{g(z) \cdot g(z_j)}{\lVert g(z) \rVert\, \lVert g(z_j) \rVert}.$$
 #
 # Here $\lVert g \rVert$ is the length of a gradient. Positive: the digit helps. The package
-# computes both for all pairs. By hand, for one pair, is it the same?
+# computes both for all pairs. Does a computation by hand give the same for one pair?
 
 # %%
 grad_dot = tda.grad_dot(posterior, task)
@@ -136,9 +139,10 @@ print("by hand and with tda the same, to one part in a thousand")
 # $$\tau_\mathrm{ATS} = L(z;\, \theta) - L(z;\, \theta^+).$$
 #
 # Positive: the step on $z_j$ lowers the loss on $z$, so the digit helps. The step is one of the
-# model's own Adam, with the memory that it had at the end of training. (This memory moves the model
-# a little whatever the digit is. That part is the same for all training digits; the scores carry it
-# as the coordinate `drift`, and the [glossary](../docs/glossary.md#drift) says more.)
+# model's own Adam, with the memory of past gradients that it had at the end of training. (This
+# memory moves the model a little whatever the digit is. That part is the same for all training
+# digits; the scores carry it as the coordinate `drift`, and the
+# [glossary](../docs/glossary.md#drift) says more.)
 #
 # How is this related to Grad-Dot? If the step is a tiny one of plain gradient descent, of length
 # $\varepsilon$ times the gradient, then the loss on $z$ falls by $\varepsilon\, \tau_\mathrm{GD}$.
@@ -175,10 +179,11 @@ print("a tiny gradient step lowers the loss by epsilon x Grad-Dot, to one part i
 # and $g(z)^\top v$ is the inner product of $g(z)$ and $v$. With $G + \lambda I$ replaced by the
 # identity it would be Grad-Dot, divided by $n$. Positive: the digit helps.
 #
-# For $G$ we take the [**Gauss-Newton matrix**](../docs/glossary.md#gauss-newton). It keeps the
-# curvature of the loss as a function of the network's outputs, and treats the network itself as if
-# it were linear. The package solves the linear system exactly. It says how well with the coordinate
-# `residual`.
+# For $G$ we take the [**Gauss-Newton matrix**](../docs/glossary.md#gauss-newton), `ggn` in the
+# code. It keeps the curvature of the loss as a function of the network's outputs, and treats the
+# network itself as if it were linear. The package does not invert the matrix but solves a linear
+# system, without approximation. The coordinate `residual` says how precisely: it is the difference
+# of the two sides of the system, relative to the right-hand side.
 
 # %%
 influence = tda.influence(posterior, task, solver="ggn", damping=5e-3)
@@ -208,9 +213,10 @@ assert refused
 
 # %% [markdown]
 # The **smallest eigenvalue** is the curvature in the direction that bends down most, and it is
-# negative by more than the damping can make up for. (The damping is not free to choose: it is the
-# [weight decay](../docs/glossary.md#weight-decay) of the training, which adds a bowl of just that
-# curvature to the loss.) What does that mean for the valley?
+# negative by more than the damping can make up for. *Indefinite* means that some directions bend up
+# and others down. (The damping is not free to choose: it is the [weight
+# decay](../docs/glossary.md#weight-decay) of the training, which adds a bowl of just that curvature
+# to the loss.) What does that mean for the valley?
 
 # %%
 x = np.linspace(-1, 1, 200)
@@ -259,8 +265,10 @@ scores = {
 # %% [markdown]
 # Positive means *helps* for all of them. Their units differ: LOO, ATS and IF are changes of a loss,
 # in [nats](../docs/glossary.md#nats); Grad-Dot is a product of two gradients and Grad-Cos has no
-# unit. So compare the *order* of the digits, not the size of the numbers. If an estimator agreed
-# with LOO, its points would rise from the lower left to the upper right.
+# unit. So compare the *order* of the digits, not the size of the numbers. Below, each point is a
+# training digit and its colour the class: across is LOO, upwards the estimator that is named above
+# the panel, in its own unit. If an estimator agreed with LOO, its points would rise from the lower
+# left to the upper right.
 
 
 # %%
@@ -317,8 +325,10 @@ linked = with_alt(
 show(linked)
 
 # %% [markdown]
-# The ringed point is the digit that helps most according to LOO. *In JupyterLab, click a point: the
-# same training digit is ringed in every panel, and its picture appears.*
+# The points of ATS, GD and GC fall rather than rise, and those of IF rise at best a little. The
+# points of GC lie in three bands, one for each class. The ringed point is the digit that helps most
+# according to LOO. *On the site of the course or in JupyterLab, click a point: the same training
+# digit is ringed in every panel, and its picture appears.*
 #
 # ## The five most helpful digits
 #
@@ -363,9 +373,10 @@ print("shared with LOO's five:", {name: shared[name] for name in estimators})
 assert shared["LOO"] == 5
 
 # %% [markdown]
-# A blue frame marks a digit that is among LOO's five as well; the line under the picture counts
-# them. Is this test digit an exception? Count shared digits for every test digit. By chance alone,
-# two unrelated choices of five digits share $5 \cdot 5 / n$ on average.
+# A digit that is among LOO's five as well would have a blue frame. There is none: for this test
+# digit no estimator names even one of LOO's five. Is it an exception? Count shared digits for every
+# test digit and take the mean. By chance alone, two unrelated choices of five digits share
+# $5 \cdot 5 / n$ on average.
 
 
 # %%
@@ -388,13 +399,17 @@ print(
 assert all(shared_by_chance < count < 4 for count in shared_on_average.values())
 
 # %% [markdown]
+# So our test digit is a hard case: on average, each estimator finds more of LOO's five than chance
+# would. Still it misses most of them.
+#
 # ## All pairs
 #
 # Now all pairs of a training and a test digit. **Pearson**
-# [correlation](../docs/glossary.md#correlation) asks whether one score is a straight line in the
-# other. **Spearman** correlation is the same for the *ranks*: only the order
-# counts, so that a few huge values do not decide. Both are one for perfect agreement and zero for
-# none.
+# [correlation](../docs/glossary.md#correlation) asks how near the points of two scores lie to a
+# straight line. **Spearman** correlation is the same for the *ranks*: only the order counts, so
+# that a few huge values do not decide. Both are 1 for perfect agreement, 0 for none, and $-1$ if
+# one score falls just as the other rises. The picture shows the ranks, divided by their number: 0
+# for the most harmful pair, 1 for the most helpful one.
 
 # %%
 ranks = {name: stats.rankdata(values).reshape(values.shape) for name, values in scores.items()}
@@ -410,15 +425,15 @@ numbers = pd.DataFrame(
         for name in estimators
     }
 ).T
-figure = Figure(figsize=(7.5, 2.35), layout="constrained")
-for axes, name in zip(figure.subplots(1, 4, sharey=True), estimators, strict=True):
+figure = Figure(figsize=(4.6, 5), layout="constrained")
+for axes, name in zip(figure.subplots(2, 2).flat, estimators, strict=True):
     for group, colour, text in ((~same, "#999999", "other class"), (same, HELPS, "same class")):
         across, up = ranks["LOO"][group] / pairs, ranks[name][group] / pairs
         axes.plot(across, up, ".", markersize=2, alpha=0.5, color=colour, label=text)
-    axes.set(title=name, xlabel="rank by LOO", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(title=name, xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(xlabel="rank by LOO (1: helps most)", ylabel=f"rank by {name}")
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-figure.axes[0].set_ylabel("rank by the estimator\n(1: most helpful)")
 handles, texts = figure.axes[0].get_legend_handles_labels()
 figure.legend(handles, texts, loc="outside lower center", ncols=2, markerscale=5)
 show(
@@ -436,8 +451,10 @@ show(
 numbers.round(2)
 
 # %% [markdown]
-# None of the clouds lies along the diagonal. The colours show one reason. What does the sign of a
-# score say about the classes of the two digits?
+# None of the clouds lies along the diagonal from the lower left to the upper right, and GC even has
+# a negative correlation with LOO. The colours show one reason: GC ranks pairs of the same class
+# (blue) above nearly all others, wherever LOO puts them. What does the sign of a score say about
+# the classes of the two digits?
 
 # %%
 positive = pd.DataFrame(
@@ -463,10 +480,12 @@ assert positive.loc["GD"].iloc[0] > 0.95 > positive.loc["LOO"].iloc[0]
 # %% [markdown]
 # Two digits of one class pull on the network in similar directions, so Grad-Dot and Grad-Cos say
 # that they help each other. Leave-one-out asks another question: it trains again, and in that
-# training the other digits can make up for the one that is missing.
+# training the other digits can make up for the one that is missing. For this model it is positive
+# in fewer than half of the pairs of the same class, and in most of the others.
 #
-# Does that prove the estimators wrong? Not yet. All of this is *one* model. If LOO itself would say
-# something else with another seed, there is little for an estimator to agree with.
+# Does that prove the estimators wrong? Not yet, and neither is it a law that digits of the same
+# class hurt. All of this is *one* model. If LOO itself would say something else with another seed,
+# there is little for an estimator to agree with.
 #
 # ## What you saw
 #
@@ -476,8 +495,10 @@ assert positive.loc["GD"].iloc[0] > 0.95 > positive.loc["LOO"].iloc[0]
 #   taken into account.
 # - The exact Hessian has negative curvature here, so the influence function is not defined with it.
 #   The Gauss-Newton matrix has none.
-# - On this model all four name LOO's most helpful digits more often than chance would, and still
-#   none of them agrees well with LOO.
+# - On this model all four name LOO's most helpful digits more often than chance would, on average
+#   over the test digits, and still none of them agrees well with LOO.
+# - Grad-Dot and Grad-Cos say that digits of the same class help. LOO does not: for this model it is
+#   positive in fewer than half of these pairs.
 #
 # ## Quiz
 #

@@ -85,9 +85,8 @@ task = experiment.data
 # Ask again, and nothing is trained: the files are there, and they are read. How can we tell? No
 # file in the folder changes.
 
+
 # %% tags=["nbval-check-output"]
-
-
 def written() -> dict[Path, int]:
     """When was each file of finished scores written?"""
     folder = Path(store) / f"mnist3-{per_class}-cnn2"
@@ -124,8 +123,8 @@ assert min(right) > 0.9 and same > 0.9
 # ## One test digit: who helped?
 #
 # We take the test digit that model A reads worst, as in notebook 01. Each row shows the five
-# training digits that help it most, the most helpful first. A black frame: under both seeds.
-# Coloured: under this seed only.
+# training digits that help it most, the most helpful first, with their numbers in MNIST. A digit in
+# a black frame is in both rows, one in a coloured frame is in this row only.
 
 # %%
 losses = posterior.losses(task).squeeze("checkpoint", drop=True)
@@ -184,10 +183,11 @@ show(tda.plots.rank_change(tau_a.sel(test=test), tau_b.sel(test=test), highlight
 # ## All pairs
 #
 # One test digit may be an unlucky choice. Here is every pair of a training and a test digit: across
-# the attribution $\tau$ (the loss without the training digit minus the loss with it, see [the
-# notation](../docs/notation.md)) under seed A, upwards under seed B. Most attributions are tiny and
-# a few are large, so the axes are logarithmic on both sides of zero. In the shaded corners one seed
-# says "helps" and the other "hurts".
+# the attribution $\tau$ (the loss without the training digit minus the loss with it, in nats, see
+# [the notation](../docs/notation.md)) under seed A, upwards under seed B. Most attributions are
+# tiny and a few are large, so the axes are logarithmic on both sides of zero. On the dashed line
+# both seeds give the same number. In the shaded corners one seed says "helps" and the other
+# "hurts".
 
 # %%
 same_class = (tau["train_label"] == tau["test_label"]).values
@@ -215,7 +215,7 @@ show(
     with_alt(
         figure,
         f"Scatter of {tau_a.size:,} train-test pairs, LOO attribution under seed {seed_a} against "
-        f"seed {seed_b}. A broad cloud around the diagonal; {flips:.0%} of the pairs lie in the "
+        f"seed {seed_b}. Most pairs lie in two clouds along the diagonal; {flips:.0%} lie in the "
         "corners where the two seeds differ in sign.",
     )
 )
@@ -225,6 +225,11 @@ print("more than a tenth of the pairs change their sign:", flips > 0.1)
 assert flips > 0.1
 
 # %% [markdown]
+# Look at the upper left corner. Most of its pairs are of the same class (blue): seed A says that
+# the digit hurts, seed B that it helps. In the lower right corner there are few of them. Notebook
+# 02, with seed A, found that LOO is positive in fewer than half of the pairs of the same class.
+# With seed B it would have found more.
+#
 # ## One number for each test digit
 #
 # A user of attribution asks about one prediction at a time, so we compare within each test digit:
@@ -236,11 +241,11 @@ assert flips > 0.1
 #
 # Is "three of five" much or little? That depends on what a guess would give. Two people who draw
 # five training digits each, blindly, share some of them by luck. If both draw from *one class*,
-# they share more, and to know a class no attribution is needed. The dashed lines show both.
+# they share more, and one needs no attribution to know the classes. The bars count the test digits
+# of which none, one, ..., all five stay. The dashed lines show what the two guesses would give.
+
 
 # %%
-
-
 def rank_correlations(scores, other):
     """Spearman's correlation over the training digits, one for each test digit."""
     columns = zip(scores.transpose("test", "train"), other.transpose("test", "train"), strict=True)
@@ -333,7 +338,7 @@ print("the scores are the same, apart from rounding:", unchanged)
 assert unchanged == (batches == 1)
 
 # %% [markdown]
-# Not a digit has moved! Does the batch order not matter, then?
+# No score has changed. Does the batch order not matter, then?
 #
 # Look at the first line of the output. All training digits fit into *one* batch, so every
 # [epoch](../docs/glossary.md#epoch) is one step on all of them. The loss of a batch is a mean, and
@@ -367,9 +372,9 @@ methods = {
 
 # %% [markdown]
 # Two models in one row of the table differ in the order only, two models in one column in the
-# initialisation only, and on a diagonal in both. So there are two comparisons of each kind, two
-# dots on a line below. We make them for LOO and also for two estimators that need no retraining: is
-# the seed only a problem of LOO?
+# initialisation only, and two on a diagonal in both. So there are two comparisons of each kind. We
+# make them for LOO and also for two estimators that need no retraining: is the seed only a problem
+# of LOO?
 
 # %%
 comparisons = {
@@ -393,7 +398,8 @@ overlap = {method: compare(kept, method) for method in methods}
 
 # %% [markdown]
 # On the left the rank correlation, on the right how many of the top five stay. Both are means over
-# the test digits; further right is more alike.
+# the test digits; further right is more alike. The two comparisons of a kind are two marks with a
+# line between them, and the dashed lines show what a guess would give.
 
 # %%
 figure = Figure(figsize=(5.6, 2.5), layout="constrained")
@@ -452,17 +458,18 @@ assert max(high["influence"], high["grad_dot"]) < 0.99
 assert least > every["loo"].mean() + 0.1
 
 # %% [markdown]
-# Both halves of the seed matter as soon as there is something to shuffle. Two seeds are far too few
-# to say which matters more. That takes many initialisations and many orders, and the answer may
-# depend on the size of the batches.
+# Both halves of the seed matter as soon as there is something to shuffle. With another order, the
+# rank correlation of LOO can come out near zero or even below: as a whole, the two rankings then
+# have nothing in common. Two seeds are far too few to say which half matters more. That takes many
+# initialisations and many orders, and the answer may depend on the size of the batches.
 #
 # The estimators look more stable than LOO, Grad-Dot above all. Is a stable answer a good one? It
-# can also be a simple one. Do the *classes* of the two digits alone fix the sign of a score? We
-# count the pairs whose sign is that of most pairs of the same two classes.
+# can also be a simple one. Do the *classes* of the two digits alone fix the sign of a score? Sort
+# the pairs of model AA into groups by the two classes: one group has a zero for training and a one
+# for the test, and so on. Then count the pairs whose sign is that of most pairs in their group.
+
 
 # %% tags=["nbval-check-output"]
-
-
 def sign_from_classes(scores) -> float:
     """The share of pairs whose sign is that of most pairs of the same two classes."""
     positive = (scores > 0).groupby("train_label").mean("train").groupby("test_label").mean("test")
@@ -475,16 +482,18 @@ print("LOO: they do not:", fixed["loo"] < 0.9)
 assert fixed["grad_dot"] > 0.95 and fixed["loo"] < 0.9
 
 # %% [markdown]
-# The class labels have no seed, and Grad-Dot follows them closely. That makes a ranking stable
-# without making it right. Whether the estimators agree with LOO is the question of notebook 06.
+# The class labels do not depend on a seed, and the sign of Grad-Dot follows them closely. That
+# makes a ranking stable without making it right. Whether the estimators agree with LOO is the
+# question of notebook 06.
 #
 # ## What you saw
 #
-# - Two models that nobody could tell apart by their accuracy name different training digits as the
+# - Two models that read the test digits about equally well name different training digits as the
 #   most helpful. They agree more than a guess, and still too little to trust one of them.
 # - A seed sets the initialisation and the batch order. With one batch an epoch the order does
-#   nothing; with two, each of them changes the ranking.
-# - Influence and Grad-Dot depend on the seed as well. It is not a quirk of LOO.
+#   nothing; with two, each of them changes the ranking. The rank correlation of LOO under two seeds
+#   can then be near zero.
+# - Influence and Grad-Dot depend on the seed as well, though less. It is not a quirk of LOO.
 # - An agreement says something only next to what a guess would give.
 #
 # ## Quiz
@@ -494,7 +503,7 @@ assert fixed["grad_dot"] > 0.95 and fixed["loo"] < 0.9
 # <details><summary>Answer</summary>
 #
 # Little. Accuracy asks what a model answers, attribution asks how the answer would change without
-# one training digit. Models with equal accuracy can depend on other training digits.
+# one training digit. Models with equal accuracy can depend on different training digits.
 #
 # </details>
 #
@@ -503,8 +512,8 @@ assert fixed["grad_dot"] > 0.95 and fixed["loo"] < 0.9
 # <details><summary>Answer</summary>
 #
 # That depends on what a guess gives. Out of many training digits, three of five would be rare by
-# luck; out of six it would be nothing. And two guesses from one class share more than two blind
-# ones.
+# luck; out of eight, two blind guesses share about three on average. And two guesses from one class
+# share more than two blind ones.
 #
 # </details>
 #
@@ -569,8 +578,8 @@ exercises.notebook_03.check_shared(shared_digits)
 # **10 minutes, difficulty 2 of 5.** Invent an "attribution" that is 1 where training and test digit
 # have the same class and 0 elsewhere. `tau` is a `DataArray` with the dimensions `train` and `test`
 # and the coordinates `train_label` and `test_label`; return a `DataArray` of numbers with the same
-# dimensions. It needs no training at all. How near does it come to leave-one-out under seed A,
-# compared with leave-one-out under seed B? The cell below computes both rank correlations.
+# dimensions. It needs no training at all. Which comes nearer to leave-one-out under seed A: this
+# invention, or leave-one-out under seed B? The cell below computes both rank correlations.
 #
 # <details><summary>Hint</summary>
 #
@@ -596,8 +605,9 @@ assert of_classes < 0 < order_kept.mean()
 
 # %% [markdown] tags=["solution"]
 # Here the classes do not lead to leave-one-out. The correlation is negative: under seed A, digits
-# of the test digit's own class tend to help less than the others. So whatever the two seeds share,
-# they do not owe it to the classes alone.
+# of the test digit's own class tend to help less than the others. Even with its sign turned round,
+# the invention stays well behind seed B. Exercise 3 asks whether the classes could still explain
+# what the two seeds share.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: Could it be luck?
@@ -607,9 +617,9 @@ assert of_classes < 0 < order_kept.mean()
 # B, so that nothing is left of the agreement, and look. `a` and `b` are two arrays of shape `(n,)`,
 # and each row of `orders` is one shuffling of the positions from 0 to `n - 1`. Return the
 # [**p-value**](../docs/glossary.md#p-value): the share of orders whose Spearman correlation of `a`
-# and the shuffled `b` is *at least as large* as that without shuffling. Count the order of `b`
-# itself as one more order, above and below the fraction line. If luck is all there is, it is as
-# good as any other.
+# and the shuffled `b` is *at least as large* as that without shuffling. The order of `b` itself
+# counts as one more order: add one to the numerator and to the denominator. If luck is all there
+# is, it is as good as any other.
 #
 # <details><summary>Hint</summary>
 #

@@ -114,8 +114,8 @@ assert identical
 # ## Where on its way is a checkpoint?
 #
 # Let us watch the members train. We keep the state after *every* epoch this time, and compute the
-# mean loss and the accuracy on the test digits. The shaded epochs are those that the experiment
-# keeps.
+# mean loss and the accuracy on the test digits. Each line is one member. The shaded epochs are
+# those that the experiment keeps.
 
 # %%
 build_model = tda.model_builder("cnn2", channels=1)
@@ -159,7 +159,8 @@ kept = loss.isel(checkpoint=slice(-checkpoints, None))
 still = float(kept[:, -1].mean() / kept[:, 0].mean())
 np.testing.assert_allclose(kept, posterior.losses(task).mean("test"), atol=1e-3)
 print(
-    "all members read nine in ten test digits rightly in the end:", bool(right[:, -1].min() > 0.9)
+    "all members classify nine in ten test digits correctly in the end:",
+    bool(right[:, -1].min() > 0.9),
 )
 print("the loss falls by a quarter or more during the kept epochs:", still < 0.75)
 assert right[:, -1].min() > 0.9 and still < 0.75
@@ -241,7 +242,9 @@ assert 0 < between_members < 0.25 and 0 < along_the_way < 0.25
 # %% [markdown]
 # ## How far apart are they?
 #
-# We measure two distances between any two posterior samples:
+# Both kinds of disagreement exist, and each concerns a minority of the digits. Predictions are one
+# way to compare models, parameters are another. We measure two distances between any two posterior
+# samples:
 #
 # - in **parameter space**, the length of $\theta - \theta'$, the difference of their parameters, in
 #   units of the mean length of $\theta$;
@@ -302,8 +305,9 @@ assert ratios["parameters"] > 3 and ratios["predictions"] < 2
 
 # %% [markdown]
 # In parameter space every member sits in a corner of its own. In prediction space there are no such
-# blocks: the checkpoints of one member are as different as members are. What about the time? We
-# compare the first and the last checkpoint of one member with two members at the end of training.
+# blocks: the checkpoints of one member differ about as much as members do. What about the time? We
+# compare the distance from the first to the last checkpoint of one member with the distance between
+# two members at the end of training.
 
 # %% tags=["nbval-check-output"]
 epoch_of = np.tile(np.arange(checkpoints), members)
@@ -325,9 +329,10 @@ tau = experiment.scores("loo")
 print(dict(tau.sizes))
 
 # %% [markdown]
-# That is a lot of numbers for each pair of a training and a test digit. Here are three pairs: the
-# one with the largest mean attribution in size, and, among the tenth of the pairs with the largest
-# attributions, the two whose members differ most and whose epochs differ most.
+# That is a lot of numbers for each pair of a training and a test digit. Here are three pairs. The
+# first has the largest mean attribution in size. The other two are from the tenth of the pairs with
+# the largest attributions: the one whose members differ most, and the one whose epochs differ most,
+# both relative to the size of their attributions.
 
 # %%
 values = tau.transpose("train", "test", "member", "checkpoint").values.astype(float)
@@ -370,15 +375,17 @@ show(
 )
 
 # %% [markdown]
-# Within a column the dots are far apart, and in many columns they lie in order, from light to dark.
-# That does not look like noise.
+# Within most columns the dots are far apart, and the members have something in common. On the left
+# the lightest dot is the lowest of every column; on the right each column rises at first, then
+# falls, and ends below zero. That does not look like noise.
 #
 # ## Members or checkpoints: whose variance is it?
 #
 # `variance_components` splits the variance of each pair into two
-# ([**components**](../docs/glossary.md#variance-component)): how much the members' means
-# differ, and how much the checkpoints differ within a member. The **member share** is the first
-# over the sum. If checkpoints were just repetitions of their member, it would be near 1.
+# ([**components**](../docs/glossary.md#variance-component)): how much the members differ, and how
+# much the checkpoints differ within a member. (Means of checkpoints that scatter differ a little by
+# chance alone; that much is taken off the first, which is at least 0.) The **member share** is the
+# first over the sum. If checkpoints were just repetitions of their member, it would be near 1.
 
 # %%
 components = tda.variance_components(tau)
@@ -408,8 +415,8 @@ print("median member share below one half:", bool(np.median(share) < 0.5))
 assert np.median(share) < 0.5
 
 # %% [markdown]
-# So most of the variance is between checkpoints! Would it then be best to count every checkpoint as
-# a sample, as they seem to bring even more news than another member?
+# So in most pairs, most of the variance is between checkpoints. Would it then be best to count
+# every checkpoint as a sample, as they seem to bring even more news than another member?
 #
 # ## What is different between checkpoints?
 #
@@ -422,11 +429,11 @@ assert np.median(share) < 0.5
 #   common way;
 # - **rest**: what is left.
 #
-# Even pure noise has something in each part, by chance. The last bar shows how much.
+# Here nothing is taken off for chance, so even pure noise has something in each part. The last bar
+# shows how much.
+
 
 # %%
-
-
 def three_parts(scores) -> dict[str, float]:
     """Shares of member, epoch and rest in the sum of squares of a pair, averaged over pairs."""
     x = scores.transpose("train", "test", "member", "checkpoint").values.astype(float)
@@ -483,9 +490,9 @@ assert long_gd["member"] > max(0.75, short_gd["member"]) and long_gd["epoch"] < 
 # After few epochs, a large part of the difference between checkpoints is a common way: the
 # attribution changes because the *training is not finished*. That is no randomness of the
 # posterior, and no seed will average it away. After a longer training (the third bar, with
-# [Grad-Dot](../docs/glossary.md#grad-dot), GD, which is cheap) this part is nearly gone. Then the
-# checkpoints of a member all say nearly the same, and that is not independence either: they repeat
-# each other.
+# [Grad-Dot](../docs/glossary.md#grad-dot), GD, which is cheap) this part is nearly gone, and nearly
+# all of the variation is between members. Then the checkpoints of a member all say nearly the same,
+# and that is not independence either: they repeat each other.
 #
 # Either way, checkpoints follow one another along one run. How alike are neighbours? We compute
 # their [correlation](../docs/glossary.md#correlation) over all members and pairs.
@@ -554,7 +561,8 @@ assert alarms["all samples"] > 0.1 > alarms["one mean a member"]
 
 # %% [markdown]
 # Counting all samples raises an alarm far too often. With one mean a member the promise is about
-# kept: members come from separate seeds and share nothing but the data.
+# kept, as every member has a coin of its own. So it is with real members: each has a seed of its
+# own, and they share nothing but the data and the recipe.
 #
 # That is why `p_values` averages the checkpoints of a member first and tests over members.
 #
@@ -565,7 +573,7 @@ assert alarms["all samples"] > 0.1 > alarms["one mean a member"]
 # - Members are far apart in parameters. In predictions and attributions, checkpoints can be as far
 #   apart as members.
 # - A large part of that difference is the common way of an unfinished training. After longer
-#   training, the members' part dominates and checkpoints repeat each other.
+#   training (seen with Grad-Dot), the members' part dominates and checkpoints repeat each other.
 # - Members are the independent draws, checkpoints are not. P-values count members.
 #
 # ## Quiz
@@ -673,10 +681,10 @@ for rho in (0.0, 0.5, 0.9):
     print(f"10 members of 5 checkpoints with correlation {rho}: worth {worth:.1f} samples")
 
 # %% [markdown] tags=["solution"]
-# Beyond the number of members, the gain is quickly used up. And this is still the friendly case:
-# the formula takes what the checkpoints have in common within a member for chance, while the common
-# way of all members, which the next exercise measures, is no chance and does not become smaller
-# with any number of samples.
+# The more alike the checkpoints are, the closer is the worth of all samples to the number of
+# members. And this is still the friendly case: the formula takes all differences between samples
+# for chance, while the common way of all members, which the next exercise measures, is no chance
+# and does not become smaller with any number of samples.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: How much of the way is common?

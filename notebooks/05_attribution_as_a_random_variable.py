@@ -13,7 +13,7 @@
 #
 # Take the five [attributions](../docs/glossary.md#attribution) of every train-test pair under every
 # posterior sample, and ask of each pair whether its attribution can be told from zero. Then look at
-# the few pairs that can be trusted.
+# the pairs that can be trusted most.
 #
 # ## What you'll learn
 #
@@ -58,7 +58,7 @@ from tda_utils.outputs import save, save_numbers, save_table, show
 # %% [markdown]
 # ## One pair, many answers
 #
-# Notebook 04 ended with a [posterior](../docs/glossary.md#posterior):
+# Notebook 04 sampled a [posterior](../docs/glossary.md#posterior):
 # [members](../docs/glossary.md#member) (training runs that differ in their
 # [seed](../docs/glossary.md#seed)) and, of each, the [checkpoints](../docs/glossary.md#checkpoint)
 # after the last epochs. An `Experiment` names all of it. It computes the scores of a method once
@@ -89,7 +89,7 @@ task = experiment.data
 print(dict(tau.sizes), tau.attrs["method"], tau.attrs["protocol"], tau.attrs["sign"])
 
 # %% [markdown]
-# `tau` is the letter $\tau$, by which the paper writes an attribution; all symbols are listed on
+# `tau` is the letter $\tau$, which the paper uses for an attribution; all symbols are listed on
 # the page [Notation](../docs/notation.md). The score of one pair is not a number but a small cloud
 # of numbers. What can be said about the cloud?
 #
@@ -116,7 +116,9 @@ pairs = {"The pair to trust most": trusted, "The noisiest pair": noisy}
 
 # %% [markdown]
 # Here are the two ends of the list: the pair with the smallest p-value, and the pair with the
-# largest. The histogram is the cloud, each tick below it is one member.
+# largest. The histogram is the cloud, and each tick below it is the mean of one member. The curve
+# is a normal distribution with the mean and the standard deviation of the whole cloud; it is wider
+# than the `std` above it, which is that of the members' means.
 
 # %%
 figure_concept = tda.plots.concept(
@@ -153,10 +155,17 @@ figure_histograms = tda.plots.tau_histograms(scores, pairs, test=test)
 show(figure_histograms)
 
 # %% [markdown]
+# All five methods say that the first training digit helps, each with p < 0.05. The second pair is
+# noise to LOO, ATS and IF, but to GD and GC it is not: all their members are below zero. So a pair
+# is not noisy by itself, but in the eyes of a method.
+#
 # ## All pairs at once: mean against standard deviation
 #
-# Each dot is a pair. To the right the mean is larger, upwards the noise. A p-value depends only on
-# the ratio of the two, so pairs with the same p-value lie on one diagonal. Where do most dots lie?
+# Each dot is a pair. Those that hurt are on the left, those that help on the right; the farther
+# from the middle, the larger the mean, and the higher, the larger the noise (both axes are
+# logarithmic). A p-value depends only on the ratio of the two, so in each half pairs with the same
+# p-value lie on one diagonal. On the dashed one p is 0.05, in the grey below it p is smaller. Where
+# do most dots lie?
 
 # %%
 figure_scatter = tda.plots.mean_against_std(summary)
@@ -170,8 +179,9 @@ print("Pairs with a larger mean have a larger spread:", bool(together > 0.3))
 assert together > 0.3
 
 # %% [markdown]
-# The pairs that seem to matter most are also the ones that vary most from seed to seed. Point at
-# dots below, and drag a box around some of them to see their p-values.
+# Most dots lie above the line. And the pairs that seem to matter most tend to be those that vary
+# most from seed to seed. Point at dots below, and drag a box around some of them to see their
+# p-values.
 
 # %%
 show(
@@ -183,9 +193,9 @@ show(
 # %% [markdown]
 # ## What would pure noise look like?
 #
-# A p-value means little without that. If no attribution were real, the p-values of the t-test would
-# be spread evenly between 0 and 1: their mean would be one half, and one in twenty would lie below
-# the **level** of 0.05. The function `null_reference` computes both, and a simulation agrees.
+# Without that, a mean p-value says little. If no attribution were real, the p-values of the t-test
+# would be spread evenly between 0 and 1: their mean would be one half, and one in twenty would lie
+# below the **level** of 0.05. The function `null_reference` computes both, and a simulation agrees.
 
 # %% tags=["nbval-check-output"]
 null = tda.null_reference(members, test)
@@ -200,10 +210,11 @@ np.testing.assert_allclose((noise_p < 0.05).mean(), null.fraction_significant, a
 # %% [markdown]
 # ## Could the noise be rounding?
 #
-# Numbers of 32 bits have seven digits, and training takes thousands of steps. So one may ask how
+# Numbers of 32 bits have seven digits, and each step of a training rounds anew. So one may ask how
 # much of a score is rounding. We repeat the first member with numbers of 64 bits, from its
 # initialisation on, and attribute some training digits again. The table holds the median over pairs
-# of the difference, in units of that pair's standard deviation over members.
+# of the difference, in units of that pair's standard deviation over members, and the correlation of
+# the scores with 32 and with 64 bits.
 
 # %%
 few = task.attribute_only(6)
@@ -236,8 +247,8 @@ assert worst < 1e-3
 #
 # ## How many pairs can be trusted?
 #
-# Testing thousands of pairs at a level of 0.05 calls one in twenty significant even if all is
-# noise. The correction of Benjamini and Hochberg bounds the
+# Testing many pairs at a level of 0.05 calls one in twenty significant even if all is noise. The
+# correction of Benjamini and Hochberg bounds the
 # [false discovery rate](../docs/glossary.md#false-discovery-rate) (FDR) instead: of the pairs that
 # it calls significant, at most one in twenty is expected to be noise.
 #
@@ -265,7 +276,10 @@ fractions = pd.DataFrame(
 fractions.round(3)
 
 # %% [markdown]
-# A correction can only take pairs away.
+# Under every method, far more than one pair in twenty has p < 0.05, so there is more than noise.
+# Yet of the pairs of LOO the correction leaves none. Of those of Grad-Cos it leaves all: its scores
+# hardly differ between members, which does not make them right. A correction can only take pairs
+# away.
 
 # %% tags=["nbval-check-output"]
 corrected = fractions["after FDR"] <= fractions["p < 0.05"] + 1e-12
@@ -276,8 +290,8 @@ assert corrected.all()
 # ## Do more checkpoints help?
 #
 # More posterior samples should steady a mean. Checkpoints are cheap, as they come with the
-# training; but they are not independent. The table has the mean p-value of each method when the
-# last 1, 2, ... checkpoints are averaged.
+# training; but they are not independent. The figure and the table show the mean p-value of each
+# method when the last 1, 2, ... checkpoints are averaged.
 
 # %%
 curves = {
@@ -296,21 +310,30 @@ mean_p = pd.DataFrame(
 mean_p.round(3)
 
 # %% [markdown]
+# For ATS, IF and GD the mean p-value falls a little with each checkpoint; that of GC is near zero
+# from the start. For LOO it is larger with two or three checkpoints than with one. Checkpoints are
+# not repeated measurements of one number: after so few epochs the attribution still changes from
+# one to the next (notebook 04).
+#
 # ## The map of what can be trusted
 #
 # All pairs of the chosen method, training digits downwards and test digits to the right, sorted by
 # class. Only pairs with a p-value below 0.05, each tested on its own, have a colour. Blue helps,
-# red hurts. After the correction fewer are left, and with few members perhaps none: five numbers
-# cannot give the tiny p-value that thousands of tests ask for.
+# red hurts. The bars on the right show the share of each row that has a colour. After the
+# correction, this map of LOO would be all grey: with five members, only a mean of many times its
+# standard deviation gives the tiny p-value that hundreds of tests ask for.
 
 # %%
 show(tda.plots.reliability_map(summary, correction=None))
 
 # %% [markdown]
+# Training digits of class 1 have the most colour, and mostly they help, on test digits of all three
+# classes: a digit need not have the same class to help.
+#
 # ## The trusted pairs, face to face
 #
-# Here are the pairs with the smallest p-values, one column each: above the training digit, below
-# the test digit.
+# Here are the eight pairs with the smallest p-values, one column each: the training digit above,
+# the test digit below. They come from only a few training digits.
 
 # %%
 best = tda.trusted_pairs(summary, n=8)
@@ -372,9 +395,9 @@ if output:
 # ## What you saw
 #
 # - An attribution is a distribution. One model gives one draw from it.
-# - The spread is not rounding: numbers of 64 bits give the same scores.
-# - Pairs with a large mean also have a large spread; what counts is the ratio.
-# - Against thousands of tests a correction is due, and it takes pairs away.
+# - The spread is not rounding: numbers of 64 bits give nearly the same scores.
+# - Pairs with a large mean tend to have a large spread, too; what counts is the ratio.
+# - Where many pairs are tested a correction is due, and it takes pairs away.
 # - At the top of the list are pairs on which all members agree, and you have seen their digits.
 
 # %% [markdown]
@@ -385,8 +408,8 @@ if output:
 # <details><summary>Answer</summary>
 #
 # Checkpoints of one member come from one training run and resemble each other, so the second tells
-# little that the first did not. A test that takes them for independent believes to know the mean
-# better than it does, and every p-value is too small.
+# less that is new than another member would. A test that takes them for independent claims to know
+# the mean better than it does, and its p-values tend to be too small.
 #
 # </details>
 #
@@ -413,8 +436,9 @@ if output:
 #
 # <details><summary>Answer</summary>
 #
-# No. A few members cannot give p-values as small as thousands of tests ask for, even for a pair
-# that matters. "Not significant" means that these data do not tell, and more members may.
+# No. With few members, only a mean of many times its standard deviation gives a p-value as small as
+# so many tests ask for, and a pair may matter without that. "Not significant" means that these data
+# do not tell, and more members may.
 #
 # </details>
 #
@@ -485,7 +509,8 @@ exercises.notebook_05.check_p_value(p_value)
 
 # %% [markdown] tags=["exercise", "solution"]
 # A sound test calls about one in twenty pairs of noise significant. The one that counts checkpoints
-# calls far more, because it divides by the square root of a number of draws that were never made.
+# calls far more: it divides the standard deviation by the square root of a number of draws that
+# were never made, and so takes the mean for more exact than it is.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: Benjamini and Hochberg
@@ -523,10 +548,11 @@ exercises.notebook_05.check_discoveries(discoveries)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4: How many members does a correction take?
 #
-# **15 minutes, difficulty 4 of 5.** You plan an experiment with so many `pairs`, and expect one of
-# them to be real, with a signal-to-noise ratio of `snr` (positive). The smallest of all p-values is
-# called significant if it is at most `level / pairs`. Return the smallest number of members with
-# which this pair is, if its ratio comes out as expected: a whole number, 2 or more.
+# **15 minutes, difficulty 4 of 5.** You plan an experiment on a number of pairs, `pairs`, and
+# expect one of them to be real, with a signal-to-noise ratio of `snr` (positive). The smallest of
+# all p-values is called significant if it is at most `level / pairs`. Return the smallest number of
+# members with which this pair is called significant, if its ratio comes out as expected: a whole
+# number, 2 or more.
 #
 # <details><summary>Hint</summary>
 #
@@ -553,4 +579,5 @@ exercises.notebook_05.check_least_members(least_members)
 
 # %% [markdown] tags=["exercise", "solution"]
 # This is why the correction takes so much away at the size of this notebook: five members are fewer
-# than such a pair needs. If several pairs are real, each of them needs less, as the line rises.
+# than such a pair needs. If several pairs are real, each of them needs fewer, as the line rises.
+# Ratios so large that five members are enough are the rule under Grad-Cos only.

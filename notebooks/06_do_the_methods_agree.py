@@ -59,8 +59,9 @@ from tda_utils.outputs import save, save_numbers, save_table, show, with_alt
 # ## Five methods, one posterior
 #
 # All five look at the same [members](../docs/glossary.md#member) and
-# [checkpoints](../docs/glossary.md#checkpoint), so a disagreement between them is not the luck of
-# the [seed](../docs/glossary.md#seed). They are leave-one-out (LOO), one
+# [checkpoints](../docs/glossary.md#checkpoint), so none of them disagrees because it was asked of
+# models with other [seeds](../docs/glossary.md#seed). They are
+# [leave-one-out](../docs/glossary.md#leave-one-out) (LOO), one
 # [additional training step](../docs/glossary.md#additional-training-step) (ATS), the
 # [influence function](../docs/glossary.md#influence-function) (IF),
 # [Grad-Dot](../docs/glossary.md#grad-dot) (GD) and [Grad-Cos](../docs/glossary.md#grad-cos) (GC).
@@ -146,8 +147,8 @@ show(with_alt(scatter, text))
 #
 # And what would chance give? `agreement` shuffles the training digits and the test digits of one
 # method, which breaks what the two methods have in common and keeps everything else. The small
-# number in a cell is the farther end of the interval that holds 95 in 100 of these shuffles; a grey
-# cell is within it.
+# number in a cell is the farther end of the interval that holds 95 in 100 of these shuffles; a
+# correlation within it is printed in grey.
 #
 # The released code calls its third kind of matrix "p", but correlates the signed ratio of mean and
 # standard deviation. Under `protocol="released"` so does this notebook.
@@ -173,7 +174,7 @@ with_loo = pd.DataFrame(
         for (of, kind), one in agreements.items()
     }
 )
-with_loo.round(2)
+with_loo.rename_axis("method").round(2)
 
 # %% tags=["nbval-check-output"]
 means = agreements["mean", "pearson"]["correlation"]
@@ -182,24 +183,33 @@ print("No estimator is the same as LOO:", bool((abs(with_loo["mean, pearson"]) <
 assert (abs(with_loo["mean, pearson"]) < 0.95).all()
 
 # %% [markdown]
+# In their means, all four estimators agree with LOO more than by chance, and none of them closely.
+# Pearson's correlation puts IF first. By Spearman's all four are about equal, so IF owes its lead
+# to the pairs with large scores. Judged by ranks, ATS, IF and GD agree with LOO much better on
+# where the noise is than on the means; the spread of GC has nothing in common with that of LOO. On
+# which pairs to trust, no estimator agrees much with LOO.
+#
 # ## Which methods belong together?
 #
-# The paper finds that the estimators form clusters. Is it so here? For each method, its nearest
-# relative by the correlation of means:
+# The paper finds two clusters of estimators: ATS with IF, and GD with GC. Is it so here? For each
+# method, its nearest relative by Pearson's correlation of means, whatever its sign:
 
 # %%
 relatives = abs(means).where(~np.eye(len(names), dtype=bool)).to_pandas().idxmax()
-relatives.rename("nearest by mean").to_frame()
+relatives.rename("nearest by mean").rename_axis("method").to_frame()
 
 # %% [markdown]
+# Not here. IF is nearest to LOO, and ATS to GD. GC is about as close to ATS as to GD; by ranks (the
+# matrix in the lower left) ATS, GD and GC are one group, and IF stands apart from it.
+#
 # ## Can a noisy method agree with anything?
 #
 # Two measurements of one thing correlate less, the noisier they are. So a low correlation between
 # LOO and an estimator may be the fault of the estimator, or of the noise in LOO itself. To see how
 # much, compare LOO with LOO: correlate the mean over one half of the members with the mean over the
-# other half. If even LOO does not agree with itself, no estimator can be blamed for not agreeing
-# with it. (The number is no strict limit: it has the noise of two halves in it. Exercise 3 works
-# out the limit.)
+# other half (of five members, over two and over three). If even LOO does not agree with itself, no
+# estimator can be blamed for not agreeing with it. (The number is no strict limit: it has the noise
+# of two halves in it. Exercise 3 works out the limit.)
 
 # %%
 half = members // 2
@@ -220,8 +230,9 @@ print("LOO is less repeatable than Grad-Cos:", bool(with_itself["loo"] < with_it
 assert with_itself["loo"] < with_itself["grad_cos"]
 
 # %% [markdown]
-# The estimators are steadier than the ground truth that they estimate. Grad-Cos hardly changes from
-# seed to seed; that makes it precise, not right.
+# LOO agrees with itself better than any estimator agrees with it, so noise is not the whole reason.
+# IF, GD and GC are steadier than the ground truth that they estimate; ATS is about as steady as LOO
+# in this split. Grad-Cos hardly changes from seed to seed; that makes it precise, not right.
 
 # %% [markdown]
 # The cell below writes the figure, its table and its numbers where `output` says so.
@@ -280,8 +291,7 @@ if output:
 # <details><summary>Answer</summary>
 #
 # Yes. A p-value says how far a mean is from zero in units of its own noise. Two methods may call
-# the same pairs reliable and still say of them that they help or hurt differently much, or even
-# with opposite signs.
+# the same pairs reliable and still differ in how much these help or hurt, or even in the sign.
 #
 # </details>
 #
@@ -341,10 +351,12 @@ exercises.notebook_06.check_spearman(spearman)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: More than classes?
 #
-# **10 minutes, difficulty 3 of 5.** Two methods may agree for no other reason than that both say
-# "the same class helps, another class hurts". Take that away: subtract from each score the mean of
-# its group, and correlate what is left. `x` and `y` are the scores of two methods, `(pairs,)`, and
-# `group` says which combination of classes a pair has, `(pairs,)`. Return one number, Pearson's.
+# **10 minutes, difficulty 3 of 5.** Two methods may agree for no other reason than that both give
+# high scores to some combinations of classes and low scores to others. (Grad-Cos, for example,
+# nearly always says that the same class helps.) Take that away: subtract from each score the mean
+# of its group, and correlate what is left. `x` and `y` are the scores of two methods, `(pairs,)`,
+# and `group` says which combination of classes a pair has, `(pairs,)`. Return one number,
+# Pearson's.
 #
 # <details><summary>Hint</summary>
 #
@@ -379,6 +391,10 @@ pd.DataFrame(
         "within": {name: within_classes(loo, own, combination) for name, own in others.items()},
     }
 ).astype(float).round(2)
+
+# %% [markdown] tags=["exercise", "solution"]
+# What Grad-Cos has in common with LOO are the classes: within the combinations nothing is left. IF
+# agrees with LOO as well within the combinations as over all pairs.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: The ceiling of a correlation

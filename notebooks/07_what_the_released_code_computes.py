@@ -20,8 +20,9 @@
 # - Compare the two [protocols](../docs/glossary.md#protocol) of this package.
 #   [released](../docs/glossary.md#released) computes what the authors' code computes.
 #   [paired](../docs/glossary.md#paired) computes what the definitions say.
-# - Take six ingredients apart: leave-one-out, influence, the significance test, the additional
-#   training step, the signs, and how the vision transformer is compared.
+# - Take eight ingredients apart: leave-one-out, influence, the significance test, the additional
+#   training step, the signs, the matrices of p-values, the batches, and how the vision transformer
+#   is compared.
 # - Check each finding with an `assert`, so that this notebook fails if a finding is not true.
 #
 # ## What you'll learn
@@ -156,7 +157,7 @@ retrained = paired.scores("loo")  # leave-one-out, from scratch
 
 # %% [markdown]
 # `tda.drift_share` says which share of the variance of the scores is common to all training
-# images. Near 1 it does not matter which image was left out.
+# images. Near 1 it hardly matters which image was left out.
 
 # %%
 models = [{"member": m, "checkpoint": c} for m, c in posterior.samples]
@@ -181,7 +182,7 @@ assert all(a < b for a, b in zip(share_after, share_before, strict=True))
 assert share_all["continued"] > 0.5 > max(share_all["drift removed"], share_all["retrained"])
 
 # %% [markdown]
-# So the released score is mostly a statement about training on. Is the rest leave-one-out? We
+# So the released score mostly says what further training does. Is the rest leave-one-out? We
 # compare with the scores from scratch, averaged over members and checkpoints, before and after the
 # drift is removed.
 
@@ -204,9 +205,11 @@ assert agree["spearman"][0] < agree["spearman"][1] < 0.95
 
 
 # %% [markdown]
-# Left: every pair of one model, against the drift of its test image. If leaving out $z_j$ mattered,
-# the points would leave the diagonal. Middle: the share of the variance that is drift, a point a
-# model. Right: the agreement with leave-one-out from scratch.
+# Left: every pair of one model, against the drift of its test image, on axes that are logarithmic
+# away from zero. On the line a score is nothing but drift; where leaving out $z_j$ matters, the
+# point lies off it. Middle: the share of the variance that is drift, a point a model. Right: the
+# agreement with leave-one-out from scratch, for each member (grey) and for the mean scores of all
+# members (black).
 
 
 # %%
@@ -265,8 +268,11 @@ keep(
 )
 
 # %% [markdown]
+# Most points lie on the line or close to it. Once the drift is removed, the mean scores agree
+# better with leave-one-out from scratch. For a single member that need not be so.
+#
 # **What the drift leaves alone.** It is the same number for every $z_j$. The *order* of the
-# training images for one test image is therefore untouched: whoever only ranks, never sees it.
+# training images for one test image is therefore untouched: whoever only ranks never sees it.
 # Everything that compares the score with zero sees it: its sign, its mean over its standard
 # deviation, its p-value. So do correlations over all pairs.
 
@@ -288,7 +294,8 @@ print("differences between training images are the same with and without drift: 
 #
 # $$-\nabla L(z)^\top (H + \lambda I)^{-1} \nabla L(z_j).$$
 #
-# The superscript $\top$ makes an inner product, and $I$ is the identity matrix. The
+# The superscript $\top$ makes an inner product, and $I$ is the identity matrix. The minus sign is
+# there because the score is for giving $z_j$ more weight (section 5). The
 # [damping](../docs/glossary.md#damping) $\lambda$ keeps the inverse finite. The matrix is far too
 # big to invert, so the code uses **LiSSA**, a recursion that takes a batch at a time. After $k$
 # batches it has the vector $h_k$; $H_k$ is the Hessian of the loss on the next batch:
@@ -334,8 +341,8 @@ for images, labels in zip(task.train_x.split(batch), task.train_y.split(batch), 
 # The score is minus the inner product of $h / s$ with the gradient of each training image. First we
 # make sure that the package computes just this. Then we ask how far the recursion got. At its
 # **fixed point**, where another step changes nothing, $\lambda h + H h / s = v$. The **residual**
-# is the part of $v$ that is still missing: zero means solved, one means not begun. We also ask it
-# of the equation that one wanted solved, $(H + \lambda I)\,x = v$ with $x = h / s$.
+# is the part of $v$ that is still missing: zero means solved, one means not begun. We also take the
+# residual of the equation that was to be solved, $(H + \lambda I)\,x = v$ with $x = h / s$.
 
 # %% tags=["nbval-check-output"]
 rows = zip(task.train_x.split(1), task.train_y.split(1), strict=True)
@@ -352,8 +359,8 @@ print("more than nine tenths of the wanted equation are unsolved:", true > 0.9)
 assert own > 0.9 and true > 0.9
 
 # %% [markdown]
-# The recursion has hardly left its start $v$. Can we say what it returns instead? Divided by such a
-# scale, the Hessian term is negligible. What is left is a sum that anyone can do on paper:
+# The recursion has hardly begun. Can we say what it returns instead? Divided by such a scale, the
+# Hessian term is negligible. What is left is a sum that anyone can do on paper:
 #
 # $$h_K \approx \sum_{i=0}^{K} (1 - \lambda)^i\, v, \qquad\text{so}\qquad
 # \mathrm{IF} \approx -c \cdot \mathrm{GD}, \qquad
@@ -418,7 +425,8 @@ def spectral_filters(curvature):
 # %% [markdown]
 # Left: every pair of one model, on axes that are logarithmic away from zero; the line is the
 # expected $-c\cdot\mathrm{GD}$, not a fit. Middle: the solved influence of the same pairs is
-# another quantity. Right: how each solver treats a direction of given curvature.
+# another quantity. Right: the weight that each solver gives to a direction of given curvature,
+# where a flat direction has weight one. The dotted line is the largest curvature of this model.
 
 
 # %%
@@ -466,7 +474,7 @@ keep(
     f"be {expected:.3g}. Influence solved with the Gauss-Newton matrix scatters widely against "
     f"Grad-Dot. Weight of a direction against its curvature: the exact damped inverse drops to "
     f"nothing long before the largest curvature of this model, {top:.0f}; the released recursion "
-    f"stays at 1 up to there.",
+    f"stays close to 1 up to there.",
     "released_influence",
     pearson_lissa_grad_dot={"highest": max(pearson), "lowest": min(pearson)},
     pearson_ggn_grad_dot={"highest": max(solved), "lowest": min(solved)},
@@ -477,9 +485,10 @@ keep(
 )
 
 # %% [markdown]
-# The released recursion gives all directions up to the largest curvature the same weight. That is
-# Grad-Dot. Even the converged recursion would leave most of them alone. When a solver is iterative,
-# look at its residual before you look at its result.
+# Up to the largest curvature the released recursion (orange) gives all directions nearly the same
+# weight. That is Grad-Dot. The exact damped inverse (blue) takes nearly all weight from curved
+# directions. Even the converged recursion (grey) would take weight only from the most curved ones.
+# When a solver is iterative, look at its residual before you look at its result.
 #
 # ## 3. A test without the square root of n
 #
@@ -494,11 +503,11 @@ keep(
 # | released | $2\,P(N > \lvert\mu/\sigma\rvert)$ |
 #
 # $P$ is a probability, $T_{n-1}$ a random number with the t distribution of $n - 1$ degrees of
-# freedom, and $N$ one with the normal distribution. Why the square root? A mean over $n$ members
-# varies less than a single one: its standard error is $\sigma/\sqrt n$, and $\sqrt n\,\mu/\sigma$
-# is the mean in units of it. Without $\sqrt{n}$ the formula asks whether *one* model's score
-# differs from zero, not whether the mean does. **Question:** what do both say about scores that are
-# nothing but noise? A sound p-value is then uniform, with mean one half.
+# freedom, and $N$ one with the standard normal distribution. Why the square root? A mean over $n$
+# members varies less than a single one: its standard error is $\sigma/\sqrt n$, and
+# $\sqrt n\,\mu/\sigma$ is the mean in units of it. Without $\sqrt{n}$ the formula asks whether
+# *one* model's score differs from zero, not whether the mean does. **Question:** what do both say
+# about scores that are nothing but noise? A sound p-value is then uniform, with mean one half.
 
 # %% tags=["nbval-check-output"]
 n = len(tda.PAPER_SEEDS)
@@ -516,9 +525,10 @@ assert abs(null["t"].mean_p - 0.5) < 1e-6 and null["released"].mean_p > 0.75
 
 # %% [markdown]
 # With ten members the released test hardly ever calls noise significant. That sounds safe. But it
-# pays with blindness: it also passes over most effects that ten models establish beyond doubt.
-# And it is not always the stricter one. Its threshold does not depend on $n$, whereas that of the
-# t-test is high when models are few and falls as they become more.
+# pays with blindness: it passes over every pair whose $\lvert\mu/\sigma\rvert$ lies between the two
+# thresholds, where the t-test finds an effect. And it is not always the stricter one. Its threshold
+# does not depend on $n$, whereas that of the t-test is high when models are few and falls as they
+# become more.
 
 # %% tags=["nbval-check-output"]
 counts = np.arange(3, 21)
@@ -532,7 +542,7 @@ assert (np.diff(curves["t"]) < 0).all() and np.ptp(curves["released"]) == 0
 
 # %% [markdown]
 # And on real scores? We take ten members. At the paper's own size all methods are judged; at
-# classroom size only the two that need no training again.
+# classroom size only the two that need nothing but gradients.
 
 # %%
 everything = ten == paired
@@ -547,6 +557,13 @@ fractions = {
 assert limit["t"] < limit["released"]
 assert all(f["t"] >= f["released"] for f in fractions.values())
 assert sum(f["t"] for f in fractions.values()) > sum(f["released"] for f in fractions.values())
+
+
+# %% [markdown]
+# In all four panels the t-test is blue and the released formula orange. Top left: the p-values of
+# pure noise. Top right: how $p$ falls as $\lvert\mu/\sigma\rvert$ grows; a dot marks $p = 0.05$.
+# Bottom left: the $\lvert\mu/\sigma\rvert$ that $p < 0.05$ asks for, against the number of members.
+# Bottom right: the fraction of real pairs with $p < 0.05$.
 
 
 # %%
@@ -607,11 +624,15 @@ keep(
 
 
 # %% [markdown]
+# On noise the p-values of the t-test are spread evenly, as they should be, and the released ones
+# pile up near one. On real scores the released formula never calls more pairs significant than the
+# t-test, and for GD far fewer.
+#
 # ## 4. An additional step that ignores the size of the gradient
 #
 # [One additional training step](../docs/glossary.md#additional-training-step) (ATS) moves the model
-# a little along the gradient of $z_j$ and looks what happens to the loss on $z$. For the answer to
-# speak of $z_j$, the step should be small where $z_j$ has little to teach.
+# a little, so that the loss on $z_j$ falls, and looks at what happens to the loss on $z$. For the
+# answer to speak of $z_j$, the step should be small where $z_j$ has little to teach.
 #
 # The released code makes that step with a *fresh* Adam. Adam divides the running mean of the
 # gradient by the root of the running mean of its square. In the very first step these are the
@@ -670,8 +691,8 @@ np.testing.assert_allclose(
 )
 
 # %% [markdown]
-# Every parameter moves by the learning rate, up or down. The gradient decides only the *sign*. But
-# whose gradient? Adam's gradient has two parts, that of $z_j$ and that of [weight
+# Nearly every parameter moves by the learning rate, up or down. The gradient decides only the
+# *sign*. But whose gradient? Adam's gradient has two parts, that of $z_j$ and that of [weight
 # decay](../docs/glossary.md#weight-decay), which pulls each parameter towards zero. On an image
 # that the model already knows, the first part is small. Where it is smaller than the second, weight
 # decay alone decides. We count these parameters. And we repeat the step on *no* image, with the
@@ -689,6 +710,13 @@ print("for less than nine tenths:", (decided < 0.9).all())
 print("the smaller the gradient of the image, the more it decides:", order < -0.5)
 np.testing.assert_allclose(float(nothing.norm()), sign_length, rtol=0.01)
 assert (decided > 0.05).all() and (decided < 0.9).all() and order < -0.5
+
+
+# %% [markdown]
+# Left: how far each parameter moves on one image, in units of the learning rate, with a fresh Adam
+# (orange) and with a plain gradient step (blue); moves too small for the axis are not drawn.
+# Middle: the length of the step on each image, in the same colours, against the norm of the image's
+# gradient. Right: the fraction of parameters whose direction weight decay alone decides.
 
 
 # %%
@@ -743,8 +771,9 @@ keep(
 
 # %% [markdown]
 # The length of the step says nothing about the image, and a good part of its direction is weight
-# decay. The paired protocol makes the step with the optimiser state that the member really had at
-# that checkpoint. `tda.remove_drift` takes off what a step on no image does, under both protocols.
+# decay: the more, the smaller the gradient of the image. The paired protocol makes the step with
+# the optimiser state that the member really had at that checkpoint. `tda.remove_drift` takes off
+# what a step on no image does, under both protocols.
 #
 # ## 5. Two conventions for the sign
 #
@@ -770,8 +799,8 @@ assert max(own_pair[name][1] for name in ("loo", "ats", "influence")) < 0.95
 
 
 # %% [markdown]
-# How much of each method is the same under both protocols, once signs are right? The picture
-# correlates the mean scores of one method under the two.
+# How much of each method is the same under both protocols, once signs are right? For each method
+# the picture shows the correlation of its mean scores under the two.
 
 
 # %%
@@ -801,6 +830,10 @@ keep(
 )
 
 # %% [markdown]
+# GD and GC are computed alike under both protocols. For the other three the protocols compute
+# different quantities: the correlation is positive, but clearly below one. The open circles show
+# what someone finds who forgets to turn the sign.
+#
 # ## 6. Matrices of p-values that hold no p-values
 #
 # The released code correlates methods in their means, in their standard deviations, and "in their
@@ -821,6 +854,11 @@ def twin_agreement(of: str) -> float:
 twin_p, twin_snr = twin_agreement("p"), twin_agreement("snr")
 print(f"IF and GD, Spearman: of p {twin_p:+.2f}, of signed mean/std {twin_snr:+.2f}")
 assert twin_p > 0.98 and twin_snr < -0.98
+
+
+# %% [markdown]
+# Left: the p-values of both, a point a pair, on logarithmic axes. Right: the signed $\mu/\sigma$ of
+# both.
 
 
 # %%
@@ -850,9 +888,9 @@ keep(
 )
 
 # %% [markdown]
-# Equal reliability reads as perfect disagreement. Between LOO and the other methods a matrix of
-# signed ratios can differ from one of p-values just as much. Use `of="p"` for reliability and
-# `of="snr"` for signed ratios, and say which.
+# By the signed ratio, equal reliability reads as perfect disagreement. For other methods, too, the
+# two matrices can differ. Use `of="p"` for reliability and `of="snr"` for signed ratios, and say
+# which.
 #
 # ## 7. No batch noise where there is one batch
 #
@@ -889,7 +927,8 @@ for images in (30, 60):
 assert all(spread[images, "initialisation varies"].mean() > 1e-3 for images in (30, 60))
 
 # %% [markdown]
-# Below, each dot is a test image. Where do the dots lie whose spread is more than rounding?
+# Below, each dot is a test image. In which rows is the spread more than rounding? Spreads of zero,
+# or too small for the axis, are drawn at its left end.
 
 
 # %%
@@ -918,9 +957,9 @@ keep(
 )
 
 # %% [markdown]
-# With one batch an epoch, every order is the same sum in another sequence: only the rounding of its
-# last digit moves. All noise in that experiment is initialisation noise. To study the order, take
-# at least two batches.
+# In three of the four. With one batch an epoch, every order is the same sum in another sequence:
+# only the rounding of its last digit moves. All noise in that experiment is initialisation noise.
+# To study the order, take at least two batches.
 #
 # ## 8. A vision transformer that is looked at through random windows
 #
@@ -929,13 +968,14 @@ keep(
 # training image:
 #
 # - each image is **cropped at random** at each access, test images too;
-# - the **dropout** of [LoRA](../docs/glossary.md#lora) is on while the first losses are computed,
-#   and off for the second;
+# - the **dropout** of [LoRA](../docs/glossary.md#lora), which sets numbers to zero at random, is on
+#   while the losses of the first model are computed, and off for those of the second;
 # - each retraining starts from **another initialisation** and has another order of the images.
 #
-# (Besides, it keeps four checkpoints of each run where five are read.) **Question:** how large
-# would a score be if *no* image were left out? We train two members on the same images. A network
-# of random numbers, `tiny`, stands for the transformer unless `backbone` names a trained one.
+# (Besides, it saves four checkpoints of each run where five are read.) **Question:** how large
+# would a score be if *no* image were left out? We train two members on the same images. A small
+# transformer with random numbers for parameters, `tiny`, is the backbone unless `backbone` names a
+# trained one.
 
 # %% tags=["experiments"]
 wide = {"model": "vit", "backbone": backbone, "image_size": image_size, "per_class": per_class}
@@ -962,9 +1002,9 @@ def windows(seed: int) -> torch.Tensor:
 
 
 # %% [markdown]
-# Each line below changes one thing, and the last one all three. Nothing is left out in any of them,
-# so each difference is an error of measurement. Beside them stand the true scores: leave-one-out
-# from scratch, where only the image that is left out differs.
+# Of the five `differences` below, each of the first three changes one thing, and the fourth all
+# three. Nothing is left out in any of these, so they are errors of measurement. The fifth holds the
+# true scores: leave-one-out from scratch, where only the image that is left out differs.
 
 # %%
 torch.manual_seed(0)  # of the dropout masks
@@ -990,8 +1030,8 @@ assert typical["all three"] > true_size
 
 
 # %% [markdown]
-# How much larger? Below, the dot is the median, the thick bar holds half of the differences and the
-# thin line nine tenths. Mind the logarithmic scale.
+# How much larger? Below, the dot is the median, the thick bar holds the middle half of the
+# differences and the thin line nine tenths. Mind the logarithmic scale.
 
 
 # %%
@@ -1026,9 +1066,10 @@ keep(
 )
 
 # %% [markdown]
-# Where such a line lies to the right of the last one, the comparison measures itself. A mean over
-# members makes these errors smaller, but only with the square root of their number. Pair the runs,
-# look at whole images, and switch dropout off: the three cost nothing.
+# Where an orange dot lies to the right of the blue one, the comparison measures its own errors more
+# than the image that was left out. Other crops and another initialisation do that; dropout alone
+# does not. A mean over members makes these errors smaller, but only with the square root of their
+# number. Pair the runs, look at whole images, and switch dropout off: these three cost nothing.
 
 # %%
 if output:
@@ -1038,13 +1079,16 @@ if output:
 # ## What you saw
 #
 # - Continued leave-one-out is mostly **drift**, a number that no training image has a part in.
-#   Without it the agreement with leave-one-out from scratch rises, but does not become perfect.
-# - Released influence is **Grad-Dot times a constant** that can be worked out on paper: the solver
-#   never leaves its start.
+#   Without it the mean scores agree better with leave-one-out from scratch, but not perfectly.
+# - Released influence is **Grad-Dot times a negative constant** that can be worked out on paper:
+#   the solver stops when it has hardly begun.
 # - Without $\sqrt n$ the released p-value is not uniform under noise, and its threshold does not
 #   depend on the number of models. Read a mean p against `tda.null_reference`.
 # - One step of a fresh Adam is a **sign step**. Its length is the same for every image. The less
 #   the model has to learn from the image, the more of the direction comes from weight decay.
+# - Released ATS and IF have the opposite **sign** of the other methods, and a matrix of signed
+#   $\mu/\sigma$ is not one of p-values.
+# - With one batch an epoch, the order of the images is no source of noise.
 # - A comparison of two models that differ in crops, dropout and initialisation measures these
 #   three, and the image that was left out besides.
 
@@ -1067,8 +1111,8 @@ if output:
 # <details><summary>Answer</summary>
 #
 # No, it is one about this solver. With so large a scale and so few steps the recursion has hardly
-# left its start, the plain gradient; and the sign is turned because one of the two is an
-# up-weighting score. Solved exactly, influence is another quantity.
+# begun, and its result still points along the plain gradient. The sign is turned because one of the
+# two is an up-weighting score. Solved exactly, influence is another quantity.
 #
 # </details>
 #
@@ -1087,8 +1131,8 @@ if output:
 #
 # <details><summary>Answer</summary>
 #
-# Minus one, and plus one. They call the same pairs reliable, which is what the p-values say; the
-# signed ratio reads the two conventions as disagreement.
+# Minus one, and plus one. The two methods call the same pairs reliable, and the p-values say so;
+# the signed ratio reads the two conventions as disagreement.
 #
 # </details>
 #
@@ -1214,5 +1258,5 @@ exercises.notebook_07.check_released_p(released_p)
 
 # %% [markdown] tags=["exercise", "solution"]
 # The t-test's p-value is the same in each case, and yet the released one grows with the number of
-# members: the more members there are, the smaller is the ratio that they establish, and the
-# released formula sees nothing but the ratio.
+# members: the more members there are, the smaller is the ratio that gives this p-value in the
+# t-test, and the released formula sees nothing but the ratio.

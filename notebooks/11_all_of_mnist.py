@@ -9,8 +9,8 @@
 # %% [markdown]
 # # With sixty thousand training samples, is there anything left of one sample's influence?
 #
-# The training sets of the notebooks before were tiny: 30 to 150 digits. There, one digit is a good
-# part of all that a model knows. Real training sets are large.
+# The training sets of the notebooks before were tiny: a few dozen samples, 150 at most. There, one
+# sample is a good part of all that a model knows. Real training sets are large.
 #
 # ## What you'll do
 #
@@ -41,6 +41,7 @@ checkpoints: int = 1  # checkpoints of each member, after its last epochs
 epochs: int = 3  # epochs of training; the paper has 15
 loo_members: int = 3  # of these members, how many are retrained for leave-one-out, at least 2
 loo_samples: int = 8  # training digits that are left out, drawn among those attributed
+released: dict = {}  # sizes that differ under protocol="released", such as {"loo_samples": 2}
 data: str = ""  # folder of MNIST's four IDX files; empty: the stand-in of 150 shipped digits
 protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
 output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
@@ -66,7 +67,16 @@ from tda_utils.outputs import save, save_numbers, save_table, show
 # training and in the curvature. The task says which ones are *attributed*.
 
 # %% tags=["experiments"]
-size = {"members": members, "checkpoints": checkpoints, "epochs": epochs}
+chosen = {
+    "members": members,
+    "checkpoints": checkpoints,
+    "loo_members": loo_members,
+    "loo_samples": loo_samples,
+}
+if protocol == "released":
+    assert released.keys() <= chosen.keys(), f"released is {released}; it may have {set(chosen)}"
+    chosen |= released
+size = {"members": chosen["members"], "checkpoints": chosen["checkpoints"], "epochs": epochs}
 if data:
     experiment = tda.Experiment(task="mnist", root=data, protocol=protocol, store=store, **size)
 else:
@@ -95,14 +105,17 @@ print(f"trained on {task.n_train}, attributed {task.n_attributed}, test digits {
 # training set: they look at the trained model and at two samples.
 #
 # Influence does not. It weighs a gradient by the inverse of the loss's curvature, and the curvature
-# is a mean over all training samples. For small sets this package solves with the Gauss-Newton
-# matrix exactly, through a table of inner products with a row for each sample and logit. For sixty
-# thousand samples the table would have three hundred billion entries.
+# is a mean over all training samples. For small sets this package solves exactly with the
+# [Gauss-Newton matrix](../docs/glossary.md#gauss-newton), through a table of inner products. The
+# table has a row and a column for each sample and each difference of logits (ten logits have nine).
+# For sixty thousand samples it would have three hundred billion entries.
 #
-# So the matrix is approximated. Each layer's gradient is a matrix $G$; take the eigenvectors of the
-# mean of $GG^\top$ and of $G^\top G$ as axes for its two sides, and keep, along these axes, only
-# the variance of each entry. That is **EK-FAC**: two passes over the data, and the inverse is a
-# division. What couples two entries, or two layers, is given up.
+# So the matrix is approximated, by [**EK-FAC**](../docs/glossary.md#ekfac). The gradient of a layer
+# is a matrix $G$, with a row for each output of the layer and a column for each input. A first pass
+# over the data chooses axes: for the rows the eigenvectors of the mean of $GG^\top$, for the
+# columns those of the mean of $G^\top G$, where $G^\top$ is $G$ with rows and columns swapped. A
+# second pass keeps only the mean square of each entry of $G$ along these axes. Then the inverse is
+# a division, entry by entry. What couples two entries, or two layers, is given up.
 #
 # Under `protocol="released"` influence is the recursion of the paper's code (notebook 07).
 
@@ -117,12 +130,11 @@ summaries = {name: tda.summarise(values, test=test) for name, values in scores.i
 # %% [markdown]
 # ## Leave-one-out, for some
 #
-# Leave-one-out needs a whole training run for each sample, each member and each protocol. So we can
-# afford it for a few samples and members only: a seeded draw among the attributed digits, and the
-# first members.
+# Leave-one-out needs a whole training run for each sample and each member. So we can afford it for
+# a few samples and members only: a seeded draw among the attributed digits, and the first members.
 
 # %% tags=["experiments"]
-some = replace(experiment, members=loo_members, attributed=loo_samples)
+some = replace(experiment, members=chosen["loo_members"], attributed=chosen["loo_samples"])
 work |= {some: ["loo"]}
 
 # %%
@@ -130,7 +142,7 @@ scores["loo"] = some.scores("loo")
 summaries["loo"] = tda.summarise(scores["loo"], test=test)
 
 # %% [markdown]
-# So the methods do not stand on the same number of members and pairs:
+# So the methods do not rest on the same number of members and pairs:
 
 # %% tags=["nbval-check-output"]
 for name, values in scores.items():
@@ -138,18 +150,19 @@ for name, values in scores.items():
     print(f"{name:10} {members_of} members, {train} x {tests} pairs")
 
 # %% [markdown]
-# How small is it? The table sets leave-one-out beside the same for thirty training digits: the
-# median over pairs of the mean (without its sign), of the standard deviation over members, and of
-# their ratio. The unit of the first two is that of the loss.
+# How small is the score of one digit? The table sets leave-one-out beside the same for thirty
+# training digits: the median over pairs of the mean (without its sign), of the standard deviation
+# over members, and of their ratio. The first two are in [nats](../docs/glossary.md#nats), the unit
+# of the loss. The networks of the thirty digits are trained for 15 epochs, whatever `epochs` says.
 
 # %% tags=["experiments"]
 few = tda.Experiment(
     task="mnist3",
     per_class=10,
-    attributed=min(loo_samples, 30),
+    attributed=min(chosen["loo_samples"], 30),
     test_per_class=4,
-    members=loo_members,
-    checkpoints=checkpoints,
+    members=chosen["loo_members"],
+    checkpoints=chosen["checkpoints"],
     protocol=protocol,
     store=store,
 )
@@ -172,17 +185,20 @@ by_size = pd.DataFrame(rows).set_index("training digits")
 by_size.map(lambda value: f"{value:.2g}")
 
 # %% [markdown]
-# If each sample's share of the loss were fixed, the mean would fall like one over the number of
-# training digits. The noise need not fall with it: leaving a digit out changes every later step of
-# the training a little, and what becomes of a little change depends on the run, not on the digit.
+# If nothing else changed, the mean would fall as each sample's share of the loss does: like one
+# over the number of training digits. The noise need not fall with it: leaving a digit out changes
+# every later step of the training a little, and what becomes of a little change depends on the run,
+# not on the digit. In the stand-in the mean falls and the noise does not. But its two rows differ
+# in the number of epochs, too, so they do not say that the size alone did it.
 #
 # ## What is left
 #
 # Three questions to each method. **Signal over noise:** how many standard deviations is the mean of
-# a pair away from zero? The dot is the median pair, the thick bar holds half of the pairs, the thin
-# line nine tenths; beyond the grey tick p is below 0.05. **Pairs to trust:** the fraction beyond;
-# the grey tick is what pure noise gives. **Agreement:** the rank correlation of the method's means
-# with those of leave-one-out, over the pairs that both have; the grey line is what chance gives.
+# a pair away from zero? The marker is the median pair, the thick bar holds half of the pairs, the
+# thin line nine tenths; to the right of the grey tick p is below 0.05. **Pairs to trust:** the
+# fraction of pairs to the right of that tick; here the grey tick is what pure noise gives.
+# **Agreement:** the rank correlation of the method's means with those of leave-one-out, over the
+# pairs that both have; within the grey line is what chance gives, 95 times in a hundred.
 
 # %%
 shared = {name: one.sel(train=summaries["loo"]["train"].values) for name, one in summaries.items()}
@@ -210,35 +226,44 @@ table = pd.DataFrame(
 table.round(3)
 
 # %% [markdown]
+# The column `p < 0.05` has the fractions of the middle panel, `after FDR` what is left of them
+# after the correction for many tests (notebook 05), and `with LOO` the correlations of the right
+# panel. In the stand-in the four gradient methods call far more pairs significant than noise would;
+# the correction leaves them to Grad-Cos and takes nearly all from the others. And no correlation
+# with leave-one-out is clearly beyond chance.
+#
 # Read the first row with care. With three members a t-test has two degrees of freedom: it calls a
-# pair significant only if the mean is more than 2.5 standard deviations from zero, while with ten
-# members 0.7 are enough. A pair that is missed here may well be real. So a *low* fraction says
-# little; a fraction well *above* one in twenty would say that something is left. And the mean p of
-# the t-test has a reference that does not hang on the number of members: pure noise gives one half.
-# (The released p-value is another formula, with another reference: notebook 07.)
+# pair significant only if the mean is about 2.5 standard deviations or more from zero, while with
+# ten members about 0.7 are enough. A pair that is missed here may well be real. So a *low* fraction
+# says little; a fraction well *above* one in twenty would say that something is left. And the mean
+# p of the t-test has a reference that does not depend on the number of members: pure noise gives
+# one half. (The released p-value is another formula, with another reference: notebook 07.)
 
 # %% tags=["nbval-check-output"]
 print("ratio that the t-test asks for, with 3, 5 and 10 members:")
 print([round(tda.reliability.snr_threshold(n), 2) for n in (3, 5, 10)])
-pure_noise = tda.null_reference(loo_members, test)
+pure_noise = tda.null_reference(chosen["loo_members"], test)
 assert pure_noise.mean_p == summaries["loo"].attrs["null_mean_p"]
 
 # %% [markdown]
 # The correlation with leave-one-out suffers from the same noise: a mean of three draws is itself
-# uncertain, and no method can agree with it better than it agrees with itself (notebook 06).
+# uncertain. If it hardly agrees with another such mean, then no method can be blamed for not
+# agreeing with it (notebook 06).
 #
 # ## Where the trusted pairs lie
 #
 # All pairs of the influence function, training digits downwards and test digits to the right,
 # grouped by class. Blue helps, red hurts, grey cannot be told from zero at 0.05, each pair tested
-# on its own.
+# on its own; nearly white pairs can, but their effect is small. The bars on the right are the share
+# of coloured pairs of each training digit. In the stand-in strong blue is found within a class, and
+# most of the strong red between two classes.
 
 # %%
 show(tda.plots.reliability_map(summaries["influence"], correction=None))
 
 # %% [markdown]
 # And the pairs with the smallest p-values, one column each: above the training digit, below the
-# test digit. Do they look as if one had to do with the other?
+# test digit. Do they look as if one had anything to do with the other?
 
 # %%
 best = tda.trusted_pairs(summaries["influence"], n=8)
@@ -273,8 +298,8 @@ if output:
         "attributed": task.n_attributed,
         "test": task.n_test,
         **size,
-        "loo members": loo_members,
-        "loo samples": loo_samples,
+        "loo members": chosen["loo_members"],
+        "loo samples": chosen["loo_samples"],
         "methods": table.set_index("method").to_dict("index"),
         "loo by training digits": {str(n): one for n, one in by_size.to_dict("index").items()},
     }
@@ -285,7 +310,8 @@ if output:
 # %% [markdown]
 # ## What you saw
 #
-# - Every sample is trained on, a few have scores; memory and time are those of the few.
+# - Every sample is trained on, and only a few have scores. Beyond the training and the curvature,
+#   memory and time are those of the few.
 # - The exact influence needs a table that grows with the square of the training set. EK-FAC needs
 #   two passes, and pays with an approximation that can be tested on small sets.
 # - Signal over noise can be compared between methods whose scores have different units.
@@ -294,7 +320,7 @@ if output:
 #
 # ## Quiz
 #
-# **1.** Here the influence of one sample is far smaller than with thirty training digits. Does it
+# **1.** Among many training digits the influence of one is smaller than among thirty. Does it
 # follow that it can be told from noise less often?
 #
 # <details><summary>Answer</summary>
@@ -308,13 +334,13 @@ if output:
 #
 # <details><summary>Answer</summary>
 #
-# That does not follow. With three members the t-test asks for a mean of more than two standard
+# That does not follow. With three members the t-test asks for a mean of about 2.5 standard
 # deviations, so it misses most of what is real. A low fraction says little; one well above one in
 # twenty would say much.
 #
 # </details>
 #
-# **3.** Why may a method be trained with all samples and give scores for a few?
+# **3.** Why may a model be trained on all samples, and a method give scores for only a few of them?
 #
 # <details><summary>Answer</summary>
 #
@@ -335,8 +361,8 @@ if output:
 #
 # ## Next
 #
-# This is the last notebook of the course. **Notebook 10** puts the same questions to a model of
-# your own.
+# This is the last notebook of the course. If you left out **notebook 10**, go back to it: it puts
+# the same questions to a model of your own.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises
@@ -354,7 +380,7 @@ if output:
 #
 # <details><summary>Hint</summary>
 #
-# For sixty thousand samples and ten logits it is the number that is said above.
+# For sixty thousand samples and ten logits it is about three hundred billion, as said above.
 #
 # </details>
 
@@ -374,8 +400,8 @@ exercises.notebook_11.check_table_entries(table_entries)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2: What can few members see?
 #
-# **10 minutes, difficulty 2 of 5.** Before you pay for trainings, work out what they can show.
-# Return the smallest ratio of the mean (without its sign) and the standard deviation over members
+# **10 minutes, difficulty 2 of 5.** Before you pay for training runs, work out what they can show.
+# Return the smallest ratio of the mean (without its sign) to the standard deviation over members
 # at which the two-sided [**t-test**](../docs/glossary.md#t-test) of that many `members` has a
 # p-value of `alpha`.
 #

@@ -53,7 +53,7 @@ THEMES = {
         "mark": "#F0E442",
     },
 }
-#: What a pair's code says of it: the answer of the test, from none to the strictest.
+#: What a pair's code says of it, the answer of the test, from none to the strictest.
 NO_ANSWER, NOISE, ALONE, CORRECTED = -1, 0, 1, 2
 ROW_HEIGHT = 36  # CSS pixels: one training digit in the list, and in the chart beside it
 DIGITS = 4  # significant ones; more would only make the page larger

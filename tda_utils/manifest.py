@@ -128,7 +128,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the executed copy: the notebook, and the protocol where there is one."""
+        """Name of the executed copy, made of the notebook and the protocol where there is one."""
         return f"{self.notebook}-{self.protocol}" if self.protocol else self.notebook
 
 

@@ -119,6 +119,12 @@ def model_builder(
     image_size : int, optional
         Only for ``"vit"``: side in pixels to which images are brought. Default: the backbone's.
 
+    Returns
+    -------
+    callable
+        Takes no argument; returns an `nn.Module` that maps images (n, channels, height, width) to
+        logits (n, 10), both float32. The seed of its parameters is that of `torch.manual_seed`.
+
     Raises
     ------
     ValueError

@@ -1,4 +1,4 @@
-"""Plots: the figures of the paper, and two explorers, from scores and summaries.
+"""Plots: the figures of the paper, and an explorer of pairs, from scores and summaries.
 
 Every function returns its figure, a matplotlib ``Figure`` or an Altair chart, with alternative text
 in which the main numbers are computed from what is drawn (`tda_utils.outputs.alt_text`). Nothing is
@@ -42,7 +42,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 from PIL import Image
 from scipy import stats
 
@@ -81,7 +81,7 @@ __all__ = [
 ]
 
 Arguments = ParamSpec("Arguments")
-#: A train-test pair: original indices, or a Dataset of pairs of which the first is meant.
+#: A train-test pair, as original indices, or as a Dataset of pairs of which the first is meant.
 Pair = tuple[int, int] | xr.Dataset
 
 
@@ -1072,6 +1072,7 @@ def full_set(
             said += f", {with_loo.attrs['kind'].title()} correlation with LOO {value:.2f}"
         sentences.append(f"{said}.")
     panels[0].set_xscale("log")
+    panels[0].xaxis.set_major_locator(LogLocator(numticks=7))  # a label at each power of ten
     panels[0].set_title("signal over noise")
     panels[0].set_xlabel("|mean| / std of a pair")
     panels[1].set_title("pairs to trust")

@@ -247,7 +247,7 @@ class Posterior:
 
     @property
     def member_labels(self) -> tuple[int, ...]:
-        """What names a member in scores: its seed, or its position where seeds repeat or lack."""
+        """The name of each member in scores, its seed, or its position if seeds repeat or lack."""
         for seeds in (self.order_seeds, self.init_seeds):
             if seeds is not None and len(set(seeds)) == self.members:
                 return seeds

@@ -89,7 +89,7 @@ def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
     Parameters
     ----------
     scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
-        Attribution scores, in units of the loss; at least two members.
+        Attribution scores, in any unit, which mean and std keep; at least two members.
     test : {"t", "released"}
         Which p-value; see `p_values`.
 
@@ -879,9 +879,9 @@ def overall_reliability(
         ``value``, ``low`` and ``high`` of each `measure` over the pairs that have a p-value:
         ``mean_p``, the mean of it; ``significant``, the fraction of pairs with one below `alpha`;
         ``sign_uncertain``, the fraction of pairs whose standard deviation over members is larger
-        than their mean, so that one model's score may well have the wrong sign. The third hangs
-        least on how many members there are. NaN if no pair has a p-value; the interval is NaN with
-        two members, too.
+        than their absolute mean, so that one model's score may well have the wrong sign. The third
+        hangs least on how many members there are. NaN if no pair has a p-value; the interval is NaN
+        with two members, too.
 
     Raises
     ------

@@ -43,7 +43,7 @@ from tda_utils.manifest import (
 from tda_utils.provenance import computed_with, git_state, version_of
 from tda_utils.store import adopt
 
-#: Cells for readers of the course: no figure needs them, and at full size they might take long.
+#: Cells for readers of the course; no figure needs them, and at full size they might take long.
 READERS_ONLY = {"exercise", "solution"}
 #: A notebook may leave this file in ``output``; its content goes into the provenance.
 REPORT = "provenance.json"

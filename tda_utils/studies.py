@@ -27,7 +27,7 @@ from tda_utils.provenance import computed_with, git_state
 from tda_utils.reliability import TEST_OF, overall_reliability
 from tda_utils.store import canonical, key_of, put_aside, write_whole
 
-#: Raise it when the same scores give other numbers than before: old files are then left aside.
+#: Raise it when the same scores give other numbers than before, so that old files are left aside.
 VERSION = 1
 KINDS = ("pearson", "spearman")
 LEAST_MEMBERS = 2
@@ -136,6 +136,17 @@ def summary_file(experiment: Experiment, folder: str | Path) -> Path:
     """Return the file of an experiment's summary in a folder; it need not be there.
 
     Its name holds a key that covers everything the numbers depend on.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What was, or will be, summed up.
+    folder : path
+        Where summaries are kept.
+
+    Returns
+    -------
+    Path
 
     Examples
     --------

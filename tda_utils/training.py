@@ -2,8 +2,8 @@
 
 A trained model is a point in (initialisation, batch order, weight per training sample). A deep
 ensemble varies the first two, leave-one-out sets one weight to zero, and one additional training
-step is one step on one sample. So all of them are lists of `Job`s for `train_states` or
-`train_losses`.
+step is one step on one sample. So all of them are lists, each entry a `Job`, for
+`train_states` or `train_losses`.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def home(readme: dict[str, str]) -> str:
     if EXPLORER.is_file():
         explorer = [
             '<p>Or begin with the <a href="explorer.html">explorer</a>, where the scores of the '
-            "course answer to your questions.</p>",
+            "course answer your questions.</p>",
             "",
         ]
     return "\n".join([*(readme[name] for name in HOME), *explorer, *trees])
@@ -123,7 +123,10 @@ def gallery(manifest: Manifest) -> str:
         "",
         "Every figure and table of the reproduction, with the notebook that makes it, the "
         "parameters it was made with and the command that makes it again. `paired` computes what "
-        "the paper says, `released` what its code computes.",
+        "the paper says, `released` what its code computes. LOO is leave-one-out, ATS one "
+        "additional training step, IF influence, GD Grad-Dot, GC Grad-Cos; MNIST3 is MNIST with "
+        "the digits 0, 1 and 2; CNN2-L and CNN3-L are the paper's networks with two and three "
+        "convolutions. Terms are explained in the [glossary](docs/glossary.md).",
         "",
     ]
     for figure in manifest.figures.values():
@@ -148,7 +151,7 @@ def _made(figure: Figure, manifest: Manifest) -> list[str]:
     values = manifest.sizes[figure.notebook]["full"]
     parameters = [parameter(name, value) for name, value in values.items()]
     if figure.protocols:
-        parameters.append(f"`protocol={' and '.join(figure.protocols)}`")
+        parameters.append(" and ".join(f"`protocol={name}`" for name in figure.protocols))
     return [
         f"- Notebook: [{figure.notebook}](notebooks/{figure.notebook}.ipynb)",
         f"- Parameters: {', '.join(parameters)}",

@@ -106,6 +106,8 @@ def _fold(cell: NotebookNode) -> None:
     tags = cell.metadata.setdefault("tags", [])
     if cell.cell_type == "code" and "# BEGIN SOLUTION" in cell.source:
         tags.append("hide-input")
-        cell.metadata["mystnb"] = {"code_prompt_show": "Show the solution"}
+        cell.metadata["mystnb"] = {
+            f"code_prompt_{act.lower()}": f"{act} the solution" for act in ("Show", "Hide")
+        }
     elif cell.cell_type == "markdown" and "solution" in tags:
         cell.source = f"<details><summary>What it means</summary>\n\n{cell.source}\n\n</details>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
@@ -79,10 +80,18 @@ def _heading(text: str, line: str = "=") -> str:
     return f"{text}\n{line * len(text)}\n"
 
 
+def _comment(name: str) -> str:
+    """Return what the comment above a public value says of it."""
+    source = inspect.getsource(importlib.import_module(home(name).rpartition(".")[0]))
+    lines = source.partition(f"\n{name}")[0].splitlines()
+    said = itertools.takewhile(lambda line: line.startswith("#: "), reversed(lines))
+    return " ".join(line.removeprefix("#: ") for line in reversed(list(said)))
+
+
 def _summary(name: str) -> str:
     """Return the first sentence of the documentation."""
     thing = getattr(tda_utils, name)
     described = isinstance(thing, ModuleType) or inspect.isclass(thing) or inspect.isfunction(thing)
     if not described:
-        return f"A {type(thing).__name__} of {len(thing)}: {', '.join(map(str, thing))}."
+        return f"{_comment(name)} They are {', '.join(map(str, thing))}."
     return inspect.getdoc(thing).partition("\n\n")[0].replace("\n", " ")

@@ -114,7 +114,8 @@ def benchmarks(manifest: Manifest) -> str:
     said = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
     parameters = {point["parameters"] for point in record["growth"]}
     caption = (
-        f"Growth with training samples, members and parameters ({min(parameters):,} to "
+        "Seconds (top) and peak memory in GB (bottom) of leave-one-out and of the gradient methods "
+        f"against training samples, members and parameters ({min(parameters):,} to "
         f"{max(parameters):,}); logarithmic axes."
     )
     return "\n".join(

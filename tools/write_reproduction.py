@@ -115,7 +115,7 @@ def overshadowed(results: Results) -> Finding:
     verdict = SUPPORTED if all(often) else REFUTED if not any(often) else "depends on the data"
     said = "; ".join(f"{study(row)} {interval(row)}" for _, row in rows.iterrows())
     return Finding(
-        verdict, f"LOO pairs whose standard deviation exceeds their mean: {said}", numbers
+        verdict, f"LOO pairs whose standard deviation exceeds their absolute mean: {said}", numbers
     )
 
 
@@ -311,8 +311,9 @@ CLAIMS = (
         "members exceeds the absolute mean, in every study of CNN2-L.",
         ("by_size", "mean_against_std"),
         overshadowed,
-        "The released scores hold the drift of continued training, which all pairs of a test "
-        "sample share: it moves the mean away from zero and hides what one sample does.",
+        "How much one sample counts, which is more among few than among many. And the released "
+        "scores hold the drift of continued training, which all pairs of a test sample share: it "
+        "moves the mean away from zero and hides what one sample does.",
     ),
     Claim(
         "Noise-independent train-test pairs are rare, but exist; only there should TDA be trusted.",
@@ -347,7 +348,7 @@ CLAIMS = (
         "means with LOO is below one half in every study.",
         ("agreement", "agreement_by_study"),
         estimates_against_truth,
-        "What LOO is: continued training measures something else than retraining does. LOO with "
+        "What LOO is: continued training measures something other than retraining does. LOO with "
         "itself, two halves of the members, says how noisy the means are that estimators are held "
         "against.",
     ),
@@ -441,8 +442,8 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         lists.append(load_task("cifar10", per_class=size, lists="corrected").n_test - kept)
     return [
         (
-            "Leave-one-out trains each checkpoint on, with z_j's loss set to zero, and subtracts "
-            "the loss before that.",
+            "Leave-one-out goes on training from each checkpoint, with the loss of the sample left "
+            "out set to zero, and subtracts the loss before that.",
             "The drift that all training samples share is "
             f"{drift['share_one_model_median']['before']:.0%} of the variance of one model's scores"
             " (median); the correlation with leave-one-out from scratch is "
@@ -453,7 +454,8 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         (
             "The p-value has neither the square root of n nor a t distribution.",
             f"Noise gives a mean p of {test['null_mean_p']['released']:.3f}, not "
-            f"{test['null_mean_p']['t']:.1f}; p < 0.05 asks for a ratio of "
+            f"{test['null_mean_p']['t']:.1f}; p < 0.05 asks for a ratio of mean to standard "
+            "deviation of "
             f"{test['threshold']['released']:.2f} instead of {test['threshold']['t']:.2f}; of the "
             f"same LOO scores {test['fraction_significant']['LOO']['released']:.0%} instead of "
             f"{test['fraction_significant']['LOO']['t']:.0%} are significant.",
@@ -463,8 +465,8 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
             "The influence recursion has a scale of 1e4 and a handful of steps.",
             "It returns a multiple of Grad-Dot: correlation "
             f"{influence['pearson_lissa_grad_dot']['lowest']:.5f} to "
-            f"{influence['pearson_lissa_grad_dot']['highest']:.5f}; of the equation that it should "
-            f"solve {influence['residual']['wanted_equation']:.0%} is left.",
+            f"{influence['pearson_lissa_grad_dot']['highest']:.5f}; the residual of the equation "
+            f"that it should solve is {influence['residual']['wanted_equation']:.0%} (solved: 0%).",
             "released_influence",
         ),
         (
@@ -484,9 +486,9 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         ),
         (
             "CIFAR-10's lists of 10, 30 and 40 of each class index the test split.",
-            f"{', '.join(map(str, lists))} of the training images are evaluated on, too; the "
-            "effect on mean p of LOO with 10 of each class: "
-            f"{_list_effect(Results(folder, 'paired'))}.",
+            f"In this order {', '.join(map(str, lists))} of the training images are test images as "
+            "well; with 10 of each class the mean p of LOO is "
+            f"{_list_effect(Results(folder, 'paired'))} with sound lists.",
             "list_defect",
         ),
         (
@@ -526,19 +528,26 @@ def _list_effect(results: Results) -> str:
 def page(folder: Path = PAPER) -> str:
     """Return the text of REPRODUCTION.md."""
     judged = findings(folder)
-    return "\n".join([*_top(judged), *_claims(judged), *_defects(folder), *_limits(folder)])
+    lines = [*_top(judged), *_claims(judged), *_defects(folder), *_limits(folder)]
+    return "\n".join(lines).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _top(judged: Mapping[int, Mapping[str, Finding]]) -> list[str]:
     lines = [
         "# What holds of the paper",
         "",
-        "*Generated by `make readme` from the committed tables; do not edit.*",
+        "<!-- Generated by `make readme` from the committed tables; do not edit. -->",
         "",
         "Each claim of Nguyen, Seo and Oh (NeurIPS 2023) has a rule below that says beforehand",
         "what would support it. The verdict follows from the rule and the numbers of this package,",
         "under both protocols: `paired` computes what the definitions say, `released` what the",
-        "authors' code computes. Intervals are 95 %, over members.",
+        "authors' code computes. Intervals are 95 %, over members (claim 4: over initialisations",
+        "and orders).",
+        "",
+        "LOO is leave-one-out, ATS one additional training step, IF influence, GD Grad-Dot and GC",
+        "Grad-Cos. A study is named by data, training samples of each class and network, and *test",
+        "images* is CIFAR-10 with the released list, which indexes the test split. Figures are",
+        "named as in the gallery; terms are explained in the [glossary](../docs/glossary.md).",
         "",
         "| | claim | verdict |",
         "| --: | --- | --- |",
@@ -572,7 +581,10 @@ def _defects(folder: Path) -> list[str]:
     ]
     return [
         *lines,
-        *(f"| {what} | {effect} | `{figure}` |" for what, effect, figure in defects(folder)),
+        *(
+            f"| {what} | {effect.replace('%', ' %')} | `{figure}` |"
+            for what, effect, figure in defects(folder)
+        ),
         "",
     ]
 
@@ -602,8 +614,8 @@ def _limits(folder: Path) -> list[str]:
         "  them; claims are taken from the paper's text.",
         "- The studies above are what two CPU cores can do. The paper has ten members, all pairs",
         "  and more studies; `bayes-tda run --all --size paper` has its size.",
-        "- The released code runs neither as it is nor for the noise sources apart, CNN3-L and all",
-        "  of MNIST, for which it has no scripts; `released` there applies its procedures.",
+        "- The released code does not run as it is, and it has no scripts for the single sources",
+        "  of noise, for CNN3-L and for all of MNIST; `released` there applies its procedures.",
         "",
     ]
 

@@ -68,6 +68,7 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
     Returns
     -------
     DataArray, dims (member, checkpoint, train, test)
+        Type of number, unit and sign are those of the method.
 
     Raises
     ------

@@ -7,8 +7,8 @@ sample. Labels drawn from p (the Fisher matrix) have the same mean; but where th
 hardly any draw differs from the prediction, and those few carry all of the curvature. ``R c`` is
 small there every time instead, which leaves less to chance.
 
-EK-FAC forgets what couples two layers, and within a layer keeps a diagonal. With g by the layer's
-weight and bias as a matrix G,
+EK-FAC forgets what couples two layers, and within a layer keeps a diagonal. With the part of g
+that belongs to the layer's weight and bias written as a matrix G::
 
     U = eigenvectors of mean G G^T,    V = eigenvectors of mean G^T G,
     F = (U x V) diag(s) (U x V)^T,     s = mean of (U^T G V)^2, entry by entry.

@@ -1,15 +1,17 @@
 """Influence functions: what leaving out a sample would do to first order, without retraining.
 
+::
+
     tau(z_j, z) = 1/n  grad L(z)^T (H + damping I)^{-1} grad L(z_j)
 
-With the 1/n and removal sign it is an estimate, in nats, of leave-one-out. `solver="ggn"` takes for
-H the Gauss-Newton matrix, which is positive semi-definite, and solves exactly through the dual
-(Woodbury) form on the training samples x logits kernel. That kernel has a row for each sample and
-logit, too many for 60,000 samples; there `solver="ekfac"` approximates the same matrix layer by
-layer (`tda_utils.attribution.ekfac`). The exact Hessian of these networks has negative eigenvalues
-well below -5e-3, so "influence with the Hessian" and that damping is not defined;
-`solver="hessian"` measures the smallest eigenvalue and refuses. `solver="lissa"` is the recursion
-of the released code.
+With n the number of training samples, and removal sign, it is an estimate, in nats, of
+leave-one-out. `solver="ggn"` takes for H the Gauss-Newton matrix, which is positive semi-definite,
+and solves exactly through the dual (Woodbury) form on the training samples x logits kernel. That
+kernel has a row for each sample and logit, too many for 60,000 samples; there `solver="ekfac"`
+approximates the same matrix layer by layer (`tda_utils.attribution.ekfac`). The exact Hessian of
+these networks has negative eigenvalues well below -5e-3, so "influence with the Hessian" and that
+damping is not defined; `solver="hessian"` measures the smallest eigenvalue and refuses.
+`solver="lissa"` is the recursion of the released code.
 """
 
 from __future__ import annotations
@@ -98,6 +100,7 @@ def influence(
     Returns
     -------
     DataArray, dims (member, checkpoint, train, test)
+        In nats, removal sign; only ``"lissa"`` lacks the factor 1/n and has a scale of its own.
         float64 for ``"ggn"`` and ``"hessian"``, the model's type for the others. The coordinate
         ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve
         where there is one: for ``"ggn"`` and ``"hessian"``.

@@ -100,6 +100,16 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
     Under the released protocol ATS and influence come with up-weighting sign, which is the
     opposite.
 
+    Parameters
+    ----------
+    scores : DataArray, any dims
+        With ``attrs["sign"]``, ``"removal"`` or ``"upweighting"``; scores of this package have it.
+
+    Returns
+    -------
+    DataArray, same dims, dtype and unit
+        The scores, negated if they had up-weighting sign, with ``attrs["sign"] = "removal"``.
+
     Raises
     ------
     TypeError, ValueError
@@ -121,7 +131,7 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
 
 
 def remove_drift(scores: xr.DataArray) -> xr.DataArray:
-    """Subtract what training on does to the loss even when no training sample is singled out.
+    """Subtract what further training does to the loss even when no training sample is singled out.
 
     Parameters
     ----------

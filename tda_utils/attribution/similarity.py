@@ -46,8 +46,9 @@ def grad_dot(
     Returns
     -------
     DataArray, float32, dims (member, checkpoint, train, test)
-        ``grad L(z) . grad L(z_j)``, removal sign: to first order, what a gradient step on z_j of
-        length one would take off the loss on z.
+        ``grad L(z) . grad L(z_j)``, removal sign: to first order, what a gradient step on z_j with
+        learning rate 1 would take off the loss on z. Its unit is that of a squared gradient, nats
+        squared per squared unit of a parameter.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def grad_cos(
     Returns
     -------
     DataArray, float32, dims (member, checkpoint, train, test)
-        Between -1 and 1, removal sign.
+        Between -1 and 1, without unit, removal sign.
 
     Notes
     -----

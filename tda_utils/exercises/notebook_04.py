@@ -21,7 +21,7 @@ def check_standard_error(standard_error: Callable[..., Any]) -> None:
     ...     means = tau.mean("checkpoint")
     ...     return means.std("member", ddof=1) / means.sizes["member"] ** 0.5
     >>> check_standard_error(standard_error)
-    Exercise 1: correct. What is divided by is the number of members: checkpoints are no draws.
+    Exercise 1: correct. The number that counts is that of the members: checkpoints are no draws.
     """
     rng = np.random.default_rng(7)
     members, checkpoints = 4, 3
@@ -57,7 +57,7 @@ def check_standard_error(standard_error: Callable[..., Any]) -> None:
             "is a variance; take the square root.": labelled(deviation**2 / members),
         },
     )
-    passed(1, "What is divided by is the number of members: checkpoints are no draws.")
+    passed(1, "The number that counts is that of the members: checkpoints are no draws.")
 
 
 def check_effective_samples(effective_samples: Callable[..., Any]) -> None:
