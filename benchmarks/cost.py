@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from benchmarks.bench import RESULTS, machine
+from tda_utils.attribution.ekfac import BASIS_SAMPLES
 from tda_utils.experiment import Experiment
 from tda_utils.manifest import Manifest, load_manifest, plan
 from tda_utils.models import PAPER_BACKBONE, model_builder
@@ -66,6 +67,10 @@ def images(experiment: Experiment, method: str) -> Images:
         return Images(samples * (attributed + test), 0)
     if experiment.protocol == "released":
         return Images(samples * min(attributed, test) * train * HESSIAN_PRODUCT, 0)
+    if experiment.influence_solver == "ekfac":
+        # One gradient a sample for the diagonal, and one for the basis, which fewer decide.
+        curvature = train + min(train, BASIS_SAMPLES)
+        return Images(samples * (curvature + attributed + test), 0)
     return Images(samples * (LOGIT_DIRECTIONS * train + test), samples * train)
 
 
@@ -164,6 +169,13 @@ def counted(files: list[ScoreFile]) -> dict[Network, Images]:
     return counts
 
 
+def _images_to_time(kind: Network) -> int:
+    """Enough that setting up a model does not count, and few enough for minutes."""
+    if kind.model != "vit":
+        return 320
+    return 8 if kind.image_size is None else 32
+
+
 def measured(files: list[ScoreFile]) -> dict[Network, Rate]:
     """The rate of each network that some file needs."""
     rates: dict[Network, Rate] = {}
@@ -173,7 +185,7 @@ def measured(files: list[ScoreFile]) -> dict[Network, Rate]:
             build = model_builder(
                 kind.model, shape[0], backbone=kind.backbone, image_size=kind.image_size
             )()
-            rates[kind] = rate_of(build, shape, n=8 if kind.model == "vit" else 320)
+            rates[kind] = rate_of(build, shape, n=_images_to_time(kind))
     return rates
 
 

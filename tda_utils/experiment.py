@@ -201,6 +201,19 @@ class Experiment:
     def _default_solver(self) -> str:
         return "ekfac" if self.task == "mnist" else "ggn"
 
+    @property
+    def influence_solver(self) -> str | None:
+        """What solves for influence: ``"ggn"`` or ``"ekfac"``; None under the released protocol.
+
+        Examples
+        --------
+        >>> Experiment().influence_solver, Experiment(protocol="released").influence_solver
+        ('ggn', None)
+        """
+        if self.protocol == "released":
+            return None
+        return self.solver or self._default_solver
+
     def posterior(self) -> Posterior:
         """Return the trained members, computed once and then read.
 
@@ -326,8 +339,8 @@ class Experiment:
         options: dict[str, object] = {"protocol": self.protocol, "device": self.device}
         if method == "influence":
             options["damping"] = self.damping
-            if self.protocol == "paired":
-                options["solver"] = self.solver or self._default_solver
+            if self.influence_solver is not None:
+                options["solver"] = self.influence_solver
         if method == "loo" and self.model == "vit":
             options["released"] = "unpaired"
         return options

@@ -123,6 +123,16 @@ def test_images_are_counted_as_they_are_used(method, protocol, tmp_path):
     assert many.seen == few.seen
 
 
+def test_ekfac_counts_two_gradients_of_each_sample_where_ggn_counts_one_for_each_direction():
+    size = {"members": 1, "checkpoints": 2, "epochs": 2, "test_per_class": 2, "attributed": 3}
+    exact, approximate = (
+        cost.images(tda.Experiment(solver=solver, **size), "influence")
+        for solver in ("ggn", "ekfac")
+    )
+    assert exact == (2 * (cost.LOGIT_DIRECTIONS * 30 + 6), 2 * 30)
+    assert approximate == (2 * (30 + 30 + 3 + 6), 0)
+
+
 def test_the_committed_cost_counts_what_the_manifest_asks_for(tmp_path):
     record = json.loads((bench.RESULTS / "cost.json").read_text())
     small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
