@@ -99,6 +99,18 @@ def interval(row: Any, percent: bool = True) -> str:
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
+def judged_by(table: pd.DataFrame) -> str:
+    """Say how many members the studies of each panel are judged by.
+
+    Examples
+    --------
+    >>> judged_by(pd.DataFrame({"panel": ["A", "A", "B"], "members": [10, 10, 5]}))
+    '(members: A 10, B 5)'
+    """
+    members = table.groupby("panel", sort=False)["members"].min()
+    return f"(members: {', '.join(f'{panel} {count}' for panel, count in members.items())})"
+
+
 def study(row: Any, what: str = "per class") -> str:
     """Name a study: panel and place in it."""
     return f"{row['panel']}, {row[what]}" + (" per class" if what == "per class" else "")
@@ -114,9 +126,8 @@ def overshadowed(results: Results) -> Finding:
     often = [value >= 0.5 for value in numbers.values()]
     verdict = SUPPORTED if all(often) else REFUTED if not any(often) else "depends on the data"
     said = "; ".join(f"{study(row)} {interval(row)}" for _, row in rows.iterrows())
-    return Finding(
-        verdict, f"LOO pairs whose standard deviation exceeds their absolute mean: {said}", numbers
-    )
+    said = f"LOO pairs whose standard deviation exceeds their absolute mean: {said}"
+    return Finding(verdict, f"{said} {judged_by(rows)}", numbers)
 
 
 def rare_but_there(results: Results) -> Finding:
@@ -136,7 +147,7 @@ def rare_but_there(results: Results) -> Finding:
     )
     said = said.replace("%", " %")
     said += "; ".join(f"{study(row)} {interval(row)}" for _, row in rows.iterrows())
-    return Finding(verdict, said, numbers)
+    return Finding(verdict, f"{said} {judged_by(rows)}", numbers)
 
 
 def ground_truth_is_noisy(results: Results) -> Finding:
@@ -159,7 +170,7 @@ def ground_truth_is_noisy(results: Results) -> Finding:
             for (panel, size), row in values.iterrows()
         )
         + f"; that is more than the median of the four estimators in {noisier} of {len(values)} "
-        "studies"
+        f"studies {judged_by(table)}"
     )
     return Finding(verdict, said.replace("%", " %"), numbers)
 
@@ -249,7 +260,7 @@ def size_is_not_monotonic(results: Results) -> Finding:
         text = " → ".join(f"{row['value']:.3f}" for _, row in own.iterrows())
         said.append(f"{panel}, {', '.join(str(size) for size in own['per class'])}: {text}")
         verdicts.append(_turns(own))
-    said = f"mean p of LOO by samples of each class, {'; '.join(said)}"
+    said = f"mean p of LOO by samples of each class, {'; '.join(said)} {judged_by(rows)}"
     known = {verdict for verdict in verdicts if verdict}
     verdict = known.pop() if len(known) == 1 else "depends on the data" if known else OPEN
     return Finding(verdict, said, numbers)
