@@ -77,8 +77,7 @@ def digest(path: Path) -> str:
     >>> digest(folder / "old.py") == digest(folder / "bare.py")
     True
     """
-    cells = refresh_notebooks.build(path).cells
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    code = [cell.source for cell in refresh_notebooks.code_cells(refresh_notebooks.build(path))]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 

@@ -114,7 +114,7 @@ def run(source: Path) -> nbformat.NotebookNode:
 
 def _where(notebook: nbformat.NotebookNode, error: Exception) -> str:
     """Name the cell that failed: the first with an error, else the first that did not finish."""
-    code = _code_cells(notebook)
+    code = code_cells(notebook)
     failed = [c for c in code if any(o.output_type == "error" for o in c.outputs)]
     failed += [c for c in code if c.source.strip() and c.execution_count is None]
     reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
@@ -135,8 +135,8 @@ def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
     notebook, target = build(source), source.with_suffix(".ipynb")
     if not target.is_file():
         raise RuntimeError(f"{source.name}: there is no {target.name} with outputs to keep.")
-    stored = _code_cells(nbformat.read(target, as_version=4))
-    own = _code_cells(notebook)
+    stored = code_cells(nbformat.read(target, as_version=4))
+    own = code_cells(notebook)
     if [cell.source for cell in own] != [cell.source for cell in stored]:
         raise RuntimeError(
             f"{source.name}: its code is not that of {target.name}, whose outputs would not be "
@@ -147,7 +147,8 @@ def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def _code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """Return the cells of code, in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
