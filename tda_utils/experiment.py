@@ -451,11 +451,13 @@ class Experiment:
         return Path(self.store) / folder / ("-".join(p for p in parts if p) + ".safetensors")
 
     def _provenance(self, method: str, run: Run) -> dict[str, object]:
+        on_card = chosen_device(self.device).type == "cuda"
         return {
             "values": self._values(method, run),
             "torch": str(torch.__version__),
             "python": platform.python_version(),
             "machine": platform.machine(),
+            "device": torch.cuda.get_device_name() if on_card else "cpu",
         }
 
     def _write_member(self, run: Run, states, adam) -> None:

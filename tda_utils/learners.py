@@ -215,15 +215,28 @@ class ModuleLearner:
         return AdamState(float(next(iter(states.values()))["step"]), **means)
 
 
-def adam_of(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Adam:
-    """Return a fresh optimiser as the recipe has it; one fused step walks memory once."""
-    return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+def adam_of(
+    parameters: Iterable[nn.Parameter], recipe: Recipe, *, recordable: bool = False
+) -> torch.optim.Adam:
+    """Return a fresh optimiser as the recipe has it; one fused step walks memory once.
+
+    With `recordable` its steps can be part of a CUDA graph: all that changes between steps, the
+    learning rate too, then lies on the card.
+    """
+    parameters = list(parameters)
+    rate = torch.tensor(recipe.lr, device=parameters[0].device) if recordable else recipe.lr
+    return torch.optim.Adam(
+        parameters, lr=rate, weight_decay=recipe.weight_decay, fused=True, capturable=recordable
+    )
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def copied(tensor: Tensor) -> Tensor:

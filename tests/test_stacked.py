@@ -1,5 +1,7 @@
 """Stacked training, which a card uses, against one model at a time; both run on the CPU here."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,15 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils.parallel import chosen_device
-from tda_utils.stacked import StackedLearner, models_that_fit, train_stacked
+from tda_utils.stacked import (
+    StackedLearner,
+    UnfoldedConvolution,
+    _Recorded,
+    is_unfoldable,
+    models_that_fit,
+    train_stacked,
+    with_unfolded_convolutions,
+)
 from tda_utils.training import Job, Recipe, batch_order, initial_state, train_losses, train_states
 from tests.conftest import build_tiny_cnn
 
@@ -67,6 +77,74 @@ def test_stacks_go_on_from_states_of_adam(tiny_task, tiny_recipe, tiny_posterior
     for [(state, _)], [(wanted, _)] in zip(stacked, train_states(*data, device="cpu"), strict=True):
         for name in wanted:
             np.testing.assert_allclose(state[name], wanted[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": (2, 1), "stride": (2, 3), "bias": False},
+        {"padding": "same"},
+        {"padding": "valid", "stride": 2},
+    ],
+)
+def test_unfolded_convolutions_equal_pytorchs(options):
+    """Values, and gradients for images, weight and bias; alone and mapped over two layers."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 3, (3, 5), **options).double() for _ in range(2)]
+    images = torch.rand(2, 5, 2, 9, 8, dtype=torch.float64, requires_grad=True)
+    wanted = torch.stack([layer(own) for layer, own in zip(layers, images, strict=True)])
+    unfolded = UnfoldedConvolution(layers[0])
+    torch.testing.assert_close(unfolded(images[0]), wanted[0])
+    stacked = {
+        name: torch.stack([layer.state_dict()[name] for layer in layers]).requires_grad_()
+        for name in layers[0].state_dict()
+    }
+    mapped = torch.func.vmap(lambda own, some: torch.func.functional_call(unfolded, own, (some,)))(
+        stacked, images
+    )
+    torch.testing.assert_close(mapped, wanted)
+    errors = torch.rand_like(wanted)
+    ours = torch.autograd.grad(mapped, [images, *stacked.values()], errors)
+    own = [parameter for layer in layers for parameter in layer.parameters()]
+    for_images, *for_layers = torch.autograd.grad(wanted, [images, *own], errors)
+    torch.testing.assert_close(ours[0], for_images)
+    for number in range(len(stacked)):
+        pair = torch.stack(for_layers[number :: len(stacked)])
+        torch.testing.assert_close(ours[1 + number], pair)
+
+
+@pytest.mark.parametrize(
+    "options", [{"groups": 2}, {"dilation": 2}, {"padding": 1, "padding_mode": "circular"}]
+)
+def test_other_convolutions_stay_as_they_are(options):
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, **options), nn.Conv2d(2, 2, 3))
+    assert [is_unfoldable(layer) for layer in model] == [False, True]
+    images = torch.rand(2, 2, 9, 9)
+    wanted = model(images)
+    changed = with_unfolded_convolutions(model)
+    assert type(changed[0]) is nn.Conv2d
+    torch.testing.assert_close(changed(images), wanted)
+
+
+def test_a_learner_is_part_of_no_reference_cycle(tiny_task, tiny_recipe):
+    """Else a step recorded on a card would be freed at any time, even while one is recorded."""
+    jobs = jobs_of(tiny_task, tiny_recipe, torch.float32)
+    held = []
+
+    def observe(learner):
+        learner._recorded = _Recorded()  # As on a card, where each step goes through it.
+        held.append(weakref.ref(learner))
+        return [None] * len(jobs)
+
+    gc.disable()
+    try:
+        data = (build_tiny_cnn(), tiny_task.train_x, tiny_task.train_y)
+        train_stacked(*data, replace(tiny_recipe, keep_last=1), jobs, observe, CPU)
+        assert len(held) == 1
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_memory_bounds_the_stack(monkeypatch):

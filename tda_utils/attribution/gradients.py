@@ -90,6 +90,8 @@ class GradientMethod(Protocol):
 def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> GradientMethod:
     """Return the fastest way to the gradients of an architecture, tried on two samples if need be.
 
+    Gradients are to be taken on the device that the model lies on.
+
     Raises
     ------
     ValueError
@@ -97,7 +99,7 @@ def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> Gradien
     """
     if not trainable_parameters(model):
         raise ValueError("model has no trainable parameter; gradients need at least one.")
-    if is_fusable(model, images):
+    if next(model.parameters()).device.type == "cpu" and is_fusable(model, images):
         return FusedGradients(model, images.shape[-1])
     layers = _separable_layers(model)
     if layers is not None:
@@ -350,7 +352,8 @@ class LayerGradients:
         with autograd's gradient, in float64, where rounding cannot mislead.
         """
         model = copied_model(model).double().eval()
-        images = images.double()
+        images = like_parameters(model, images)
+        labels = labels.to(images.device)
         calls = dict.fromkeys(self._layers, 0)
 
         def count(name):

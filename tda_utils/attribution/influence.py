@@ -44,7 +44,12 @@ from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.checks import check_choice, check_number
 from tda_utils.data import Task
 from tda_utils.learners import trainable_parameters
-from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
+from tda_utils.parallel import (
+    chosen_device,
+    float32_arithmetic,
+    parallel_map_nested,
+    workers_on,
+)
 from tda_utils.posterior import Posterior, all_finite
 
 Solver = Literal["ggn", "ekfac", "hessian", "lissa"]
@@ -139,10 +144,10 @@ def influence(
             "others to 'paired'."
         )
     check_number("damping", damping)
-    method = gradient_method(
-        posterior.module(0, 0), posterior.seen(task, 0, 0).train_x, task.train_y
-    )
     place = chosen_device(device)
+    method = gradient_method(
+        posterior.module(0, 0).to(place), posterior.seen(task, 0, 0).train_x, task.train_y
+    )
     solve = {"ggn": _gauss_newton, "ekfac": _ekfac, "hessian": _hessian, "lissa": _lissa}[solver]
 
     def scores_of(sample: tuple[int, int], workers: int) -> tuple[np.ndarray, float]:
@@ -161,9 +166,10 @@ def influence(
         )
         return solve(problem)
 
-    solved = parallel_map_nested(
-        scores_of, posterior.samples, workers=workers_on(place, workers), describe="influence"
-    )
+    with float32_arithmetic(place):
+        solved = parallel_map_nested(
+            scores_of, posterior.samples, workers=workers_on(place, workers), describe="influence"
+        )
     shape = (posterior.members, posterior.checkpoints)
     scores = as_scores(
         np.stack([values for values, _ in solved]).reshape(*shape, task.n_attributed, task.n_test),

@@ -16,7 +16,12 @@ from tda_utils.attribution.gradients import (
 )
 from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
 from tda_utils.data import Task
-from tda_utils.parallel import chosen_device, parallel_map_nested, workers_on
+from tda_utils.parallel import (
+    chosen_device,
+    float32_arithmetic,
+    parallel_map_nested,
+    workers_on,
+)
 from tda_utils.posterior import Posterior
 
 
@@ -126,10 +131,10 @@ def grad_dot_and_cos(
     ['grad_dot', 'grad_cos']
     """
     check_inputs(posterior, task, protocol)
-    method = gradient_method(
-        posterior.module(0, 0), posterior.seen(task, 0, 0).train_x, task.train_y
-    )
     place = chosen_device(device)
+    method = gradient_method(
+        posterior.module(0, 0).to(place), posterior.seen(task, 0, 0).train_x, task.train_y
+    )
 
     def scores_of(sample: tuple[int, int], workers: int) -> tuple[Tensor, Tensor]:
         seen = posterior.seen(task, *sample)
@@ -148,9 +153,10 @@ def grad_dot_and_cos(
         dots = torch.cat(dots, dim=1)
         return dots, _cosine(dots, squared_norms(train).cpu(), torch.cat(squared))
 
-    both = parallel_map_nested(
-        scores_of, posterior.samples, workers=workers_on(place, workers), describe="GD and GC"
-    )
+    with float32_arithmetic(place):
+        both = parallel_map_nested(
+            scores_of, posterior.samples, workers=workers_on(place, workers), describe="GD and GC"
+        )
     shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
     dots, cosines = (
         as_scores(
