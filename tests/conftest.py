@@ -1,5 +1,6 @@
 """Tiny tasks and networks that every oracle can afford."""
 
+import hashlib
 import os
 
 # Before any progress bar is made: test output is a log.
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tda_utils import Recipe, Task, sample_posterior
+from tda_utils import Recipe, Task, data, sample_posterior
 
 
 def make_task(n_train=12, n_test=7, classes=3, channels=1, size=8, seed=0) -> Task:
@@ -32,6 +33,20 @@ def write_idx(folder, stem, images, labels) -> None:
     for kind, magic, values in (("images-idx3", 0x803, images), ("labels-idx1", 0x801, labels)):
         header = np.array([magic, *values.shape], ">i4").tobytes()
         (folder / f"{stem}-{kind}-ubyte").write_bytes(header + values.tobytes())
+
+
+@pytest.fixture
+def blank_mnist(tmp_path, monkeypatch):
+    """Return a folder with as many images as MNIST has, all of them black."""
+    folder = tmp_path / "blank_mnist"
+    folder.mkdir()
+    for stem, n in (("train", 60_000), ("t10k", 10_000)):
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        write_idx(folder, stem, np.zeros((n, 28, 28), np.uint8), labels)
+    for path in folder.iterdir():
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        monkeypatch.setitem(data.IDX_MD5, path.name, digest)
+    return folder
 
 
 def build_tiny_cnn() -> nn.Module:

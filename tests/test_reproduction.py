@@ -234,3 +234,31 @@ def test_a_curve_turns_only_beyond_its_intervals(values, reach, expected):
     frame = pd.DataFrame({"value": values})
     frame["low"], frame["high"] = frame["value"] - reach, frame["value"] + reach
     assert reproduction._turns(frame) == expected
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_said_of_all_of_mnist_is_in_its_table_and_numbers(protocol):
+    """Recomputed without the code under test; the noise of the t-test is its level."""
+    text = (PAPER / "REPRODUCTION.md").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    section = text.partition("## All of MNIST")[2].partition("\n## ")[0]
+    (said,) = [line for line in section.splitlines() if line.startswith(f"- **{protocol}.**")]
+    record = json.loads((PAPER / "numbers" / f"full_mnist-{protocol}.json").read_text())
+    table = {row["method"]: row for row in rows("full_mnist", protocol)}
+    assert record["all of MNIST"]
+    assert table.keys() == set(METHODS)
+    for size, values in record["loo by training digits"].items():
+        assert f"{int(size):,} training digits" in said or f"From {size} to" in said
+        assert f"{values['|mean|']:.2g}" in said
+        assert f"{values['std']:.2g}" in said
+        assert f"{values['|mean| / std']:.2f}" in said
+    found = sorted(float(table[name]["p < 0.05"]) for name in METHODS[1:])
+    with_loo = sorted(float(table[name]["with LOO"]) for name in METHODS[1:])
+    assert f"{100 * float(table['loo']['p < 0.05']):.1f} % have p < 0.05 (noise: " in said
+    assert f"ATS, IF, GD and GC {100 * found[0]:.1f} % to {100 * found[-1]:.1f} %" in said
+    assert f"lie between {with_loo[0]:.2f} and {with_loo[-1]:.2f}." in said
+    if protocol == "paired":
+        assert "(noise: 5.0 %)" in said
+    cells = [line.split(" | ") for line in section.splitlines() if line.startswith(f"| {protocol}")]
+    for (_, _, members, pairs, *_), row in zip(cells, table.values(), strict=True):
+        assert int(members) == int(row["members"])
+        assert int(pairs.replace(",", "")) == int(row["pairs"])
