@@ -288,8 +288,8 @@ assert in_order and float(best["p"][0]) == float(summaries["influence"]["p"].min
 # %% [markdown]
 # ## And sixty thousand?
 #
-# The stand-in cannot say. The scores of all of MNIST took a graphics card ten minutes. They are
-# kept in `paper/scores`, and this is the figure that this notebook makes of them:
+# The stand-in cannot say. The scores of all of MNIST were computed on a graphics card. They are kept
+# in `paper/scores`, and this is the figure that this notebook makes of them:
 #
 # ![Three panels with a row for each of five methods, all of MNIST: the median ratio of
 # leave-one-out lies far left of its tick, and hardly any of its pairs is significant; those of
@@ -304,7 +304,7 @@ assert in_order and float(best["p"][0]) == float(summaries["influence"]["p"].min
 committed = json.loads(Path(kept).read_text())
 print(f"leave-one-out: {committed['loo members']} members, {committed['loo samples']} digits")
 by_digits = pd.DataFrame(committed["loo by training digits"]).T
-by_digits.rename_axis("training digits").map("{:.2g}".format)
+by_digits[by_size.columns].rename_axis("training digits").map("{:.2g}".format)
 
 # %% [markdown]
 # Among sixty thousand the mean is smaller by far, the noise is smaller, too, but not by as much.
