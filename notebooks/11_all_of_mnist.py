@@ -288,8 +288,8 @@ assert in_order and float(best["p"][0]) == float(summaries["influence"]["p"].min
 # %% [markdown]
 # ## And sixty thousand?
 #
-# The stand-in cannot say. The scores of all of MNIST were computed on a graphics card. They are kept
-# in `paper/scores`, and this is the figure that this notebook makes of them:
+# The stand-in cannot say. The scores of all of MNIST were computed on a graphics card. They are
+# kept in `paper/scores`, and this is the figure that this notebook makes of them:
 #
 # ![Three panels with a row for each of five methods, all of MNIST: the median ratio of
 # leave-one-out lies far left of its tick, and hardly any of its pairs is significant; those of
