@@ -42,6 +42,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 from PIL import Image
 from scipy import stats
@@ -968,6 +969,8 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
                 textcoords="offset points",
                 ha="center",
                 fontsize=5.5,
+                # A halo: the dashed line is not to strike through a number.
+                path_effects=[withStroke(linewidth=1.5, foreground="white")],
             )
         sentences.append(
             f"{look.label}: {raw:.1%} each on its own, {corrected:.1%} after Benjamini-Hochberg."
