@@ -38,7 +38,7 @@ paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for wh
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
 
 .PHONY: test
-test: lint test-code test-notebooks site-test ## all checks
+test: lint test-code student test-notebooks site-test ## all checks
 
 .PHONY: test-code
 test-code: $(STAMP) ## tests and the examples in docstrings, the checks of notebooks and manifest too
