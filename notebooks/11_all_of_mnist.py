@@ -344,9 +344,9 @@ if output:
 # - Signal over noise can be compared between methods whose scores have different units.
 # - Few leave-one-out members make a test that misses most of what is there. Its references, the
 #   mean p and the fraction of pure noise, keep one honest.
-# - Among sixty thousand, four members cannot tell one sample's leave-one-out from noise. Estimates
-#   repeat from seed to seed all the same, so a small p-value of theirs is no proof that they are
-#   right.
+# - Among sixty thousand, so few members cannot tell one sample's leave-one-out from noise.
+#   Estimates repeat from seed to seed all the same, so a small p-value of theirs is no proof that
+#   they are right.
 #
 # ## Quiz
 #

@@ -35,6 +35,13 @@ def write_idx(folder, stem, images, labels) -> None:
         (folder / f"{stem}-{kind}-ubyte").write_bytes(header + values.tobytes())
 
 
+def take_for_originals(folder, monkeypatch) -> None:
+    """Let the IDX files of a folder pass for MNIST's own, whose md5 is checked."""
+    for path in folder.iterdir():
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        monkeypatch.setitem(data.IDX_MD5, path.name, digest)
+
+
 @pytest.fixture
 def blank_mnist(tmp_path, monkeypatch):
     """Return a folder with as many images as MNIST has, all of them black."""
@@ -43,9 +50,7 @@ def blank_mnist(tmp_path, monkeypatch):
     for stem, n in (("train", 60_000), ("t10k", 10_000)):
         labels = (np.arange(n) % 10).astype(np.uint8)
         write_idx(folder, stem, np.zeros((n, 28, 28), np.uint8), labels)
-    for path in folder.iterdir():
-        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        monkeypatch.setitem(data.IDX_MD5, path.name, digest)
+    take_for_originals(folder, monkeypatch)
     return folder
 
 

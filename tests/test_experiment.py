@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import shutil
 
 import numpy as np
@@ -12,7 +11,7 @@ from tda_utils import experiment as experiment_module
 from tda_utils import training
 from tda_utils.attribution import ekfac
 from tda_utils.experiment import Run
-from tests.conftest import write_idx
+from tests.conftest import take_for_originals, write_idx
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +183,7 @@ def whole(tmp_path_factory):
         patch.setattr(data_module, "_paper_pairs", lambda: (listed, np.array([5, 900, 2])))
         for split, stem, n in (("train", "train", 240), ("test", "t10k", 905)):
             write_idx(folder, stem, arrays[f"{split}_image"][:n], arrays[f"{split}_label"][:n])
-        for path in folder.iterdir():
-            digest = hashlib.md5(path.read_bytes()).hexdigest()
-            patch.setitem(data_module.IDX_MD5, path.name, digest)
+        take_for_originals(folder, patch)
         yield tda.Experiment(
             task="mnist", root=folder, members=1, checkpoints=1, epochs=1, store=folder / "store"
         )

@@ -615,15 +615,16 @@ def _whole_set(folder: Path) -> list[str]:
 def _one_among_many(results: Results, table: pd.DataFrame) -> str:
     sizes = results.numbers("full_mnist")["loo by training digits"]
     (few, one), (many, other) = sorted(sizes.items(), key=lambda item: int(item[0]))
-    loo, estimators = table["method"] == "loo", table[table["method"] != "loo"]
+    table = table.set_index("method")
+    loo, estimators = table.loc["loo"], table.drop("loo")
     found, correlation = estimators["p < 0.05"], estimators["with LOO"]
-    noise = null_reference(int(table.loc[loo, "members"].iloc[0]), TEST_OF[results.protocol])
+    noise = null_reference(int(loo["members"]), TEST_OF[results.protocol])
     text = (
         f"from {few} to {int(many):,} training digits the median pair of LOO falls from a mean of "
         f"{one['|mean|']:.2g} to {other['|mean|']:.2g} nats (without its sign), its standard "
         f"deviation over members from {one['std']:.2g} to {other['std']:.2g}, and their ratio from "
         f"{one['|mean| / std']:.2f} to {other['|mean| / std']:.2f}. Of the pairs of LOO "
-        f"{float(table.loc[loo, 'p < 0.05'].iloc[0]):.1%} have p < 0.05 (noise: "
+        f"{loo['p < 0.05']:.1%} have p < 0.05 (noise: "
         f"{noise.fraction_significant:.1%}), of those of ATS, IF, GD and GC {found.min():.1%} to "
         f"{found.max():.1%}; their rank correlations with LOO lie between {correlation.min():.2f} "
         f"and {correlation.max():.2f}"
@@ -665,29 +666,24 @@ def _defects(folder: Path) -> list[str]:
 
 
 def _limits(folder: Path) -> list[str]:
-    studies = {
-        protocol: Results(folder, protocol).numbers("by_size")["studies"] for protocol in PROTOCOLS
-    }
     lines = [
         "## At which size",
         "",
         "| study | protocol | members x checkpoints | trained on | attributed x test |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
-    for protocol, own in studies.items():
-        for name, size in own.items():
+    for protocol in PROTOCOLS:
+        results = Results(folder, protocol)
+        whole = results.numbers("full_mnist")
+        sizes = results.numbers("by_size")["studies"] | {
+            "all of MNIST, CNN2-L, gradient methods": whole,
+            "all of MNIST, CNN2-L, LOO": whole
+            | {"members": whole["loo members"], "attributed": whole["loo samples"]},
+        }
+        for name, size in sizes.items():
             lines.append(
                 f"| {name} | {protocol} | {size['members']} x {size['checkpoints']} | "
-                f"{size['train']} | {size['attributed']} x {size['test']} |"
-            )
-        whole = Results(folder, protocol).numbers("full_mnist")
-        for name, members, samples in (
-            ("all of MNIST, CNN2-L, gradient methods", whole["members"], whole["attributed"]),
-            ("all of MNIST, CNN2-L, LOO", whole["loo members"], whole["loo samples"]),
-        ):
-            lines.append(
-                f"| {name} | {protocol} | {members} x {whole['checkpoints']} | "
-                f"{whole['train']:,} | {samples} x {whole['test']} |"
+                f"{size['train']:,} | {size['attributed']} x {size['test']} |"
             )
     return [
         *lines,
