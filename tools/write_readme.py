@@ -129,6 +129,11 @@ def benchmarks(manifest: Manifest) -> str:
     )
 
 
+def three_digits(value: float) -> str:
+    """Return a number to three significant digits, and never as 1.02e+03."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
 def cost(manifest: Manifest) -> str:
     """Return what the paper's size costs, with the arithmetic."""
     folder = manifest.folder.parent / "benchmarks" / "results"
@@ -143,7 +148,7 @@ def cost(manifest: Manifest) -> str:
         cells = [
             cell
             for kind in ("trained", "seen")
-            for cell in (f"{one['images'][kind]:,}", f"{one['milliseconds'][kind]:.3g}")
+            for cell in (f"{one['images'][kind]:,}", three_digits(one["milliseconds"][kind]))
         ]
         cells.append(
             f"{one['core hours']:,.0f}" if one["core hours"] >= 10 else f"{one['core hours']:.1f}"
