@@ -300,14 +300,19 @@ class Experiment:
         if unknown := [run for run in runs if run not in self.runs]:
             raise ValueError(f"runs has {unknown[0]}, which this experiment lacks; see its runs.")
         paths = {self.file(method, run): run for run in runs}
-        trained = cache(lambda: self._posterior(runs))  # Only if scores are missing, and once.
+
+        @cache
+        def train_for_missing() -> None:
+            # All at once, which is faster; but a member whose scores are there is not needed.
+            self.compute("posterior", [run for path, run in paths.items() if not path.is_file()])
 
         def make(missing: list[Path]) -> None:
             mine = [paths[path] for path in missing]
             if method == "posterior":
                 self._train(mine)
             else:
-                self._attribute(method, mine, trained())
+                train_for_missing()
+                self._attribute(method, mine)
 
         # Members are trained together, which fills the cores; scores of one member fill them.
         at_once = len(runs) if method == "posterior" else 1
@@ -327,10 +332,9 @@ class Experiment:
         for position, run in enumerate(runs):
             self._write_member(run, trained.states[position], trained.adam[position])
 
-    def _attribute(self, method: str, runs: list[Run], posterior: Posterior) -> None:
-        seeds = list(zip(posterior.init_seeds, posterior.order_seeds, strict=True))
+    def _attribute(self, method: str, runs: list[Run]) -> None:
         for run in runs:
-            member = posterior.select([seeds.index(run)])
+            member = self._posterior([run])
             scores = method_of(method)(member, self.data, **self._options(method))
             self._write_scores(method, run, scores)
 

@@ -402,11 +402,13 @@ def _run_beside(
 
 
 def _compute(options: argparse.Namespace) -> int:
-    from tda_utils.work import compute, in_notebooks, score_files, work_of
+    from tda_utils.work import compute, in_notebooks, score_files, without_spare, work_of
 
     manifest, runs, store = _chosen(options)
     files = {file.path: file for run in runs for file in score_files(work_of(manifest, run, store))}
-    if options.only is not None:
+    if options.only is None:
+        files = {file.path: file for file in without_spare(files.values())}
+    else:
         wanted = [path.resolve() for path in options.only]
         if unknown := [path for path in wanted if path not in files]:
             raise ManifestError(

@@ -12,7 +12,7 @@ import ast
 import contextlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +58,28 @@ def score_files(work: Mapping[Experiment, tuple[str, ...]]) -> list[ScoreFile]:
                     path = experiment.file(method, run)
                     found.setdefault(path, ScoreFile(path, experiment, method, run))
     return list(found.values())
+
+
+def without_spare(
+    files: Iterable[ScoreFile], finished: Callable[[Path], bool] = Path.is_file
+) -> list[ScoreFile]:
+    """Leave out posteriors that are not finished, but all scores of which are.
+
+    Whoever has the scores, from another machine or from a run before, need not train for them.
+
+    Examples
+    --------
+    >>> files = score_files({Experiment(members=1): ("loo", "ats")})
+    >>> scores = {file.path for file in files if file.needs}
+    >>> [file.method for file in without_spare(files, finished=scores.__contains__)]
+    ['loo', 'ats']
+    """
+    files = list(files)
+    done = {file.path for file in files if finished(file.path)}
+    spare = {f.needs for f in files if f.path in done} - {
+        f.needs for f in files if f.path not in done
+    }
+    return [file for file in files if file.path in done or file.path not in spare]
 
 
 def work_of(manifest: Manifest, run: NotebookRun, store: Path) -> dict[Experiment, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import tda_utils as tda
 from tda_utils.experiment import Experiment
 from tda_utils.manifest import ManifestError, load_manifest, plan
 from tda_utils.reproduce import main
-from tda_utils.work import Failure, compute, score_files, work_of
+from tda_utils.work import Failure, compute, score_files, without_spare, work_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\
@@ -110,6 +110,37 @@ def test_the_command_computes_what_is_asked_for_and_no_more(repository, capsys):
     assert "elsewhere': none of the 9 files that these figures need" in capsys.readouterr().err
 
 
+def test_a_posterior_is_not_trained_where_its_scores_are_there(repository, capsys):
+    manifest = repository(
+        f"one = tda.Experiment(members=members, {SIZE})\nwork = {{one: ['grad_dot', 'ats']}}"
+    )
+    arguments = ["compute", "--all", "--size", "full", "--manifest", str(manifest.path)]
+    assert main(arguments) == 0
+    (run,) = plan(manifest, size="full")
+    files = score_files(work_of(manifest, run, manifest.folder / "runs" / "store"))
+    posteriors, scores = files[:3], files[3:]
+    for file in [*posteriors, scores[0]]:
+        file.path.unlink()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "scores computed: 2; 7 of the 7 wanted are there" in capsys.readouterr().out
+    assert [file.path.is_file() for file in posteriors] == [True, False, False]
+    spare = posteriors[1].path
+    assert main([*arguments, "--only", str(spare)]) == 0 and spare.is_file()
+
+
+def test_a_posterior_that_is_there_or_has_no_scores_is_not_spare():
+    work = {Experiment(members=2): ("ats",), Experiment(members=1, epochs=9): ()}
+    first, second, alone, *scores = score_files(work)
+    assert alone.experiment.epochs == 9
+    there = {first.path, *(file.path for file in scores)}
+    assert without_spare([first, second, alone, *scores], there.__contains__) == [
+        first,
+        alone,
+        *scores,
+    ]
+
+
 def test_committed_scores_are_read_and_a_quick_look_computes_its_own(repository, capsys):
     manifest = repository(f"work = {{tda.Experiment(members=members, {SIZE}): ['grad_dot']}}")
     (experiment,) = work(manifest, "full")
@@ -136,10 +167,10 @@ def test_a_file_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypat
     files = score_files({experiment: ("ats", "grad_dot")})
     attribute = Experiment._attribute
 
-    def failing(self, method, *rest):
+    def failing(self, method, runs):
         if method == "ats":
             raise MemoryError("no room")
-        attribute(self, method, *rest)
+        attribute(self, method, runs)
 
     monkeypatch.setattr(Experiment, "_attribute", failing)
     assert compute(files) == [Failure([files[1]], "MemoryError: no room")]

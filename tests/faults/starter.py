@@ -34,9 +34,9 @@ def note_what_is_computed(log):
         noted("posterior", runs)
         return train(self, runs)
 
-    def noted_attribute(self, method, runs, posterior):
+    def noted_attribute(self, method, runs):
         noted(method, runs)
-        return attribute(self, method, runs, posterior)
+        return attribute(self, method, runs)
 
     Experiment._train, Experiment._attribute = noted_train, noted_attribute
 

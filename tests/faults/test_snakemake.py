@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tda_utils.manifest import load_manifest, plan
+from tda_utils.work import score_files, work_of
+
 pytest.importorskip("snakemake", reason="needs the extra 'cluster'")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +173,22 @@ def test_a_cluster_that_takes_job_scripts_ends_the_same(repository, wanted):
         *("--jobs", "2", "--latency-wait", "30", "--seconds-between-status-checks", "1"),
     )
     assert results(repository) == wanted
+
+
+def test_nothing_is_trained_for_scores_that_are_committed(repository):
+    manifest = load_manifest(repository / "paper" / "figures.yaml")
+    store = manifest.folder / "runs" / "store"
+    runs = plan(manifest, size="full")
+    files = {file.path: file for run in runs for file in score_files(work_of(manifest, run, store))}
+    (first, *_) = {file.run for file in files.values()}
+    for path, file in files.items():
+        if file.run == first and file.method != "posterior":
+            kept = manifest.folder / "scores" / path.relative_to(store)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(b"a dry run reads nothing")
+    planned = jobs(snakemake(repository, "--cores", "2", "--dry-run", size="full"))
+    # The other member, and its Grad-Dot and two ATS.
+    assert (planned["posterior"], planned["scores"]) == (1, 3)
 
 
 def test_ten_thousand_files_are_planned_in_less_than_a_minute(repository):
