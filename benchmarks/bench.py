@@ -526,6 +526,7 @@ def draw_growth(points: list[dict]) -> Figure:
     """Draw seconds and peak memory against each quantity, on logarithmic axes."""
     # Not at the top: the peak memory of processes that only compute is measured.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     grid = figure.subplots(2, 3, sharex="col", sharey="row")
@@ -552,6 +553,9 @@ def draw_growth(points: list[dict]) -> Figure:
     for axes in figure.axes:
         axes.grid(alpha=0.2, which="both")
         axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     grid[0, 0].set_ylabel("seconds")
     grid[1, 0].set_ylabel("peak memory, GB")
     grid[0, 0].legend(frameon=False, fontsize=7)
