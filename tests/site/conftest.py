@@ -96,15 +96,12 @@ class Visit:
             self.errors.append(f"console {message.type}: {message.text} ({message.location})")
 
     def open(self, path: str) -> Page:
-        """Load a page, down to its end and back again, and wait until it rests."""
+        """Load a page and wait until it rests."""
         self.page.goto(self.server + path, wait_until="load")
         if path == "explorer.html":
             self.page.wait_for_selector("body[data-ready=true]")
-        # Pictures that load late are asked for where they come into view.
-        self.page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
         # What a page's script does after loading, such as drawing charts.
         self.page.wait_for_load_state("networkidle")
-        self.page.evaluate("window.scrollTo(0, 0)")
         return self.page
 
     @property
