@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.site.conftest import SCREENSHOTS
+from tests.site.conftest import SCREENSHOTS, SITE, pages
 
 # A phone, a wide screen, and the other set of colours, which width does not change.
 VIEWS = ((390, "light"), (1280, "light"), (1280, "dark"))
 CHECKED_BY_AXE = 1280
-# Code has the same colours everywhere, and axe looks at them in notebooks and reference. In
-# listings of whole modules, thousands of coloured words, that would take most of all tests' time.
-LISTINGS = "_modules/"
+# Code has the same colours everywhere. Axe looks at them in notebooks, in the reference, and in one
+# listing, since the names of classes and `self` stand in listings only. In each listing, thousands
+# of coloured words, that would take most of all tests' time.
+LISTINGS, WHOLE_LISTING = "_modules/", "_modules/tda_utils/crops.html"
 LISTING = {"exclude": [[".highlight pre"]]}
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
@@ -29,7 +32,8 @@ def test_a_page_loads_whole_asks_no_one_else_fits_and_is_accessible(path, width,
         problems.append(f"the page is {wide} pixels wide and scrolls sideways")
     problems += [f"no {what}" for what, there in has(page, one).items() if not there]
     if width == CHECKED_BY_AXE:
-        problems += serious_violations(page, LISTING if path.startswith(LISTINGS) else None)
+        partly = path.startswith(LISTINGS) and path != WHOLE_LISTING
+        problems += serious_violations(page, LISTING if partly else None)
     assert not problems, "\n".join(problems)
 
 
@@ -64,6 +68,16 @@ def test_a_foreign_request_and_an_error_would_be_seen(visit):
     page.wait_for_event("console", timeout=5000) if not one.errors else None
     assert one.foreign == ["http://127.0.0.1:9/elsewhere"]
     assert any("not loaded" in error for error in one.errors)
+
+
+def test_the_listing_that_axe_sees_whole_has_all_colours_that_only_listings_have():
+    words = {
+        path: set(re.findall(r'<span class="(\w{1,3})"', (SITE / path).read_text()))
+        for path in pages()
+    }
+    elsewhere = set().union(*(own for path, own in words.items() if not path.startswith(LISTINGS)))
+    everywhere = set().union(*words.values())
+    assert everywhere - elsewhere <= words[WHOLE_LISTING]
 
 
 def test_axe_would_see_a_serious_violation(visit):
