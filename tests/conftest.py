@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from tda_utils import Recipe, Task, data, sample_posterior
+from tda_utils import Recipe, Task, sample_posterior
+from tda_utils.data import sources
 
 
 def make_task(n_train=12, n_test=7, classes=3, channels=1, size=8, seed=0) -> Task:
@@ -39,7 +40,7 @@ def take_for_originals(folder, monkeypatch) -> None:
     """Let the IDX files of a folder pass for MNIST's own, whose md5 is checked."""
     for path in folder.iterdir():
         digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        monkeypatch.setitem(data.IDX_MD5, path.name, digest)
+        monkeypatch.setitem(sources.IDX_MD5, path.name, digest)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 from tda_utils import explorer
-from tda_utils.plots import LOOKS
-from tda_utils.reliability import significant, summarise
+from tda_utils.plots.look import LOOKS
+from tda_utils.reliability.significance import significant, summarise
 
 
 def scores_of(task, seed: int, **attributes: object) -> xr.DataArray:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import write_reproduction as reproduction
 
-from tda_utils.manifest import PROTOCOLS, load_manifest
+from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
 
 PAPER = Path(__file__).resolve().parent.parent / "paper"
 ESTIMATORS = ("ATS", "IF", "GD", "GC")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tda_utils as tda
 from tda_utils import explorer
-from tda_utils.reliability import TEST_OF
+from tda_utils.reliability.significance import TEST_OF
 
 ROOT = Path(__file__).resolve().parent.parent
 

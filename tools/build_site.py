@@ -26,7 +26,7 @@ import site_reference
 import vl_convert
 from write_readme import parameter
 
-from tda_utils.reproduce import Figure, Manifest, load_manifest
+from tda_utils.reproduce.manifest import Figure, Manifest, load_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Pages that lie in the repository as they are shown.

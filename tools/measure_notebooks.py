@@ -24,7 +24,7 @@ from pathlib import Path
 
 import refresh_notebooks
 
-from tda_utils.parallel import available_cores
+from tda_utils.engine.parallel import available_cores
 
 ROOT = refresh_notebooks.NOTEBOOKS.parent
 TIMES = ROOT / "docs" / "run_times.json"

@@ -30,7 +30,7 @@ def home(name: str) -> str:
     Examples
     --------
     >>> home("Experiment"), home("PAPER_SEEDS")
-    ('tda_utils.experiment.Experiment', 'tda_utils.posterior.PAPER_SEEDS')
+    ('tda_utils.experiments.experiment.Experiment', 'tda_utils.posterior.PAPER_SEEDS')
     """
     thing = getattr(tda_utils, name)
     if isinstance(thing, ModuleType):

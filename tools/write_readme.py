@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from tda_utils.manifest import Manifest, load_manifest
+from tda_utils.reproduce.manifest import Manifest, load_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}

@@ -21,9 +21,9 @@ from typing import Any
 import pandas as pd
 from write_readme import write_or_check
 
-from tda_utils.data import DEFECTIVE_LISTS, load_task
-from tda_utils.manifest import PROTOCOLS
-from tda_utils.reliability import TEST_OF, null_reference
+from tda_utils.data.load import DEFECTIVE_LISTS, load_task
+from tda_utils.reliability.significance import TEST_OF, null_reference
+from tda_utils.reproduce.manifest import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ROOT / "paper"
