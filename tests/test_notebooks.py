@@ -8,11 +8,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import refresh_notebooks
 from jupytext.compare import compare_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tda_utils.manifest import fits, notebook_parameters
+from tools import refresh_notebooks
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.py"))

@@ -10,13 +10,15 @@ from statistics import median
 
 import pandas as pd
 import pytest
-import write_reproduction as reproduction
 
 from tda_utils.manifest import PROTOCOLS, load_manifest
+from tda_utils.terms import METHOD_LABELS
+from tools import ROOT
+from tools.pages import reproduction
 
-PAPER = Path(__file__).resolve().parent.parent / "paper"
-ESTIMATORS = ("ATS", "IF", "GD", "GC")
-METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
+PAPER = ROOT / "paper"
+METHODS = tuple(METHOD_LABELS)
+ESTIMATORS = tuple(METHOD_LABELS[name] for name in METHODS if name != "loo")
 
 
 # Read again without pandas and without the code under test.

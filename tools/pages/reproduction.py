@@ -3,8 +3,8 @@
 No number is typed: all are computed from paper/tables and paper/numbers, and each verdict follows
 from its rule. So a new result changes the verdict, not the other way round.
 
-    python tools/write_reproduction.py           write paper/REPRODUCTION.md
-    python tools/write_reproduction.py --check   exit with 1 if it would change
+    python -m tools.pages.reproduction           write paper/REPRODUCTION.md
+    python -m tools.pages.reproduction --check   exit with 1 if it would change
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from write_readme import write_or_check
 
 from tda_utils.data import DEFECTIVE_LISTS, load_task
 from tda_utils.manifest import PROTOCOLS
 from tda_utils.reliability import TEST_OF, null_reference
+from tda_utils.terms import METHOD_LABELS
+from tools import ROOT
+from tools.pages.filling import write_or_check
 
-ROOT = Path(__file__).resolve().parent.parent
 PAPER = ROOT / "paper"
-ESTIMATORS = ("ATS", "IF", "GD", "GC")
-LABELS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}
+ESTIMATORS = tuple(label for method, label in METHOD_LABELS.items() if method != "loo")
 SUPPORTED, REFUTED, OPEN = "supported", "not supported", "not decided"
 
 
@@ -180,7 +180,7 @@ def initialisation_or_order(results: Results) -> Finding:
     """Judge claim 4: which source has the larger share of the variance?"""
     table = results.table("variance_sources").set_index(["method", "source"])
     numbers, larger, apart = {}, 0, 0
-    for method in LABELS:
+    for method in METHOD_LABELS:
         start, order = table.loc[(method, "initialisation")], table.loc[(method, "order")]
         numbers |= {f"{method}, initialisation": start["share"], f"{method}, order": order["share"]}
         larger += start["share"] > order["share"]
@@ -189,11 +189,11 @@ def initialisation_or_order(results: Results) -> Finding:
     titles = {"interaction": "both together", "epoch": "epoch in all runs"}
     parts = ", ".join(f"{titles.get(source, source)} {share(loo, source)}" for source in loo.index)
     said = (
-        f"initialisation has the larger share for {larger} of {len(LABELS)} methods, with intervals"
-        f" apart for {apart}; LOO: {parts}"
+        f"initialisation has the larger share for {larger} of {len(METHOD_LABELS)} methods, "
+        f"with intervals apart for {apart}; LOO: {parts}"
     )
     verdict = OPEN
-    if larger == len(LABELS):
+    if larger == len(METHOD_LABELS):
         verdict = SUPPORTED
     elif larger == 0:
         verdict = REFUTED
@@ -311,7 +311,8 @@ def more_checkpoints(results: Results) -> Finding:
     falls = table[last] < table[first]
     verdict = SUPPORTED if falls.all() else REFUTED if not falls.any() else "depends on the method"
     said = f"mean p with {first} and with {last} checkpoints: " + "; ".join(
-        f"{LABELS[method]} {row[first]:.3f} → {row[last]:.3f}" for method, row in table.iterrows()
+        f"{METHOD_LABELS[method]} {row[first]:.3f} → {row[last]:.3f}"
+        for method, row in table.iterrows()
     )
     return Finding(verdict, said, numbers)
 
@@ -638,7 +639,7 @@ def _whole_set_row(protocol: str, row: pd.Series) -> str:
     with_loo = "" if row["method"] == "loo" else f"{round(row['with LOO'], 2) + 0:.2f}"
     cells = (
         protocol,
-        LABELS[row["method"]],
+        METHOD_LABELS[row["method"]],
         f"{row['members']}",
         f"{row['pairs']:,}",
         f"{row['mean p']:.3f} ({row['noise: mean p']:.3f})",

@@ -3,12 +3,12 @@
 import os
 import re
 
-import make_student
 import nbformat
 import pytest
-import refresh_notebooks
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from tools import make_student, refresh_notebooks
 
 FOLDER = refresh_notebooks.NOTEBOOKS
 SOURCES = sorted(FOLDER.glob("*.py"))
