@@ -92,16 +92,16 @@ def test_only_attributed_training_samples_are_shown(scores, tiny_task):
 
 
 def test_bad_scores_are_named(scores, tiny_task):
-    with pytest.raises(ValueError, match=r"protocols \['mine'\]; allowed are"):
+    with pytest.raises(ValueError, match="'mine'.*'paired'.*'released'"):
         page.page_data({"mine": scores["paired"]}, tiny_task)
     fewer = {**scores, "released": {"loo": scores["released"]["loo"]}}
-    with pytest.raises(ValueError, match=r"scores\['released'\] has the methods \['loo'\]"):
+    with pytest.raises(ValueError, match=r"scores\['released'\].*'loo'"):
         page.page_data(fewer, tiny_task)
     others = {"paired": {"loo": scores["paired"]["loo"][:, :, ::-1]}}
-    with pytest.raises(ValueError, match="is of other train samples than the task"):
+    with pytest.raises(ValueError, match=r"scores\['paired'\]\['loo'\].*train"):
         page.page_data(others, tiny_task)
     short = {"paired": scores["paired"] | {"grad_dot": scores["paired"]["grad_dot"][:4]}}
-    with pytest.raises(ValueError, match="members and checkpoints; all need the same"):
+    with pytest.raises(ValueError, match=r"\(4, 2\), \(5, 2\)"):
         page.page_data(short, tiny_task)
 
 
