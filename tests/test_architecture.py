@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tda_utils"
 # From the top floor down; arrows run downwards only. What stands on one floor does not know
 # each other.
 FLOORS = (
-    ("reproduce", "explorer"),
+    ("reproduce",),
     ("experiments",),
     ("attribution",),
     ("posterior",),

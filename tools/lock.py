@@ -14,7 +14,8 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools import ROOT
+
 HEADER = """\
 # Exact versions, resolved on x86_64 Linux with Python {python}; every result was made with these.
 # Generated from the ranges in pyproject.toml. To regenerate: make lock

@@ -4,8 +4,8 @@ In a cell tagged ``exercise``, the lines from ``# BEGIN SOLUTION`` to ``# END SO
 ``...  # your code``; cells tagged ``solution`` are left out. The copy lies one folder deeper, so
 paths that begin with ``../`` get one ``../`` more. A notebook without exercises has no copy.
 
-    python tools/make_student.py            write the copies, remove those of no notebook
-    python tools/make_student.py --check    change nothing; 1 if there would be something to change
+    python -m tools.make_student            write the copies, remove those of no notebook
+    python -m tools.make_student --check    change nothing; 1 if there would be something to change
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from refresh_notebooks import NOTEBOOKS, build
+
+from tools.refresh_notebooks import NOTEBOOKS, build
 
 BEGIN, END, STUB = "# BEGIN SOLUTION", "# END SOLUTION", "...  # your code"
 CHECK = re.compile(r"^exercises\.notebook_(\d\d)\.check_\w+\(", re.MULTILINE)

@@ -5,8 +5,8 @@ result is docs/run_times.json, written after each notebook: a second call goes o
 one stopped. A notebook is timed again if its code, the versions or the machine are no longer those
 of its time. Do it while the machine does nothing else.
 
-    python tools/measure_notebooks.py            what is missing or out of date
-    python tools/measure_notebooks.py --fresh    all, whatever is there
+    python -m tools.measure_notebooks            what is missing or out of date
+    python -m tools.measure_notebooks --fresh    all, whatever is there
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import refresh_notebooks
-
 from tda_utils.engine.parallel import available_cores
+from tools import ROOT, refresh_notebooks
 
-ROOT = refresh_notebooks.NOTEBOOKS.parent
 TIMES = ROOT / "docs" / "run_times.json"
 VERSIONS = ("torch", "numpy", "numba", "jupyterlab")
 

@@ -3,9 +3,9 @@
 Each notebook runs in a new kernel in its own folder. What is written has no random ids, no times
 and no versions, so a second run gives the same bytes. A notebook that fails keeps its old .ipynb.
 
-    python tools/refresh_notebooks.py          all notebooks
-    python tools/refresh_notebooks.py 05 06_   those whose names begin so
-    python tools/refresh_notebooks.py --prose  only text has changed: keep the outputs, run nothing
+    python -m tools.refresh_notebooks          all notebooks
+    python -m tools.refresh_notebooks 05 06_   those whose names begin so
+    python -m tools.refresh_notebooks --prose  only text has changed: keep the outputs, run nothing
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+from tda_utils.reproduce.notebook import KERNELSPEC
+from tools import ROOT
+
+NOTEBOOKS = ROOT / "notebooks"
 #: Notebooks are to run within a minute; one cell that takes ten has gone wrong.
 CELL_TIMEOUT = 600
 #: Progress bars print times, and the order of a set hangs on the hash seed.
 ENVIRONMENT = {"TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
-KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def select(names: list[str], folder: Path) -> list[Path]:

@@ -1,34 +1,28 @@
 """Fill the generated parts of README.md from the manifest and the committed results.
 
-A part lies between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. No number in it is typed: all
-come from paper/figures.yaml, paper/tables and paper/numbers.
+No number in them is typed: all come from paper/figures.yaml, paper/tables and paper/numbers.
 
-    python tools/write_readme.py           write README.md
-    python tools/write_readme.py --check   exit with 1 if it would change
+    python -m tools.pages.readme           write README.md
+    python -m tools.pages.readme --check   exit with 1 if it would change
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from tda_utils.reproduce.manifest import Manifest, load_manifest
-
-ROOT = Path(__file__).resolve().parent.parent
-LABELS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}
+from tda_utils.reproduce.manifest import PROTOCOLS, Manifest, load_manifest
+from tda_utils.terms import METHOD_LABELS
+from tools import ROOT
+from tools.pages.filling import fill, parameter, write_or_check
 
 
 def results(manifest: Manifest) -> str:
     """Return the table of mean p-values and significant fractions, both protocols side by side."""
     tables, sizes = {}, {}
-    for protocol in ("paired", "released"):
+    for protocol in PROTOCOLS:
         stem = f"significant_fraction-{protocol}"
         tables[protocol] = pd.read_csv(manifest.folder / "tables" / f"{stem}.csv")
         tables[protocol] = tables[protocol].set_index("method")
@@ -50,7 +44,7 @@ def results(manifest: Manifest) -> str:
                 *(f"{table.loc[method, column]:.1%}" for column in ("p < 0.05", "after FDR")),
             )
         ]
-        lines.append(f"| {LABELS[method]} | {' | '.join(cells)} |")
+        lines.append(f"| {METHOD_LABELS[method]} | {' | '.join(cells)} |")
     nulls = []
     for protocol in sizes:
         numbers = json.loads((manifest.folder / "numbers" / f"mean_p-{protocol}.json").read_text())
@@ -98,13 +92,6 @@ def sources(manifest: Manifest) -> str:
             f"| `{figure.name}` | {notebook} | {parameters} | {', '.join(figure.outputs)} |"
         )
     return "\n".join(lines)
-
-
-def parameter(name: str, value: object) -> str:
-    """Write a parameter as one would pass it; a long list stays where it is."""
-    if isinstance(value, list):
-        return f"`{name}` ({len(value)}, in [figures.yaml](paper/figures.yaml))"
-    return f"`{name}={value}`"
 
 
 def benchmarks(manifest: Manifest) -> str:
@@ -178,85 +165,14 @@ PARTS = {
 }
 
 
-def fill(
-    text: str,
-    source: Any,
-    parts: Mapping[str, Callable[[Any], str]] = PARTS,
-    name: str = "README.md",
-) -> str:
-    """Return the text with every generated part made anew.
-
-    Parameters
-    ----------
-    text : str
-        A page, in which each part lies between its two comments.
-    source : object
-        What each part is made from.
-    parts : mapping of str to function
-        ``parts[part](source)`` is the text of a part.
-    name : str
-        The page, for the message.
-
-    Raises
-    ------
-    ValueError
-        If a part is missing or is not known.
-
-    Examples
-    --------
-    >>> page = "<!-- begin sum -->\\n<!-- end sum -->"
-    >>> fill(page, (1, 2), {"sum": lambda numbers: str(sum(numbers))})
-    '<!-- begin sum -->\\n3\\n<!-- end sum -->'
-    """
-    found = re.findall(r"<!-- begin (\w+) -->", text)
-    if sorted(found) != sorted(parts):
-        raise ValueError(f"{name} has the generated parts {found}; it must have {list(parts)}.")
-    for part in found:
-        pattern = rf"(<!-- begin {part} -->\n).*?(<!-- end {part} -->)"
-        made = parts[part](source)
-        text = re.sub(pattern, lambda m, made=made: f"{m[1]}{made}\n{m[2]}", text, flags=re.DOTALL)
-    return text
-
-
-def write_or_check(
-    path: Path, make: Callable[[str], str], description: str, arguments: list[str] | None
-) -> int:
-    """Write a generated page, or with ``--check`` say whether it would change.
-
-    Parameters
-    ----------
-    path
-        The page.
-    make
-        From the text that is there, "" if none is, makes the one that has to be.
-    description
-        First line of the tool's help.
-    arguments
-        Of the command line.
-
-    Returns
-    -------
-    int
-        1 if the page is out of date and was to be checked, else 0.
-    """
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
-    options = parser.parse_args(arguments)
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    after = make(before)
-    if not options.check:
-        path.write_text(after, encoding="utf-8")
-    elif after != before:
-        print(f"{path.name} is out of date: run `make readme`.", file=sys.stderr)
-        return 1
-    return 0
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Write README.md, or check it; return the exit code."""
     manifest = load_manifest(ROOT / "paper" / "figures.yaml")
-    summary = __doc__.splitlines()[0]
-    return write_or_check(ROOT / "README.md", lambda t: fill(t, manifest), summary, arguments)
+
+    def make(text: str) -> str:
+        return fill(text, manifest, PARTS, "README.md")
+
+    return write_or_check(ROOT / "README.md", make, __doc__.splitlines()[0], arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Build the site of the course: notebooks, teaching pages, gallery, reference. Nothing is run.
 
-    python tools/build_site.py            into site/
-    python tools/build_site.py FOLDER     into another folder, which is replaced
+    python -m tools.site.build            into site/
+    python -m tools.site.build FOLDER     into another folder, which is replaced
 
 The pages are laid out in a temporary folder as they lie in the repository, so that a link between
 two of them is the same here, on GitHub and on the site. Then Sphinx builds them (docs/conf.py); a
@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
-import site_notebooks
-import site_reference
 import vl_convert
-from write_readme import parameter
 
 from tda_utils.reproduce.manifest import Figure, Manifest, load_manifest
+from tools import ROOT
+from tools.explorer import build as explorer
+from tools.pages.filling import course, parameter, sections
+from tools.site import notebooks, reference
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Pages that lie in the repository as they are shown.
 PAGES = (
     "docs/glossary.md",
@@ -49,7 +49,6 @@ PACKAGE = (
     "How fast it is",
     "Licence and citation",
 )
-EXPLORER = ROOT / "tools" / "build_explorer.py"
 
 
 def repository() -> str:
@@ -64,26 +63,6 @@ def repository() -> str:
     return project["urls"]["Repository"].rstrip("/")
 
 
-def sections(text: str) -> dict[str, str]:
-    """Return the parts of a Markdown text by their headings of level two, headings included.
-
-    Examples
-    --------
-    >>> sections("# Title\\n\\n## One\\n\\ntext\\n")
-    {'': '# Title\\n', 'One': '## One\\n\\ntext\\n'}
-    """
-    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    return {
-        part.partition("\n")[0][3:] if part.startswith("## ") else "": part.rstrip() + "\n"
-        for part in parts
-    }
-
-
-def course(readme: dict[str, str]) -> list[tuple[str, str]]:
-    """Return title and path of each notebook, in the order of README.md's table."""
-    return re.findall(r"\[(\d\d [^\]]+)\]\((notebooks/\w+)\.ipynb\)", readme["The course"])
-
-
 def home(readme: dict[str, str]) -> str:
     """Return the first page: the top of README.md and the navigation."""
     contents = {
@@ -96,14 +75,11 @@ def home(readme: dict[str, str]) -> str:
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
         for caption, pages in contents.items()
     ]
-    explorer = []
-    if EXPLORER.is_file():
-        explorer = [
-            '<p>Or begin with the <a href="explorer.html">explorer</a>, where the scores of the '
-            "course answer your questions.</p>",
-            "",
-        ]
-    return "\n".join([*(readme[name] for name in HOME), *explorer, *trees])
+    explored = (
+        '<p>Or begin with the <a href="explorer.html">explorer</a>, where the scores of the '
+        "course answer your questions.</p>\n"
+    )
+    return "\n".join([*(readme[name] for name in HOME), explored, *trees])
 
 
 def package(readme: dict[str, str]) -> str:
@@ -166,7 +142,7 @@ def stage(target: Path) -> None:
     texts = {"index.md": home(readme), "package.md": package(readme)}
     texts["gallery.md"] = gallery(load_manifest(ROOT / "paper" / "figures.yaml"))
     texts |= {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
-    texts |= {f"api/{name}.rst": text for name, text in site_reference.pages()}
+    texts |= {f"api/{name}.rst": text for name, text in reference.pages()}
     shutil.copytree(ROOT / "docs" / "_static", target / "_static")
     shutil.copytree(ROOT / "docs" / "_templates", target / "_templates")
     shutil.copy(ROOT / "docs" / "conf.py", target)
@@ -178,7 +154,7 @@ def stage(target: Path) -> None:
         _write(target / name, linked)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         name = f"notebooks/{path.name}"
-        notebook = site_notebooks.page(path, name, repository(), target / "_static" / "pictures")
+        notebook = notebooks.page(path, name, repository(), target / "_static" / "pictures")
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = _with_links(cell.source, Path("notebooks"), target)
@@ -202,7 +178,7 @@ def _with_links(text: str, folder: Path, target: Path) -> str:
             return found[0].replace(found[1], os.path.relpath("index.md", folder))
         if file.is_dir() or (file.suffix == ".ipynb" and file.parent != ROOT / "notebooks"):
             kind = "tree" if file.is_dir() else "blob"
-            return f"]({repository()}/{kind}/{site_notebooks.BRANCH}/{name.as_posix()})"
+            return f"]({repository()}/{kind}/{notebooks.BRANCH}/{name.as_posix()})"
         if file.suffix != ".ipynb" and str(name) not in PAGES:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target / name)
@@ -219,25 +195,16 @@ def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
     output : Path
         The folder.
     explorer_options : sequence of str
-        Passed to tools/build_explorer.py, to make its page of fewer scores.
+        Passed to `tools.explorer.build`, to make its page of fewer scores.
     """
     with tempfile.TemporaryDirectory() as temporary:
         source, made = Path(temporary, "source"), Path(temporary, "site")
         source.mkdir()
         stage(source)
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-        command += [
-            "-A",
-            f"explorer={int(EXPLORER.is_file())}",
-            "-d",
-            str(Path(temporary, "doctrees")),
-        ]
-        command += [str(source), str(made)]
+        command += ["-d", str(Path(temporary, "doctrees")), str(source), str(made)]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
-        if code == 0 and EXPLORER.is_file():
-            explorer = [sys.executable, str(EXPLORER), str(made / "explorer.html")]
-            explorer += explorer_options
-            code = subprocess.run(explorer, cwd=ROOT, check=False).returncode
+        code = code or explorer.main([str(made / "explorer.html"), *explorer_options])
         if code:
             print(f"site: not built; {output} is as it was.", file=sys.stderr)
             return code
@@ -252,7 +219,7 @@ def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
 def main(arguments: list[str]) -> int:
     """Build the site; 2 for wrong arguments, else what Sphinx says."""
     if len(arguments) > 1 or any(one.startswith("-") for one in arguments):
-        print("usage: python tools/build_site.py [FOLDER]", file=sys.stderr)
+        print("usage: python -m tools.site.build [FOLDER]", file=sys.stderr)
         return 2
     return build(Path(arguments[0]) if arguments else ROOT / "site")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -26,7 +26,6 @@ import xarray as xr
 
 from tda_utils.attribution import removal_signed
 from tda_utils.data.task import Task
-from tda_utils.plots.look import LOOKS
 from tda_utils.plots.pictures import picture_table
 from tda_utils.reliability.significance import (
     TEST_OF,
@@ -35,6 +34,7 @@ from tda_utils.reliability.significance import (
     snr_threshold,
     summarise,
 )
+from tda_utils.terms import METHOD_LABELS
 
 __all__ = ["charts", "page", "page_data"]
 
@@ -137,7 +137,7 @@ def page_data(
         "members": members,
         "checkpoints": int(first.sizes["checkpoint"]),
         "rowHeight": ROW_HEIGHT,
-        "labels": {method: LOOKS[method].label for method in next(iter(scores.values()))},
+        "labels": {method: METHOD_LABELS[method] for method in next(iter(scores.values()))},
         "themes": THEMES,
         "thresholds": {name: snr_threshold(members, alpha, TEST_OF[name]) for name in scores},
         "noise": {
@@ -202,10 +202,10 @@ def _check(scores: Mapping[str, Mapping[str, xr.DataArray]], task: Task) -> None
     samples = {"train": task.train_index[task.rows].numpy(), "test": task.test_index.numpy()}
     sizes = set()
     for protocol, by_method in scores.items():
-        if list(by_method) != methods or not methods or not set(methods) <= set(LOOKS):
+        if list(by_method) != methods or not methods or not set(methods) <= set(METHOD_LABELS):
             raise ValueError(
                 f"scores[{protocol!r}] has the methods {list(by_method)}; every protocol must have"
-                f" the same, in the same order, out of {list(LOOKS)}."
+                f" the same, in the same order, out of {list(METHOD_LABELS)}."
             )
         for method, tau in by_method.items():
             for dim, index in samples.items():
@@ -422,4 +422,4 @@ def _json(value: object) -> str:
 
 
 def _file(name: str) -> str:
-    return resources.files("tda_utils").joinpath("explorer_files", name).read_text("utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Build the explorer: one page of scores of MNIST3, which needs no network and no server.
 
-    python tools/build_explorer.py site/explorer.html
+    python -m tools.explorer.build site/explorer.html
 
 Scores that are finished are read from the store, the others computed; notebook 05 shares them. With
 the default size and nothing stored that takes a few minutes on two cores.
@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 
 import tda_utils as tda
-from tda_utils import explorer
 from tda_utils.reliability.significance import TEST_OF
-
-ROOT = Path(__file__).resolve().parent.parent
+from tools import ROOT
+from tools.explorer.page import page, page_data
 
 
 def main(arguments: list[str]) -> int:
@@ -40,12 +39,12 @@ def main(arguments: list[str]) -> int:
             for protocol in TEST_OF
         }
         scores = {name: experiment.all_scores() for name, experiment in experiments.items()}
-        data = explorer.page_data(scores, experiments["paired"].data)
+        data = page_data(scores, experiments["paired"].data)
     except ValueError as error:
         print(f"explorer: {error}", file=sys.stderr)
         return 2
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    chosen.output.write_text(explorer.page(data), encoding="utf-8")
+    chosen.output.write_text(page(data), encoding="utf-8")
     print(f"explorer: {chosen.output}, {chosen.output.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -2,20 +2,17 @@
 
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import build_site
 import nbformat
 import pytest
-import site_notebooks
-import site_reference
-import write_teaching
 import yaml
 
 import tda_utils
+from tools import ROOT
+from tools.pages.filling import sections
+from tools.site import build, notebooks, reference
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 #: Attributes by which a page asks for something without being clicked at.
@@ -61,7 +58,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built") / "site"
     # Few scores for the explorer, which has tests of its own.
     few = "--members=2 --checkpoints=1 --test-per-class=1".split()
-    assert build_site.build(folder, few) == 0
+    assert build.build(folder, few) == 0
     return folder
 
 
@@ -151,7 +148,7 @@ def test_equations_and_charts_are_drawn_without_a_network(site, pages, path):
     assert text.count("<math ") == written
     assert "\\(" not in re.sub(r"<(script|pre).*?</\1>", "", text, flags=re.DOTALL)
     charts = sum(
-        any(kind.startswith(site_notebooks.VEGA_LITE) for kind in output.get("data", {}))
+        any(kind.startswith(notebooks.VEGA_LITE) for kind in output.get("data", {}))
         for cell in notebook.cells
         for output in cell.get("outputs", [])
     )
@@ -164,7 +161,7 @@ def test_equations_and_charts_are_drawn_without_a_network(site, pages, path):
 def test_every_public_name_is_in_the_reference(pages):
     anchors = {anchor for page in pages.values() for anchor in page.anchors}
     for name in tda_utils.__all__:
-        full = site_reference.home(name)
+        full = reference.home(name)
         assert {full, f"module-{full}"} & anchors, name
         module = full if f"module-{full}" in anchors else full.rpartition(".")[0]
         assert any(link.startswith(f"{module}.html") for link in pages["api/index.html"].links)
@@ -191,135 +188,15 @@ def test_the_search_index_knows_the_glossary(site):
 # ------------------------------------------------- what the pages are made of
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_badges_point_at_files_that_exist(path, tmp_path):
-    name = f"notebooks/{path.name}"
-    page = site_notebooks.page(path, name, build_site.repository(), tmp_path)
-    urls = re.findall(r'<a href="([^"]+)">', page.cells[0].source.partition("</p>")[0])
-    assert [urlsplit(url).netloc for url in urls] == [
-        "colab.research.google.com",
-        "mybinder.org",
-        "github.com",
-    ]
-    for url in urls:
-        query = unquote(urlsplit(url).query).partition("labpath=")[2]
-        target = query or url.partition(f"/blob/{site_notebooks.BRANCH}/")[2]
-        assert target == name and (ROOT / target).is_file()
-        assert urlsplit(build_site.repository()).path.strip("/") in url
-
-
-def test_binder_installs_the_lock():
-    folder = ROOT / ".binder"
-    (line,) = [x for x in (folder / "requirements.txt").read_text().splitlines() if x[0] != "#"]
-    assert (folder / line.removeprefix("-r ")).resolve() == ROOT / "requirements.lock"
-    version = (folder / "runtime.txt").read_text().strip().removeprefix("python-")
-    assert f"Python {version};" in (ROOT / "requirements.lock").read_text()
-    assert (folder / "postBuild").stat().st_mode & 0o100, "Binder runs it"
-
-
-def anchors(path):
-    """The anchors that GitHub gives to the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_terms_that_a_notebook_links_to_are_explained(path):
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "markdown":
-            for page, anchor in re.findall(r"\]\(\.\./docs/([\w.]+)(?:#([\w-]+))?\)", cell.source):
-                assert (ROOT / "docs" / page).is_file(), page
-                assert not anchor or anchor in anchors(ROOT / "docs" / page), anchor
-
-
-def test_the_glossary_is_sorted_and_each_term_has_its_notebook():
-    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-    terms = build_site.sections(text)
-    names = [name for name in terms if name]
-    assert names == sorted(names, key=str.lower)
-    for name in names:
-        assert re.search(r"\]\(\.\./notebooks/\d\d_\w+\.ipynb\)", terms[name]), name
-    linked = set(re.findall(r"\]\(#([\w-]+)\)", text))
-    assert linked <= anchors(ROOT / "docs" / "glossary.md")
-
-
-def test_the_notation_has_every_symbol_of_the_notebooks():
-    known = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
-    greek = "theta|tau|mu|sigma|lambda|kappa|varepsilon|gamma|nabla"
-    symbols = rf"\\(?:{greek})|(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])"
-    formulas = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
-    shown = " ".join(a or b for a, b in formulas.findall(known))
-    for path in NOTEBOOKS:
-        for cell in nbformat.read(path, as_version=4).cells:
-            # An exercise may have symbols of its own, which it explains.
-            own = {"exercise", "solution"} & set(cell.metadata.get("tags", []))
-            if cell.cell_type == "markdown" and not own:
-                for display, inline in formulas.findall(re.sub(r"`[^`]*`", "", cell.source)):
-                    plain = re.sub(r"\\(text|mathrm)\{.*?\}", "", display or inline)
-                    for symbol in set(re.findall(symbols, plain)):
-                        assert symbol in re.findall(symbols, shown), f"{path.stem}: {symbol}"
-
-
-def test_the_plans_fill_their_time():
-    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
-    plans = re.split(r"^##+ ", text, flags=re.MULTILINE)
-    lengths = {
-        plan.partition("\n")[0]: sum(map(int, re.findall(r"^\| (\d+) \|", plan, re.MULTILINE)))
-        for plan in plans
-    }
-    sessions = [length for length in lengths.values() if length]
-    assert sessions == [90] * 4
-
-
-def test_wrong_ideas_name_parts_of_notebooks_that_exist():
-    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
-    found = re.findall(r"\| notebook (\d\d), \*(.+?)\* \|", text)
-    assert len(found) > 5
-    for number, heading in found:
-        (path,) = (ROOT / "notebooks").glob(f"{number}_*.py")
-        assert re.search(rf"^# ## (\d\. )?{re.escape(heading)}$", path.read_text(), re.MULTILINE)
-
-
-def test_the_generated_parts_of_the_teachers_page_are_up_to_date():
-    assert write_teaching.main(["--check"]) == 0
-
-
-def test_an_opening_without_a_reading_time_is_said():
-    text = "## What you'll learn\n\n- x\n\n## What you need\n\nnothing"
-    with pytest.raises(ValueError, match="notebooks/01 has no complete opening"):
-        write_teaching.lesson("01 One", "notebooks/01", text)
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_the_first_page_leads_to_the_explorer_if_there_is_one(tmp_path, monkeypatch, there):
-    tool = tmp_path / "build_explorer.py"
-    if there:
-        tool.touch()
-    monkeypatch.setattr(build_site, "EXPLORER", tool)
-    readme = build_site.sections((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert ('href="explorer.html"' in build_site.home(readme)) == there
+def test_the_first_page_leads_to_the_explorer():
+    readme = sections((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert 'href="explorer.html"' in build.home(readme)
 
 
 def test_a_failed_build_leaves_the_site_that_was_there(tmp_path, monkeypatch, capfd):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("old")
-    monkeypatch.setattr(build_site, "stage", lambda target: None)
-    assert build_site.build(tmp_path / "site") != 0
+    monkeypatch.setattr(build, "stage", lambda target: None)
+    assert build.build(tmp_path / "site") != 0
     assert (tmp_path / "site" / "index.html").read_text() == "old"
-    assert "is as it was" in capfd.readouterr().err
-
-
-def test_solutions_are_folded(tmp_path):
-    cells = [
-        nbformat.v4.new_markdown_cell("# Title\n\nText"),
-        nbformat.v4.new_code_cell("# BEGIN SOLUTION\n1\n# END SOLUTION"),
-        nbformat.v4.new_markdown_cell("It is one.", metadata={"tags": ["exercise", "solution"]}),
-        nbformat.v4.new_code_cell("2"),
-    ]
-    path = tmp_path / "00.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    made = site_notebooks.page(path, "notebooks/00.ipynb", "https://github.com/a/b", tmp_path).cells
-    assert made[0].source.startswith("# Title\n\n<p class=") and made[0].source.endswith("Text")
-    assert "hide-input" in made[1].metadata.tags
-    assert made[2].source.startswith("<details>") and "\n\nIt is one.\n\n" in made[2].source
-    assert "hide-input" not in made[3].metadata.tags
+    assert str(tmp_path / "site") in capfd.readouterr().err

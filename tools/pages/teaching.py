@@ -2,8 +2,8 @@
 
 What a notebook teaches and needs stands in the notebook, and is gathered here.
 
-    python tools/write_teaching.py           write docs/teaching.md
-    python tools/write_teaching.py --check   exit with 1 if it would change
+    python -m tools.pages.teaching           write docs/teaching.md
+    python -m tools.pages.teaching --check   exit with 1 if it would change
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jupytext
-import measure_notebooks
-from build_site import course, sections
-from write_readme import fill, write_or_check
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools import ROOT, measure_notebooks
+from tools.pages.filling import course, fill, sections, write_or_check
+
 TEACHING = ROOT / "docs" / "teaching.md"
 
 

@@ -1,0 +1,15 @@
+"""What makes and checks the generated files of this repository; no part of the installed package.
+
+Each module is run from the root of the repository, such as ``python -m tools.lock``.
+
+============ ===================================================================================
+`explorer`   the page of scores that answers questions, which needs no network
+`pages`      README.md, docs/teaching.md and paper/REPRODUCTION.md from what is committed
+`site`       the site of the course
+modules here notebooks and their students' copies, the lock, MNIST, known vulnerabilities
+============ ===================================================================================
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent

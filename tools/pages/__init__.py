@@ -1,0 +1,10 @@
+"""Pages of the repository that are generated from what is committed.
+
+============== =================================================================================
+`filling`      what the others share: parts of a page, writing or checking it
+`readme`       the tables and the gallery of README.md
+`teaching`     goals, prerequisites and times in docs/teaching.md
+`claims`       the paper's claims, each with the rule that decides it
+`reproduction` paper/REPRODUCTION.md: the verdicts on them
+============== =================================================================================
+"""

@@ -1,0 +1,109 @@
+"""What generated pages share: parts between comments, parts under headings, writing or checking.
+
+A generated part lies between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def fill(text: str, source: Any, parts: Mapping[str, Callable[[Any], str]], name: str) -> str:
+    """Return the text with every generated part made anew.
+
+    Parameters
+    ----------
+    text : str
+        A page, in which each part lies between its two comments.
+    source : object
+        What each part is made from.
+    parts : mapping of str to function
+        ``parts[part](source)`` is the text of a part.
+    name : str
+        The page, for the message.
+
+    Raises
+    ------
+    ValueError
+        If a part is missing or is not known.
+
+    Examples
+    --------
+    >>> page = "<!-- begin sum -->\\n<!-- end sum -->"
+    >>> fill(page, (1, 2), {"sum": lambda numbers: str(sum(numbers))}, "page.md")
+    '<!-- begin sum -->\\n3\\n<!-- end sum -->'
+    """
+    found = re.findall(r"<!-- begin (\w+) -->", text)
+    if sorted(found) != sorted(parts):
+        raise ValueError(f"{name} has the generated parts {found}; it must have {list(parts)}.")
+    for part in found:
+        pattern = rf"(<!-- begin {part} -->\n).*?(<!-- end {part} -->)"
+        made = parts[part](source)
+        text = re.sub(pattern, lambda m, made=made: f"{m[1]}{made}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def write_or_check(
+    path: Path, make: Callable[[str], str], description: str, arguments: list[str] | None
+) -> int:
+    """Write a generated page, or with ``--check`` say whether it would change.
+
+    Parameters
+    ----------
+    path
+        The page.
+    make
+        From the text that is there, "" if none is, makes the one that has to be.
+    description
+        First line of the tool's help.
+    arguments
+        Of the command line.
+
+    Returns
+    -------
+    int
+        1 if the page is out of date and was to be checked, else 0.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
+    options = parser.parse_args(arguments)
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    after = make(before)
+    if not options.check:
+        path.write_text(after, encoding="utf-8")
+    elif after != before:
+        print(f"{path.name} is out of date: run `make readme`.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the parts of a Markdown text by their headings of level two, headings included.
+
+    Examples
+    --------
+    >>> sections("# Title\\n\\n## One\\n\\ntext\\n")
+    {'': '# Title\\n', 'One': '## One\\n\\ntext\\n'}
+    """
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    return {
+        part.partition("\n")[0][3:] if part.startswith("## ") else "": part.rstrip() + "\n"
+        for part in parts
+    }
+
+
+def course(readme: dict[str, str]) -> list[tuple[str, str]]:
+    """Return title and path of each notebook, in the order of README.md's table."""
+    return re.findall(r"\[(\d\d [^\]]+)\]\((notebooks/\w+)\.ipynb\)", readme["The course"])
+
+
+def parameter(name: str, value: object) -> str:
+    """Write a parameter as one would pass it; a long list stays where it is."""
+    if isinstance(value, list):
+        return f"`{name}` ({len(value)}, in [figures.yaml](paper/figures.yaml))"
+    return f"`{name}={value}`"

@@ -1,0 +1,1 @@
+"""The site of the course: `build` lays out `notebooks`, the `reference` and the other pages."""
