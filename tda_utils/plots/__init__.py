@@ -25,6 +25,7 @@ Source of the figures' content: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Pers
 Data Attribution", NeurIPS 2023, arXiv 2305.19765.
 """
 
+from tda_utils.face import lazy
 from tda_utils.plots.explore import explore_pairs
 from tda_utils.plots.maps import mean_against_std, rank_change, reliability_map
 from tda_utils.plots.methods import (
@@ -53,3 +54,13 @@ __all__ = [
     "significant_fractions",
     "tau_histograms",
 ]
+
+_OF_OUTPUTS = ("alt_text", "save", "save_numbers", "save_table", "show", "with_alt")
+__getattr__, _ = lazy(
+    __name__,
+    {},
+    {
+        "variance_shares": "tda_utils.plots.noise_sources",
+        **{name: f"tda_utils.outputs.{name}" for name in _OF_OUTPUTS},
+    },
+)

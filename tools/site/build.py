@@ -31,6 +31,7 @@ from tools.site import notebooks, reference
 
 #: Pages that lie in the repository as they are shown.
 PAGES = (
+    "docs/architecture.md",
     "docs/glossary.md",
     "docs/notation.md",
     "docs/teaching.md",

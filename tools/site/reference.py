@@ -21,7 +21,8 @@ def modules() -> list[str]:
     ['tda_utils', 'tda_utils.attribution']
     """
     found = pkgutil.walk_packages(tda_utils.__path__, "tda_utils.")
-    return ["tda_utils", *(module.name for module in found)]
+    # A package's __main__ is a command: importing it runs it.
+    return ["tda_utils", *(one.name for one in found if not one.name.endswith("__main__"))]
 
 
 def home(name: str) -> str:
