@@ -48,15 +48,25 @@ def test_an_unknown_name_is_unknown() -> None:
 
 
 def test_the_package_alone_loads_no_library() -> None:
-    loaded = fresh("import sys, tda_utils; print(*(name.partition('.')[0] for name in sys.modules))")
+    loaded = fresh(
+        "import sys, tda_utils; print(*(name.partition('.')[0] for name in sys.modules))"
+    )
     assert not {"numpy", "torch", "numba", "matplotlib", "xarray"} & set(loaded.split())
 
 
 @pytest.mark.parametrize(
     ("missing", "code", "words"),
     [
-        ("torch", "import tda_utils; tda_utils.loo", ("tda_utils.loo", "torch", "bayes-tda[models]")),
-        ("altair", "import tda_utils; tda_utils.plots", ("tda_utils.plots", "altair", "bayes-tda[")),
+        (
+            "torch",
+            "import tda_utils; tda_utils.loo",
+            ("tda_utils.loo", "torch", "bayes-tda[models]"),
+        ),
+        (
+            "altair",
+            "import tda_utils; tda_utils.plots",
+            ("tda_utils.plots", "altair", "bayes-tda["),
+        ),
     ],
 )
 def test_a_missing_package_is_named_with_what_installs_it(missing, code, words) -> None:

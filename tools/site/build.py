@@ -70,7 +70,7 @@ def home(readme: dict[str, str]) -> str:
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
         "Results": ["paper/REPRODUCTION", "gallery"],
-        "Package": ["package", "api/index", "CONTRIBUTING"],
+        "Package": ["package", "api/index", "docs/architecture", "CONTRIBUTING"],
     }
     trees = [
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
