@@ -11,36 +11,17 @@ __version__ = "0.1.0"
 
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
-    "tda_utils": ("outputs", "plots"),
-    "tda_utils.attribution": (
-        "METHODS",
-        "ats",
-        "attribute",
-        "grad_cos",
-        "grad_dot",
-        "influence",
-        "loo",
-    ),
-    "tda_utils.data": ("Task", "load_task"),
-    "tda_utils.engine.recipe": ("Recipe",),
-    "tda_utils.experiments": ("Experiment", "study_of"),
-    "tda_utils.models": ("model_builder",),
-    "tda_utils.posterior": ("PAPER_SEEDS", "Posterior", "sample_posterior"),
+    "tda_utils": "outputs plots",
+    "tda_utils.attribution": "METHODS ats attribute grad_cos grad_dot influence loo",
+    "tda_utils.data": "Task load_task",
+    "tda_utils.engine.recipe": "Recipe",
+    "tda_utils.experiments": "Experiment study_of",
+    "tda_utils.models": "model_builder",
+    "tda_utils.posterior": "PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
-        "agreement",
-        "clearest_pairs",
-        "crossed_components",
-        "drift_share",
-        "least_certain_pairs",
-        "mean_p_by_checkpoints",
-        "null_reference",
-        "p_values",
-        "removal_signed",
-        "remove_drift",
-        "significant",
-        "summarise",
-        "variance_components",
-        "variance_shares",
+        "agreement clearest_pairs crossed_components drift_share least_certain_pairs "
+        "mean_p_by_checkpoints null_reference p_values removal_signed remove_drift significant "
+        "summarise variance_components variance_shares"
     ),
 }
 _RENAMED = {
@@ -66,5 +47,5 @@ _RENAMED = {
     "work": "tda_utils.reproduce.work",
 }
 
-__all__ = sorted(name for names in _HOMES.values() for name in names)
+__all__ = sorted(name for names in _HOMES.values() for name in names.split())
 __getattr__, __dir__ = lazy(__name__, _HOMES, _RENAMED)

@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ DISTRIBUTIONS = {
 
 
 def lazy(
-    package: str, homes: Mapping[str, Sequence[str]], renamed: Mapping[str, str]
+    package: str, homes: Mapping[str, str], renamed: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose names load on first use.
 
@@ -33,8 +33,9 @@ def lazy(
     ----------
     package : str
         Its ``__name__``.
-    homes : mapping of str to sequence of str
-        For each module the names that it brings; for the package itself, its modules.
+    homes : mapping of str to str
+        For each module the names that it brings, with spaces between; for the package itself, its
+        modules.
     renamed : mapping of str to str
         For each name and module of before, where its thing is now.
 
@@ -47,7 +48,7 @@ def lazy(
         import of a renamed name or module.
     """
     sys.meta_path.append(_Renamed({f"{package}.{old}": new for old, new in renamed.items()}))
-    home_of = {name: home for home, names in homes.items() for name in names}
+    home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def load(name: str) -> Any:
         if name in renamed:
