@@ -75,7 +75,7 @@ __all__ = [
     "variance_components",
     "variance_shares",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> ModuleType:
