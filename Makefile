@@ -10,6 +10,8 @@ SIZE ?= quick
 NB ?=
 KEEP ?=
 WORKERS ?= 2
+ROUNDS ?= 10
+SEED ?=
 
 # Relative, so that a folder with spaces in its name is no trouble to make.
 PY := .venv/bin/python
@@ -59,8 +61,10 @@ test: lint test-code student test-notebooks site-test ## all checks
 
 .PHONY: test-code
 test-code: $(COURSE) $(call needs,test site cluster) ## tests and the examples in docstrings, the checks of notebooks and manifest too
-	@# Without tests/site, which needs a built site and a browser: `make site-test`.
-	$(TEST_ENV) $(PY) -m pytest --ignore=tests/site -n '$(WORKERS)' --dist loadscope
+	@# Without tests/site, which needs a built site and a browser (`make site-test`), and without
+	@# tests/test_wheel.py, which installs packages (`make wheel-test`).
+	$(TEST_ENV) $(PY) -m pytest --ignore=tests/site --ignore=tests/test_wheel.py \
+	    -n '$(WORKERS)' --dist loadscope
 
 .PHONY: test-notebooks
 test-notebooks: $(COURSE) $(call needs,test) ## run every notebook and compare its checked outputs with the stored ones
@@ -87,6 +91,19 @@ $(CHROMIUM_FILE):
 .PHONY: faults
 faults: $(COURSE) $(call needs,test cluster) ## what happens to a run that is killed, starved or fed with rubbish, with a count
 	$(TEST_ENV) $(PY) -m pytest tests/faults -p no:xdist
+
+.PHONY: fuzz
+fuzz: $(COURSE) $(call needs,test) ## property tests with random examples, ROUNDS times over; SEED=... repeats a round
+	@for seed in $(or $(SEED),$$($(PY) -c 'import random; print(*random.sample(range(2**32), $(ROUNDS)))')); do \
+	    echo "fuzz: seed $$seed"; \
+	    $(TEST_ENV) HYPOTHESIS_PROFILE=fuzz $(PY) -m pytest tests --ignore=tests/site -m hypothesis -q \
+	        --hypothesis-seed="$$seed" -n '$(WORKERS)' || { \
+	    echo "Found with seed $$seed. Again: make fuzz SEED=$$seed" >&2; exit 1; }; \
+	done
+
+.PHONY: wheel-test
+wheel-test: $(call needs,package test) ## the wheel in an environment without PyTorch: what works, and what is said of the rest
+	$(TEST_ENV) $(PY) -m pytest tests/test_wheel.py -p no:xdist
 
 .PHONY: cuda-test
 cuda-test: $(COURSE) $(call needs,test) ## on a machine with a CUDA card: training, methods and scores there against the CPU

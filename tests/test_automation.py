@@ -1,10 +1,12 @@
-"""What runs by itself, on a commit or a push: it names what there is."""
+"""What runs by itself, on a commit or a push: it names what there is, and is the same each time."""
 
+import os
 import re
 from importlib import metadata
 from importlib.util import find_spec
 
 import yaml
+from hypothesis import settings
 
 from tools import ROOT
 
@@ -64,3 +66,17 @@ def test_the_hook_for_pairs_looks_at_notebooks_and_not_at_students_copies():
         for suffix in (".py", ".ipynb"):
             assert re.search(hook["files"], f"notebooks/{path.stem}{suffix}")
         assert not re.search(hook["files"], f"notebooks/student/{path.name}")
+
+
+# ---------------- property tests
+
+
+def test_property_tests_try_the_same_examples_unless_they_are_to_fuzz():
+    assert settings.get_current_profile_name() == os.environ.get("HYPOTHESIS_PROFILE", "test")
+    same, other = (settings.get_profile(name) for name in ("test", "fuzz"))
+    assert same.derandomize and not other.derandomize
+    # No test waits for a clock, and what is found can be repeated.
+    assert same.deadline is None and other.deadline is None and other.print_blob
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if path.name != "test_automation.py":
+            assert "derandomize" not in path.read_text(encoding="utf-8"), path.name

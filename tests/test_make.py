@@ -57,6 +57,8 @@ COURSE = {"torch", "notebooks", "vit", "package"}
         ("student", COURSE - {"vit"}),
         ("site", COURSE | {"site"}),
         ("test-notebooks", COURSE | {"test"}),
+        ("fuzz", COURSE | {"test"}),
+        ("wheel-test", COURSE - {"vit"} | {"test"}),
         ("test-code", COURSE | {"test", "site", "cluster"}),
         ("test", COURSE | {"test", "site", "cluster", "browser"}),
     ],
@@ -70,6 +72,12 @@ def test_the_tests_come_in_order(repository):
     order = ["ruff check", "--ignore=tests/site", "tools.make_student", "--nbval-lax"]
     places = [steps.index(step) for step in [*order, "tools.site.build", "pytest tests/site"]]
     assert places == sorted(places)
+
+
+def test_fuzzing_takes_new_seeds_or_the_one_that_is_named(repository):
+    named = make(repository, "fuzz", "SEED=7").stdout
+    assert "for seed in 7;" in named and '--hypothesis-seed="$seed"' in named
+    assert "random.sample(range(2**32), 3)" in make(repository, "fuzz", "ROUNDS=3").stdout
 
 
 def test_nothing_is_installed_twice(repository):
