@@ -1,4 +1,4 @@
-"""The wheel in an empty environment: it judges scores without PyTorch, and says what the rest needs.
+"""The wheel in an environment of its own, without PyTorch: what works, and what is said if not.
 
 Packages are installed, so `make wheel-test` runs this, and `make test` does not.
 """
