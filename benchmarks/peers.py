@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tda_utils as tda
 from benchmarks.work import SEED
-from tda_utils.models import CNN2L
+from tda_utils.models.convolutional import CNN2L
 
 DAMPING = 5e-3
 

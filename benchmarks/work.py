@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import tda_utils as tda
-from tda_utils.learners import network_for
-from tda_utils.models import CNN2L
-from tda_utils.training import Job, batch_order, initial_state, train_losses
+from tda_utils.engine.recipe import Job, batch_order, initial_state
+from tda_utils.engine.training import network_for, train_losses
+from tda_utils.models.convolutional import CNN2L
 
 SEED = tda.PAPER_SEEDS[0]
 
@@ -118,7 +118,7 @@ def arithmetic(model: nn.Module, images: Tensor) -> tuple[int, int]:
 
 def train_only(task: tda.Task, recipe: tda.Recipe, models: int) -> None:
     """Retrain models and look at nothing, for the share of the machine's rate."""
-    from tda_utils.parallel import parallel_map
+    from tda_utils.engine.parallel import parallel_map
 
     network = network_for(CNN2L(), task.train_x, torch.float32)
     prepared = network.prepare(task.train_x)

@@ -110,8 +110,8 @@ print(dict(tau.sizes), tau.attrs["method"], tau.attrs["protocol"], tau.attrs["si
 # %%
 test = "t" if protocol == "paired" else "released"
 summary = tda.summarise(tau, test=test)
-trusted = tda.trusted_pairs(summary)
-noisy = tda.noisiest_pairs(summary)
+trusted = tda.clearest_pairs(summary)
+noisy = tda.least_certain_pairs(summary)
 pairs = {"The pair to trust most": trusted, "The noisiest pair": noisy}
 
 # %% [markdown]
@@ -336,7 +336,7 @@ show(tda.plots.reliability_map(summary, correction=None))
 # the test digit below. They come from only a few training digits.
 
 # %%
-best = tda.trusted_pairs(summary, n=8)
+best = tda.clearest_pairs(summary, n=8)
 train_at = {int(index): row for row, index in enumerate(task.train_index)}
 test_at = {int(index): row for row, index in enumerate(task.test_index)}
 train_pictures = task.train_x[[train_at[int(i)] for i in best["train"].values]]

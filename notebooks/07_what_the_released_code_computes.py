@@ -58,6 +58,7 @@ from torch.nn.utils import parameters_to_vector
 
 import tda_utils as tda
 from tda_utils import exercises
+from tda_utils.engine.noise import RandomResizedCrops
 
 style.use(["default", tda.plots.STYLE])
 
@@ -998,7 +999,7 @@ def looked_at(model, images: torch.Tensor) -> torch.Tensor:
 
 def windows(seed: int) -> torch.Tensor:
     """Return random crops of the test images."""
-    return tda.crops.RandomResizedCrops(window, seed)(digits)
+    return RandomResizedCrops(window, seed)(digits)
 
 
 # %% [markdown]

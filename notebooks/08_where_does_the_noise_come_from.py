@@ -231,7 +231,7 @@ assert both >= within * (1 - 1e-9)
 
 # %%
 shares = {name: tda.variance_shares(tau) for name, tau in scores.items()}
-figure_shares = tda.plots.variance_shares(shares)
+figure_shares = tda.plots.noise_sources(shares)
 show(figure_shares)
 
 # %% [markdown]

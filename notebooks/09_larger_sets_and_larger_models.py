@@ -99,7 +99,7 @@ for values in studies:
     if protocol == "released":
         own |= values.get("released", {})
     experiments.append(tda.Experiment(**common | own))
-kept = [bool(summaries) and tda.summary_file(one, summaries).is_file() for one in experiments]
+kept = [bool(summaries) and one.study_file(summaries).is_file() for one in experiments]
 work = {one: tda.METHODS for one, done in zip(experiments, kept, strict=True) if not done}
 
 # %%
@@ -124,12 +124,12 @@ pd.DataFrame(
 # at once, because the members are what is counted; and signs are turned so that positive means
 # "helps" everywhere.
 #
-# A comparison needs only a few hundred numbers of each study: `sum_up` computes the scores, if they
-# are not there yet, and keeps those numbers. If `summaries` names a folder, it writes them to a
-# file there, so that a figure can be drawn again without hours of work on scores.
+# A comparison needs only a few hundred numbers of each study: `study_of` computes the scores, if
+# they are not there yet, and keeps those numbers. If `summaries` names a folder, it writes them to
+# a file there, so that a figure can be drawn again without hours of work on scores.
 
 # %%
-studied = [tda.sum_up(experiment, summaries) for experiment in experiments]
+studied = [tda.study_of(experiment, summaries) for experiment in experiments]
 
 # %% tags=["nbval-check-output"]
 finite = all(one.finite for one in studied)

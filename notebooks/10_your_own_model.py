@@ -145,7 +145,7 @@ posterior = tda.Posterior.from_folder(model, runs / "wine")
 tau = tda.influence(posterior, task)  # (member, checkpoint, train, test)
 summary = tda.summarise(tau)  # mean, std, snr and p over members
 trusted = tda.significant(summary.p, alpha=0.05, correction="bh")
-best = tda.trusted_pairs(summary, n=5)
+best = tda.clearest_pairs(summary, n=5)
 pairs = best[["train", "test", "mean", "p"]].to_dataframe()
 pairs
 
@@ -351,7 +351,7 @@ assert helping["same class"] > helping["other class"]
 # training image above the test image:
 
 # %%
-top = tda.trusted_pairs(image_summary, n=6)
+top = tda.clearest_pairs(image_summary, n=6)
 above, below = images[top["train"].values.tolist()], test_images[top["test"].values.tolist()]
 signs = ["helps" if mean > 0 else "hurts" for mean in top["mean"].values]
 both = (np.concatenate([above, below]) + 1) / 2

@@ -267,7 +267,7 @@ show(tda.plots.reliability_map(summaries["influence"], correction=None))
 # test digit. Do they look as if one had anything to do with the other?
 
 # %%
-best = tda.trusted_pairs(summaries["influence"], n=8)
+best = tda.clearest_pairs(summaries["influence"], n=8)
 train_at = {int(task.train_index[row]): int(row) for row in task.rows}
 test_at = {int(index): row for row, index in enumerate(task.test_index)}
 train_pictures = task.train_x[[train_at[int(i)] for i in best["train"].values]]

@@ -5,81 +5,47 @@ z_j to the prediction on z is a random variable. This package trains the samples
 attributions on each, and says which pairs stand out from the noise.
 """
 
-import importlib
-from types import ModuleType
+from tda_utils.face import lazy
 
-from tda_utils.attribution import (
-    METHODS,
-    ats,
-    attribute,
-    drift_share,
-    grad_cos,
-    grad_dot,
-    influence,
-    loo,
-    removal_signed,
-    remove_drift,
-)
-from tda_utils.data import Task, load_task
-from tda_utils.experiment import Experiment
-from tda_utils.models import model_builder
-from tda_utils.posterior import PAPER_SEEDS, Posterior, sample_posterior
-from tda_utils.reliability import (
-    agreement,
-    mean_p_by_checkpoints,
-    noisiest_pairs,
-    null_reference,
-    overall_reliability,
-    p_values,
-    significant,
-    summarise,
-    trusted_pairs,
-    variance_components,
-    variance_shares,
-)
-from tda_utils.studies import sum_up, summary_file
-from tda_utils.training import Recipe
-
-__all__ = [
-    "METHODS",
-    "PAPER_SEEDS",
-    "Experiment",
-    "Posterior",
-    "Recipe",
-    "Task",
-    "agreement",
-    "ats",
-    "attribute",
-    "drift_share",
-    "grad_cos",
-    "grad_dot",
-    "influence",
-    "load_task",
-    "loo",
-    "mean_p_by_checkpoints",
-    "model_builder",
-    "noisiest_pairs",
-    "null_reference",
-    "outputs",
-    "overall_reliability",
-    "p_values",
-    "plots",
-    "removal_signed",
-    "remove_drift",
-    "sample_posterior",
-    "significant",
-    "sum_up",
-    "summarise",
-    "summary_file",
-    "trusted_pairs",
-    "variance_components",
-    "variance_shares",
-]
 __version__ = "0.2.0"
 
+#: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
+_HOMES = {
+    "tda_utils": "outputs plots",
+    "tda_utils.attribution": "METHODS ats attribute grad_cos grad_dot influence loo",
+    "tda_utils.data": "Task load_task",
+    "tda_utils.engine.recipe": "Recipe",
+    "tda_utils.experiments": "Experiment study_of",
+    "tda_utils.models": "model_builder",
+    "tda_utils.posterior": "PAPER_SEEDS Posterior sample_posterior",
+    "tda_utils.reliability": (
+        "agreement clearest_pairs crossed_components drift_share least_certain_pairs "
+        "mean_p_by_checkpoints null_reference p_values removal_signed remove_drift significant "
+        "summarise variance_components variance_shares"
+    ),
+}
+_RENAMED = {
+    "crops": "tda_utils.engine.noise",
+    "experiment": "tda_utils.experiments.experiment",
+    "explorer": "tools.explorer.page, no part of the package",
+    "fused": "tda_utils.engine.fused",
+    "kernels": "tda_utils.engine.kernels",
+    "learners": "tda_utils.engine.modules, tda_utils.engine.noise and tda_utils.models.states",
+    "manifest": "tda_utils.reproduce.manifest and tda_utils.reproduce.notebook",
+    "noisiest_pairs": "tda_utils.least_certain_pairs",
+    "overall_reliability": "tda_utils.reliability.overall.overall_reliability",
+    "parallel": "tda_utils.engine.parallel",
+    "provenance": "tda_utils.experiments.provenance",
+    "stacked": "tda_utils.engine.stacked",
+    "store": "tda_utils.experiments.store",
+    "studies": "tda_utils.experiments.studies",
+    "sum_up": "tda_utils.study_of",
+    "summary_file": "the method tda_utils.Experiment.study_file",
+    "training": "tda_utils.engine.training, tda_utils.engine.recipe and tda_utils.engine.noise",
+    "trusted_pairs": "tda_utils.clearest_pairs",
+    "vision_transformer": "tda_utils.models.vision_transformer",
+    "work": "tda_utils.reproduce.work",
+}
 
-def __getattr__(name: str) -> ModuleType:
-    """Load what draws pictures when it is first asked for: it is a third of the loading time."""
-    if name in ("outputs", "plots"):
-        return importlib.import_module(f"tda_utils.{name}")
-    raise AttributeError(f"module 'tda_utils' has no attribute {name!r}")
+__all__ = sorted(name for names in _HOMES.values() for name in names.split())
+__getattr__, __dir__ = lazy(__name__, _HOMES, _RENAMED)

@@ -12,28 +12,26 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.checkpoints import find_checkpoints, read_state
 from tda_utils.checks import brief, checked_seeds
-from tda_utils.data import Task
-from tda_utils.learners import AdamState, State, copied_model, frozen_parameters, load_state
-from tda_utils.training import (
-    LOOK_STREAM,
-    NOISE_STREAM,
-    Job,
-    Recipe,
-    access_to_images,
-    architecture,
-    batch_order,
-    derived_seed,
-    initial_state,
-    state_losses,
-    train_states,
+from tda_utils.data.task import Task
+from tda_utils.engine.noise import LOOK_STREAM, NOISE_STREAM, access_to_images, derived_seed
+from tda_utils.engine.recipe import Job, Recipe, architecture, batch_order, initial_state
+from tda_utils.engine.training import state_losses, train_states
+from tda_utils.labels import member_coordinates
+from tda_utils.models.states import (
+    AdamState,
+    State,
+    all_finite,
+    copied_model,
+    frozen_parameters,
+    load_state,
 )
 
 #: The ten seeds of the paper's released code; one seed sets initialisation and batch order.
@@ -248,10 +246,7 @@ class Posterior:
     @property
     def member_labels(self) -> tuple[int, ...]:
         """The name of each member in scores, its seed, or its position if seeds repeat or lack."""
-        for seeds in (self.order_seeds, self.init_seeds):
-            if seeds is not None and len(set(seeds)) == self.members:
-                return seeds
-        return tuple(range(self.members))
+        return tuple(self.coordinates()["member"].tolist())
 
     def module(self, member: int, checkpoint: int) -> nn.Module:
         """Return a copy of the model with the parameters of one sample, in evaluation mode.
@@ -319,7 +314,7 @@ class Posterior:
         return xr.DataArray(
             cube.numpy(),
             dims=("member", "checkpoint", "test"),
-            coords={**self.coordinates(), **sample_coordinates(task)},
+            coords={**self.coordinates(), **task.coordinates("test")},
             name="loss",
         )
 
@@ -351,21 +346,9 @@ class Posterior:
         seeds = self.order_seeds or range(self.members)
         return derived_seed(seeds[member], LOOK_STREAM, self.epochs[checkpoint])
 
-    def coordinates(self) -> dict[str, object]:
+    def coordinates(self) -> dict[str, Any]:
         """Return the coordinates of the dims member and checkpoint, as xarray takes them."""
-        coordinates: dict[str, object] = {
-            "member": np.array(self.member_labels),
-            "checkpoint": np.array(self.epochs),
-        }
-        for name, seeds in (("init_seed", self.init_seeds), ("order_seed", self.order_seeds)):
-            if seeds is not None:
-                coordinates[name] = ("member", np.array(seeds))
-        return coordinates
-
-
-def sample_coordinates(task: Task) -> dict[str, object]:
-    """Return the coordinates of the dim test: original indices, and labels beside them."""
-    return {"test": task.test_index.numpy(), "test_label": ("test", task.test_y.numpy())}
+        return member_coordinates(self.epochs, self.members, self.init_seeds, self.order_seeds)
 
 
 def sample_posterior(
@@ -492,13 +475,6 @@ def _warn_if_diverged(posterior: Posterior) -> None:
                 RuntimeWarning,
                 stacklevel=3,
             )
-
-
-def all_finite(state: State) -> bool:
-    """Return whether every floating-point value of a state is finite."""
-    return all(
-        bool(torch.isfinite(value).all()) for value in state.values() if value.is_floating_point()
-    )
 
 
 def check_model(model: nn.Module, task: Task) -> None:

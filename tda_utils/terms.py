@@ -1,10 +1,11 @@
-"""Words that mean the same everywhere: in tables, figures, pages and tools."""
+"""Words that several wings share: the two protocols, and what the methods are called in figures."""
 
-#: The short name of each attribution method, in the order in which tables list them.
-METHOD_LABELS: dict[str, str] = {
-    "loo": "LOO",
-    "ats": "ATS",
-    "influence": "IF",
-    "grad_dot": "GD",
-    "grad_cos": "GC",
-}
+from __future__ import annotations
+
+from typing import Literal
+
+Protocol = Literal["paired", "released"]
+#: Attribution as the paper defines it, and as its released code computes it.
+PROTOCOLS = ("paired", "released")
+#: The methods of the paper, by their names in code, as figures and tables call them.
+METHOD_LABELS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}

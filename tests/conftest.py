@@ -12,7 +12,8 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from tda_utils import Recipe, Task, data, sample_posterior
+from tda_utils import Recipe, Task, sample_posterior
+from tda_utils.data import sources
 
 # `make test` tries the same examples each time, `make fuzz` others, from a seed that it prints.
 settings.register_profile("test", derandomize=True, deadline=None)
@@ -45,7 +46,7 @@ def take_for_originals(folder, monkeypatch) -> None:
     """Let the IDX files of a folder pass for MNIST's own, whose md5 is checked."""
     for path in folder.iterdir():
         digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        monkeypatch.setitem(data.IDX_MD5, path.name, digest)
+        monkeypatch.setitem(sources.IDX_MD5, path.name, digest)
 
 
 @pytest.fixture

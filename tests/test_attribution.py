@@ -8,14 +8,9 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, sample_posterior
-from tda_utils.attribution.gradients import (
-    LayerGradients,
-    dense,
-    gradient_method,
-    gram,
-    squared_norms,
-)
-from tda_utils.attribution.influence import _hessian_product
+from tda_utils.attribution.blocks import dense, gram, squared_norms
+from tda_utils.attribution.gradients import LayerGradients, gradient_method
+from tda_utils.attribution.hessian import hessian_product
 from tests.conftest import build_tiny_cnn, make_task
 from tests.test_training import plain_loop
 
@@ -415,7 +410,7 @@ def test_hessian_influence_with_enough_damping_equals_a_dense_solve(tiny_task, t
     size = sum(p.numel() for p in model.parameters())
     hessian = torch.stack(
         [
-            _hessian_product(model, images, tiny_task.train_y, row)
+            hessian_product(model, images, tiny_task.train_y, row)
             for row in torch.eye(size, dtype=torch.float64)
         ]
     )
@@ -437,7 +432,7 @@ def test_lissa_equals_the_released_recursion_on_the_test_side(tiny_task, tiny_po
         for start in (0, 8):
             images = tiny_task.train_x[start : start + 8].double()
             labels = tiny_task.train_y[start : start + 8]
-            product = _hessian_product(model, images, labels, estimate)
+            product = hessian_product(model, images, labels, estimate)
             estimate = gradient + (1 - 5e-3) * estimate - product / 1e4
         wanted = -(train @ (estimate / 1e4))
         np.testing.assert_allclose(tau[0, 1, :, position], wanted, rtol=1e-9, atol=1e-15)

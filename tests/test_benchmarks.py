@@ -10,9 +10,9 @@ import torch
 
 import tda_utils as tda
 from benchmarks import bench, cost, work
-from tda_utils.manifest import load_manifest
-from tda_utils.models import CNN2L
-from tda_utils.work import score_files
+from tda_utils.models.convolutional import CNN2L
+from tda_utils.reproduce.manifest import load_manifest
+from tda_utils.reproduce.work import score_files
 
 
 def test_ours_and_the_plain_loop_do_the_same_work():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tda_utils import PAPER_SEEDS, Experiment
-from tda_utils.manifest import PROTOCOLS, load_manifest
-from tda_utils.store import key_of, read_shard
+from tda_utils.experiments.store import key_of, read_shard
+from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
 
 PAPER = Path(__file__).resolve().parent.parent / "paper"
 SCORES = sorted((PAPER / "scores").rglob("*.safetensors"))

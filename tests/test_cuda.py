@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import tda_utils as tda
-from tda_utils.models import CNN3L
-from tda_utils.stacked import StackedLearner, train_stacked
-from tda_utils.training import Job, Recipe, batch_order, initial_state, train_losses
+from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
+from tda_utils.engine.stacked import StackedLearner, train_stacked
+from tda_utils.engine.training import train_losses
+from tda_utils.models.convolutional import CNN3L
 from tests.conftest import build_tiny_cnn
 
 pytestmark = pytest.mark.skipif(
@@ -74,7 +75,7 @@ def test_recorded_steps_equal_steps_one_by_one(task, monkeypatch):
         return kept, train_stacked(*data, later, StackedLearner.kept, CARD)
 
     recorded = train()
-    monkeypatch.setattr("tda_utils.stacked.WARM_UP", 10**9)
+    monkeypatch.setattr("tda_utils.engine.stacked.WARM_UP", 10**9)
     plain = train()
     for one, other in zip(recorded, plain, strict=True):
         for mine, wanted in zip(one, other, strict=True):
@@ -172,7 +173,7 @@ def test_scores_say_where_they_were_computed(tmp_path):
 
 def test_one_model_fills_no_stack_that_does_not_fit(task, monkeypatch):
     """A card with hardly any memory left trains one model after the other."""
-    monkeypatch.setattr("tda_utils.stacked.GPU_SHARE", 1e-12)
+    monkeypatch.setattr("tda_utils.engine.stacked.GPU_SHARE", 1e-12)
     recipe = Recipe(epochs=2, batch_size=5, keep_last=1)
     jobs = jobs_of(task, recipe, build_tiny_cnn_for_digits, weighted=False)
     data = (build_tiny_cnn_for_digits(), task.train_x, task.train_y, recipe, jobs)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tda_utils import Task, load_task
-from tda_utils import data as data_module
+from tda_utils.data import sources as data_module
 from tests.conftest import make_task, write_idx
 
 
@@ -65,7 +65,7 @@ def test_test_per_class_keeps_the_first_of_each_class():
 
 def test_torchvision_source_reads_idx_files_and_gives_the_same_subset(tmp_path):
     """A folder as torchvision lays it out, holding the shipped digits at their original places."""
-    arrays = data_module._package_file("mnist3")
+    arrays = data_module.package_file("mnist3")
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for split, stem, total in (("train", "train", 60000), ("test", "t10k", 10000)):
@@ -210,10 +210,10 @@ def test_a_set_that_cannot_be_fetched_is_said(tmp_path, monkeypatch):
 
 def test_a_damaged_data_file_is_refused(monkeypatch):
     monkeypatch.setitem(data_module.SHA256, "mnist3", hashlib.sha256(b"other").hexdigest())
-    data_module._package_file.cache_clear()
+    data_module.package_file.cache_clear()
     with pytest.raises(ValueError, match="mnist3.npz is damaged"):
         load_task("mnist3", per_class=10)
-    data_module._package_file.cache_clear()
+    data_module.package_file.cache_clear()
 
 
 @pytest.mark.parametrize(

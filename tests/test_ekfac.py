@@ -11,7 +11,8 @@ from torch import nn
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, sample_posterior
 from tda_utils.attribution import ekfac
-from tda_utils.attribution.gradients import VmapGradients, dense, gradient_method, gram
+from tda_utils.attribution.blocks import dense, gram
+from tda_utils.attribution.gradients import VmapGradients, gradient_method
 from tests.conftest import make_task
 from tests.test_attribution import (
     ARCHITECTURES,
@@ -22,7 +23,7 @@ from tests.test_attribution import (
 )
 
 # The function of that name hides the module.
-influence_module = importlib.import_module("tda_utils.attribution.influence")
+lissa_module = importlib.import_module("tda_utils.attribution.lissa")
 DAMPING = 5e-3
 
 
@@ -301,12 +302,12 @@ def test_what_the_recursion_has_forgotten_is_hardly_there(monkeypatch):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).double()
     posterior = Posterior.from_state_dicts(model, [[model.state_dict()]])
     # A small scale, with which the batches matter.
-    monkeypatch.setattr(influence_module, "LISSA_SCALE", 50.0)
+    monkeypatch.setattr(lissa_module, "LISSA_SCALE", 50.0)
     options = {"protocol": "released", "damping": 0.5}
     some = [
         tda.influence(posterior, task.attribute_only(range(n)), **options)[:, :, :2] for n in (2, 5)
     ]
-    monkeypatch.setattr(influence_module, "LISSA_FORGOTTEN", 1e-300)
+    monkeypatch.setattr(lissa_module, "LISSA_FORGOTTEN", 1e-300)
     every = tda.influence(posterior, task.attribute_only(range(2)), **options)
     largest = float(abs(every).max())
     for one in some:
@@ -314,6 +315,6 @@ def test_what_the_recursion_has_forgotten_is_hardly_there(monkeypatch):
     np.testing.assert_allclose(*some, rtol=0, atol=1e-12 * largest)
     assert not np.array_equal(some[0], every)
     # And the batches do matter: without any, the result would be another.
-    monkeypatch.setattr(influence_module, "LISSA_SCALE", 1e12)
+    monkeypatch.setattr(lissa_module, "LISSA_SCALE", 1e12)
     without = tda.influence(posterior, task.attribute_only(range(2)), **options) * (1e12 / 50)
     assert float(abs(without - every).max()) > 1e-3 * largest

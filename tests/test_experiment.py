@@ -6,11 +6,13 @@ import pytest
 import torch
 
 import tda_utils as tda
-from tda_utils import data as data_module
-from tda_utils import experiment as experiment_module
-from tda_utils import training
 from tda_utils.attribution import ekfac
-from tda_utils.experiment import Run
+from tda_utils.data import load as load_module
+from tda_utils.data import sources as data_module
+from tda_utils.data import task as task_module
+from tda_utils.engine import training
+from tda_utils.experiments import experiment as experiment_module
+from tda_utils.experiments.names import Run
 from tests.conftest import take_for_originals, write_idx
 
 
@@ -176,11 +178,11 @@ def test_files_of_earlier_versions_are_found_again():
 def whole(tmp_path_factory):
     """The shipped images as if they were all of MNIST, with 8 x 3 pairs of the paper."""
     folder = tmp_path_factory.mktemp("idx")
-    arrays = data_module._package_file("mnist3")
+    arrays = data_module.package_file("mnist3")
     listed = np.array([200, 7, 100, 8, 239, 50, 60, 70])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ekfac, "EXPECTED", 0)  # Random signs, as for 60,000; and it takes less time.
-        patch.setattr(data_module, "_paper_pairs", lambda: (listed, np.array([5, 900, 2])))
+        patch.setattr(load_module, "_paper_pairs", lambda: (listed, np.array([5, 900, 2])))
         for split, stem, n in (("train", "train", 240), ("test", "t10k", 905)):
             write_idx(folder, stem, arrays[f"{split}_image"][:n], arrays[f"{split}_label"][:n])
         take_for_originals(folder, patch)
@@ -242,9 +244,9 @@ def test_the_folder_is_no_part_of_a_files_name(whole, tmp_path):
 def test_the_training_images_are_digested_once(whole, monkeypatch):
     experiment = dataclasses.replace(whole)
     digested = []
-    plain = data_module._digest_split
+    plain = task_module._digest_split
     monkeypatch.setattr(
-        data_module,
+        task_module,
         "_digest_split",
         lambda digest, tensors: (digested.append(len(tensors[0])), plain(digest, tensors)),
     )

@@ -6,11 +6,14 @@ import torch
 from torch import nn
 
 import tda_utils as tda
-from tda_utils.attribution.gradients import FusedGradients, gradient_method, gram
-from tda_utils.fused import CACHED_BYTES, FusedNetwork, Patches, is_fusable
-from tda_utils.learners import AdamState, ModuleNetwork, network_for
-from tda_utils.models import CNN2L, CNN3L
-from tda_utils.training import Job, Recipe, batch_order, initial_state, train_states
+from tda_utils.attribution.blocks import gram
+from tda_utils.attribution.gradients import FusedGradients, gradient_method
+from tda_utils.engine.fused import CACHED_BYTES, FusedNetwork, Patches, is_fusable
+from tda_utils.engine.modules import ModuleNetwork
+from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
+from tda_utils.engine.training import network_for, train_states
+from tda_utils.models.convolutional import CNN2L, CNN3L
+from tda_utils.models.states import AdamState
 from tests.conftest import make_task
 
 NETWORKS = [(CNN2L, 1, 28), (CNN2L, 3, 32), (CNN3L, 1, 28), (CNN3L, 3, 32)]
@@ -164,7 +167,7 @@ def test_patches_that_are_too_many_are_cut_when_asked_for(monkeypatch):
     images, _ = images_with_ties(9, 1, 28, torch.float32)
     layer = FusedNetwork(CNN2L(), 28, torch.float32).geometry[0]
     ahead = Patches(images, layer)
-    monkeypatch.setattr("tda_utils.fused.CACHED_BYTES", 0)
+    monkeypatch.setattr("tda_utils.engine.fused.CACHED_BYTES", 0)
     later = Patches(images, layer)
     positions = torch.tensor([4, 0, 8])
     for chosen in (positions, slice(2, 5)):
@@ -208,7 +211,7 @@ def test_leave_one_out_is_the_same_on_both_paths(monkeypatch):
     task = tda.load_task("mnist3", per_class=20, test_per_class=3).select(train=range(0, 60, 10))
     recipe = Recipe(epochs=4, batch_size=4, keep_last=2)
     fused = tda.loo(tda.sample_posterior(CNN2L, task, recipe, (446,)), task)
-    monkeypatch.setattr("tda_utils.fused.is_fusable", lambda *_: False)
+    monkeypatch.setattr("tda_utils.engine.fused.is_fusable", lambda *_: False)
     plain = tda.loo(tda.sample_posterior(CNN2L, task, recipe, (446,)), task)
     np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-4 * float(abs(plain).max()))
 

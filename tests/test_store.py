@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tda_utils import store
-from tda_utils.store import ShardError, key_of, obtain, read_shard, write_shard
+from tda_utils.experiments import store
+from tda_utils.experiments.store import ShardError, key_of, obtain, read_shard, write_shard
 
 
 @pytest.fixture

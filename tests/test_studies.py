@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 
 import tda_utils as tda
-from tda_utils.manifest import PROTOCOLS, load_manifest
-from tda_utils.studies import BOUNDS, _plain, _read
+from tda_utils.experiments.names import VERSIONS
+from tda_utils.experiments.studies import BOUNDS, _plain, _read
+from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
 from tda_utils.terms import METHOD_LABELS
 
 SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
@@ -26,7 +27,7 @@ def experiment(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def summary(experiment):
-    return tda.sum_up(experiment)
+    return tda.study_of(experiment)
 
 
 def removal(experiment, method):
@@ -41,7 +42,7 @@ def test_reliability_is_that_of_the_first_members(experiment, summary, members):
     test = "t" if experiment.protocol == "paired" else "released"
     for method, found in summary.overall(members).items():
         scores = experiment.scores(method).isel(member=slice(members))
-        wanted = tda.overall_reliability(tda.removal_signed(scores), test)
+        wanted = tda.reliability.overall.overall_reliability(tda.removal_signed(scores), test)
         for bound in BOUNDS:
             np.testing.assert_allclose(found[bound], wanted[bound], rtol=1e-6)
         for name in ("members", "test", "alpha", "level"):
@@ -75,15 +76,15 @@ def test_the_size_is_that_of_the_experiment(summary):
 
 
 def test_a_kept_summary_needs_no_scores(experiment, summary, tmp_path, monkeypatch):
-    made = tda.sum_up(experiment, tmp_path / "kept")
+    made = tda.study_of(experiment, tmp_path / "kept")
     assert made == summary
     (file,) = (tmp_path / "kept").iterdir()
-    assert file == tda.summary_file(experiment, tmp_path / "kept")
+    assert file == experiment.study_file(tmp_path / "kept")
     monkeypatch.setattr(tda.Experiment, "all_scores", lambda _: pytest.fail("scores were computed"))
-    assert tda.sum_up(experiment, tmp_path / "kept") == summary
+    assert tda.study_of(experiment, tmp_path / "kept") == summary
     # Wherever the scores would be.
     elsewhere = replace(experiment, store=tmp_path / "another")
-    assert tda.sum_up(elsewhere, tmp_path / "kept") == summary
+    assert tda.study_of(elsewhere, tmp_path / "kept") == summary
 
 
 @pytest.mark.parametrize(
@@ -102,24 +103,24 @@ def test_a_kept_summary_needs_no_scores(experiment, summary, tmp_path, monkeypat
 )
 def test_another_experiment_has_another_file(experiment, change, tmp_path):
     other = replace(experiment, **change)
-    assert tda.summary_file(other, tmp_path) != tda.summary_file(experiment, tmp_path)
+    assert other.study_file(tmp_path) != experiment.study_file(tmp_path)
 
 
 def test_both_protocols_have_files_of_their_own(experiment, tmp_path):
     names = {
-        tda.summary_file(replace(experiment, protocol=one), tmp_path).name
+        replace(experiment, protocol=one).study_file(tmp_path).name
         for one in ("paired", "released")
     }
     assert len(names) == 2
 
 
 def test_raising_a_version_leaves_the_file_aside(experiment, tmp_path, monkeypatch):
-    before = tda.summary_file(experiment, tmp_path)
-    monkeypatch.setitem(tda.experiment.VERSIONS, "ats", 99)
-    assert tda.summary_file(experiment, tmp_path) != before
+    before = experiment.study_file(tmp_path)
+    monkeypatch.setitem(VERSIONS, "ats", 99)
+    assert experiment.study_file(tmp_path) != before
     monkeypatch.undo()
-    monkeypatch.setattr(tda.studies, "VERSION", 99)
-    assert tda.summary_file(experiment, tmp_path) != before
+    monkeypatch.setattr("tda_utils.experiments.names.STUDY_VERSION", 99)
+    assert experiment.study_file(tmp_path) != before
 
 
 def changed(text):
@@ -140,31 +141,31 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_summary_is_set_aside_and_made_again(experiment, summary, damage, tmp_path):
-    tda.sum_up(experiment, tmp_path)
-    file = tda.summary_file(experiment, tmp_path)
+    tda.study_of(experiment, tmp_path)
+    file = experiment.study_file(tmp_path)
     sound = file.read_text()
     file.write_text(DAMAGES[damage](sound))
     with pytest.warns(RuntimeWarning, match=f"{file.name} is half-written, damaged or of another"):
-        assert tda.sum_up(experiment, tmp_path) == summary
+        assert tda.study_of(experiment, tmp_path) == summary
     assert file.read_text() == sound
     assert file.with_name(f"{file.name}.damaged-1").read_text() == DAMAGES[damage](sound)
 
 
 def test_the_file_of_another_study_is_not_taken_for_it(experiment, tmp_path):
     other = replace(experiment, members=2)
-    tda.sum_up(other, tmp_path)
-    shutil.copy(tda.summary_file(other, tmp_path), tda.summary_file(experiment, tmp_path))
+    tda.study_of(other, tmp_path)
+    shutil.copy(other.study_file(tmp_path), experiment.study_file(tmp_path))
     with pytest.warns(RuntimeWarning, match="of another study"):
-        assert tda.sum_up(experiment, tmp_path).size["members"] == 3
+        assert tda.study_of(experiment, tmp_path).size["members"] == 3
 
 
 def test_what_has_no_summary_is_refused(experiment):
     with pytest.raises(TypeError, match="experiment is 'mnist3'; it must be an Experiment"):
-        tda.sum_up("mnist3")
+        tda.study_of("mnist3")
     with pytest.raises(ValueError, match="members is 1; it must be an integer of at least 2"):
-        tda.sum_up(replace(experiment, members=1))
+        tda.study_of(replace(experiment, members=1))
     with pytest.raises(ValueError, match="orders is 2; a crossed experiment"):
-        tda.sum_up(replace(experiment, orders=2))
+        tda.study_of(replace(experiment, orders=2))
 
 
 def test_what_is_not_there_is_named(summary):
@@ -201,14 +202,14 @@ def committed(protocol):
 def test_every_study_of_the_full_size_is_summed_up_and_nothing_else_is_there():
     """Else drawing the figures again would take hours, or a file would be of no use."""
     folder = PAPER / "studies"
-    wanted = {tda.summary_file(one, folder) for p in PROTOCOLS for one in committed(p)}
+    wanted = {one.study_file(folder) for p in PROTOCOLS for one in committed(p)}
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in wanted)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_committed_summaries_are_sound_and_come_from_a_commit(protocol):
     for experiment in committed(protocol):
-        content = _read(tda.summary_file(experiment, PAPER / "studies"), experiment)
+        content = _read(experiment.study_file(PAPER / "studies"), experiment)
         assert len(content["provenance"]["git"]["commit"]) == 40
         assert content["provenance"]["git"]["dirty"] is False
         assert content["size"]["attributed"] == experiment.data.n_attributed
@@ -220,7 +221,7 @@ def test_the_committed_table_holds_the_numbers_of_the_summaries(protocol):
     with (PAPER / "tables" / f"by_size-{protocol}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     of = {
-        (one.task, one.per_class): tda.sum_up(one, PAPER / "studies")
+        (one.task, one.per_class): tda.study_of(one, PAPER / "studies")
         for one in committed(protocol)
         if one.model == "cnn2" and one.lists != "released"
     }

@@ -14,10 +14,11 @@ from tda_utils import (
     model_builder,
     sample_posterior,
 )
-from tda_utils.learners import SeededDropout
-from tda_utils.models import CNN2L, CNN3L
-from tda_utils.parallel import parallel_map
-from tda_utils.training import Job, batch_order, initial_state, state_losses, train_states
+from tda_utils.engine.noise import SeededDropout
+from tda_utils.engine.parallel import parallel_map
+from tda_utils.engine.recipe import Job, batch_order, initial_state
+from tda_utils.engine.training import state_losses, train_states
+from tda_utils.models.convolutional import CNN2L, CNN3L
 from tests.conftest import build_tiny_cnn, make_task
 
 

@@ -14,22 +14,12 @@ from torch import nn
 from torchvision.transforms import RandomResizedCrop
 
 import tda_utils as tda
-import tda_utils.vision_transformer as vit
-from tda_utils.attribution.gradients import (
-    LayerGradients,
-    VmapGradients,
-    dense,
-    gradient_method,
-)
-from tda_utils.crops import RandomResizedCrops
-from tda_utils.learners import (
-    ModuleNetwork,
-    SeededDropout,
-    copied_model,
-    state_of,
-    trainable_parameters,
-)
-from tda_utils.training import UNPAIRED_STREAM, derived_seed
+import tda_utils.models.vision_transformer as vit
+from tda_utils.attribution.blocks import dense
+from tda_utils.attribution.gradients import LayerGradients, VmapGradients, gradient_method
+from tda_utils.engine.modules import ModuleNetwork
+from tda_utils.engine.noise import UNPAIRED_STREAM, RandomResizedCrops, SeededDropout, derived_seed
+from tda_utils.models.states import copied_model, state_of, trainable_parameters
 from tests.conftest import make_task
 
 RECIPE = tda.Recipe(epochs=2, batch_size=5, keep_last=2, lr=1e-2, schedule="linear")

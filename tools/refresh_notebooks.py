@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
-from tda_utils.manifest import KERNELSPEC
+from tda_utils.reproduce.notebook import KERNELSPEC
 from tools import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"

@@ -8,18 +8,12 @@ from typing import Any
 
 import xarray as xr
 
+from tda_utils.attribution.ats import ats
 from tda_utils.attribution.influence import influence
-from tda_utils.attribution.retraining import ats, drift_share, loo
-from tda_utils.attribution.scores import (
-    PROTOCOLS,
-    Protocol,
-    as_scores,
-    removal_signed,
-    remove_drift,
-)
+from tda_utils.attribution.loo import loo
 from tda_utils.attribution.similarity import grad_cos, grad_dot
 from tda_utils.checks import check_choice
-from tda_utils.data import Task
+from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
 
 #: The five methods by the names that `attribute` and `Experiment` take.
@@ -36,18 +30,12 @@ FIRST = ("posterior", "task")
 
 __all__ = [
     "METHODS",
-    "PROTOCOLS",
-    "Protocol",
-    "as_scores",
     "ats",
     "attribute",
-    "drift_share",
     "grad_cos",
     "grad_dot",
     "influence",
     "loo",
-    "removal_signed",
-    "remove_drift",
 ]
 
 

@@ -22,22 +22,18 @@ Eigenbasis", NeurIPS 2018; for influence, Grosse et al., arXiv 2308.03296 (2023)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tda_utils.attribution.gradients import (
-    Block,
-    Dense,
-    GradientMethod,
-    Matrices,
-    Outer,
-    dense,
-    like_parameters,
-)
-from tda_utils.parallel import parallel_map
+from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer, dense, gram, joined
+from tda_utils.attribution.gradients import GradientMethod, like_parameters
+from tda_utils.attribution.samples import Sample
+from tda_utils.engine.parallel import parallel_map
 
 # Gradients of that many samples are rotated at a time, which bounds the memory.
 CHUNK = 100
@@ -225,3 +221,35 @@ def _rotated(matrices: Tensor, left: Tensor, right: Tensor) -> Tensor:
     n, rows, columns = matrices.shape
     turned = (left.T @ matrices.transpose(0, 1).reshape(rows, -1)).view(-1, columns) @ right
     return turned.view(rows, n, columns).transpose(0, 1)
+
+
+def solve(sample: Sample, damping: float, sign_seed: int = 0) -> tuple[np.ndarray, float]:
+    """Return influence with this approximation, (train, test), and NaN: no residual is known."""
+    method = sample.gradients
+    layers = fit(
+        sample.module,
+        sample.task.train_x,
+        method,
+        weights=sample.weights,
+        seed=sign_seed,
+        workers=sample.workers,
+    )
+
+    def rotated(split: str, rows: slice) -> list[Block]:
+        model = sample.module()
+        gradients = method.loss_gradients(model, *sample.chosen(split, rows))
+        matrices = method.matrices(model, gradients)
+        return [layer.rotated(own) for layer, own in zip(layers, matrices, strict=True)]
+
+    train = joined(sample.in_chunks("train", lambda rows: rotated("train", rows)))
+
+    def products(rows: slice) -> Tensor:
+        test = rotated("test", rows)
+        return gram(
+            train, [layer.solved(own, damping) for layer, own in zip(layers, test, strict=True)]
+        )
+
+    scores = torch.cat(sample.in_chunks("test", products), dim=1)
+    if sample.weights is not None:
+        scores *= sample.weights[sample.task.rows].to(scores)[:, None]
+    return (scores / sample.task.n_train).cpu().numpy(), math.nan

@@ -6,23 +6,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tda_utils.attribution.gradients import (
-    Block,
-    gradient_method,
-    gram,
-    joined,
-    of_chunks,
-    squared_norms,
-)
-from tda_utils.attribution.scores import Protocol, as_scores, check_inputs
-from tda_utils.data import Task
-from tda_utils.parallel import (
-    chosen_device,
-    float32_arithmetic,
-    parallel_map_nested,
-    workers_on,
-)
+from tda_utils.attribution.blocks import gram, squared_norms
+from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
+from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
+from tda_utils.terms import Protocol
 
 
 def grad_dot(
@@ -131,45 +119,28 @@ def grad_dot_and_cos(
     ['grad_dot', 'grad_cos']
     """
     check_inputs(posterior, task, protocol)
-    place = chosen_device(device)
-    method = gradient_method(
-        posterior.module(0, 0).to(place), posterior.seen(task, 0, 0).train_x, task.train_y
+    both = over_samples(
+        _dots_and_cosines, posterior, task, workers=workers, device=device, describe="GD and GC"
     )
-
-    def scores_of(sample: tuple[int, int], workers: int) -> tuple[Tensor, Tensor]:
-        seen = posterior.seen(task, *sample)
-
-        def train_gradients(rows: slice) -> list[Block]:
-            model, chosen = posterior.module(*sample).to(place), task.rows[rows]
-            return method.loss_gradients(model, seen.train_x[chosen], task.train_y[chosen])
-
-        def products(rows: slice) -> tuple[Tensor, Tensor]:
-            model = posterior.module(*sample).to(place)
-            test = method.loss_gradients(model, seen.test_x[rows], task.test_y[rows])
-            return gram(train, test).cpu(), squared_norms(test).cpu()
-
-        train = joined(of_chunks(train_gradients, task.n_attributed, workers))
-        dots, squared = zip(*of_chunks(products, task.n_test, workers), strict=True)
-        dots = torch.cat(dots, dim=1)
-        return dots, _cosine(dots, squared_norms(train).cpu(), torch.cat(squared))
-
-    with float32_arithmetic(place):
-        both = parallel_map_nested(
-            scores_of, posterior.samples, workers=workers_on(place, workers), describe="GD and GC"
-        )
-    shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
     dots, cosines = (
-        as_scores(
-            torch.stack(values).reshape(shape),
-            posterior,
-            task,
-            method=method,
-            protocol=protocol,
-            sign="removal",
+        labelled(
+            torch.stack(values), posterior, task, method=method, protocol=protocol, sign="removal"
         )
         for method, values in zip(("grad_dot", "grad_cos"), zip(*both, strict=True), strict=True)
     )
     return dots, cosines
+
+
+def _dots_and_cosines(sample: Sample) -> tuple[Tensor, Tensor]:
+    train = sample.train_gradients()
+
+    def products(rows: slice) -> tuple[Tensor, Tensor]:
+        test = sample.loss_gradients("test", rows)
+        return gram(train, test).cpu(), squared_norms(test).cpu()
+
+    dots, squared = zip(*sample.in_chunks("test", products), strict=True)
+    dots = torch.cat(dots, dim=1)
+    return dots, _cosine(dots, squared_norms(train).cpu(), torch.cat(squared))
 
 
 def _cosine(dots: Tensor, train_squared: Tensor, test_squared: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from tda_utils.exercises import answer, compare, name_of, passed, require
-from tda_utils.reliability import variance_shares
+from tda_utils.reliability.variance import variance_shares
 
 DIMS = ("initialisation", "order", "checkpoint", "train", "test")
 

@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 
 from tda_utils.exercises import answer, compare, name_of, passed, require
-from tda_utils.reliability import p_values
+from tda_utils.reliability.significance import p_values
 
 
 def check_fair_mean_p(function: Callable[..., Any]) -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import tda_utils as tda
-from tda_utils.experiment import Experiment
+from tda_utils.experiments.experiment import Experiment
 
 
 def experiment_in(store):

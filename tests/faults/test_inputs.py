@@ -17,7 +17,8 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils import plots, reliability
-from tda_utils.manifest import ManifestError, load_manifest
+from tda_utils.reproduce.manifest import load_manifest
+from tda_utils.reproduce.notebook import ManifestError
 
 FUZZ = settings(
     max_examples=100,
@@ -132,7 +133,7 @@ def test_summaries(scores, test, count):
     [
         tda.p_values,
         tda.mean_p_by_checkpoints,
-        tda.overall_reliability,
+        tda.reliability.overall.overall_reliability,
         tda.variance_components,
         tda.variance_shares,
         tda.removal_signed,
@@ -145,7 +146,7 @@ def test_functions_of_scores(function, scores, test, alpha, count):
     known = {
         tda.p_values: {"test": test},
         tda.mean_p_by_checkpoints: {"test": test},
-        tda.overall_reliability: {"test": test, "alpha": alpha},
+        tda.reliability.overall.overall_reliability: {"test": test, "alpha": alpha},
     }
     attempt(count, function, scores, **known.get(function, {}))
 
@@ -179,7 +180,7 @@ def test_pairs_and_pictures_of_a_summary(scores, n, count):
     summary = attempt(count, tda.summarise, scores)
     if summary is None:
         return
-    for function in (tda.trusted_pairs, tda.noisiest_pairs):
+    for function in (tda.clearest_pairs, tda.least_certain_pairs):
         pairs = attempt(count, function, summary, n)
         assert pairs is None or pairs.sizes["pair"] <= summary["p"].size
     for draw in (plots.mean_against_std, plots.reliability_map):
@@ -415,7 +416,7 @@ PICTURES = [
     plots.reliability_map,
     plots.significant_fractions,
     plots.tau_histograms,
-    plots.variance_shares,
+    plots.noise_sources,
     tda.outputs.show,
     tda.outputs.alt_text,
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tda_utils as tda
-from tda_utils.store import read_shard
+from tda_utils.experiments.store import read_shard
 from tests.faults.starter import experiment_in
 
 KILLS = 20

@@ -62,10 +62,9 @@ def run(path, *options):
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_what_fails_is_named_and_the_rest_goes_on(jobs, tmp_path, count):
+def test_what_fails_is_named_and_the_rest_goes_on(tmp_path, count):
     path = lay_out(tmp_path)
-    done = run(path, "--all", "--jobs", jobs)
+    done = run(path, "--all")
     assert done.returncode == 1
     assert "2 of 7 notebook runs done" in done.stdout
     assert "Traceback" not in done.stderr

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import tda_utils as tda
-from tda_utils import data as data_module
-from tda_utils.manifest import ManifestError, load_manifest
-from tda_utils.store import ShardError, read_shard
+from tda_utils.data import sources as data_module
+from tda_utils.experiments.store import ShardError, read_shard
+from tda_utils.reproduce.manifest import load_manifest
+from tda_utils.reproduce.notebook import ManifestError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +44,7 @@ def test_a_trap_works_where_pickles_are_loaded(tmp_path):
 def test_a_malicious_checkpoint_is_not_run(sprung, tmp_path, count):
     """Torch's own loader, as README tells users to call it, and the folder of a backbone."""
     pytest.importorskip("transformers", reason="needs the extra 'vit'")
-    from tda_utils.vision_transformer import load_backbone
+    from tda_utils.models.vision_transformer import load_backbone
 
     folder = tmp_path / "backbone"
     folder.mkdir()
@@ -70,14 +71,14 @@ def test_a_malicious_npz_is_not_run(sprung, tmp_path, monkeypatch, count):
     folder.mkdir()
     (folder / "mnist3.npz").write_bytes(buffer.getvalue())
     monkeypatch.setattr(data_module.resources, "files", lambda *_: tmp_path)
-    data_module._package_file.cache_clear()
+    data_module.package_file.cache_clear()
     with pytest.raises(ValueError, match="mnist3.npz is damaged"):
         tda.load_task("mnist3", per_class=10)
     # Even with the right checksum.
     monkeypatch.setattr(data_module, "SHA256", {"mnist3": _sha256(buffer.getvalue())})
     with pytest.raises(ValueError, match="allow_pickle=False"):
         tda.load_task("mnist3", per_class=10)
-    data_module._package_file.cache_clear()
+    data_module.package_file.cache_clear()
     count["bad inputs tried"] += 2
 
 
@@ -143,7 +144,7 @@ def test_a_value_in_the_manifest_is_never_code(sprung, tmp_path, count):
 
 
 # What runs code or unpickles, and where the project may call it.
-ALLOWED = {("tda_utils/work.py", "exec"): 3}
+ALLOWED = {("tda_utils/reproduce/work.py", "exec"): 3}
 
 
 def _calls(path):

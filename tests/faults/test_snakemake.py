@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tda_utils.manifest import load_manifest, plan
-from tda_utils.work import score_files, work_of
+from tda_utils.reproduce.manifest import load_manifest, plan
+from tda_utils.reproduce.work import score_files, work_of
 
 pytest.importorskip("snakemake", reason="needs the extra 'cluster'")
 
@@ -106,7 +106,7 @@ def wanted(tmp_path_factory):
         (folder / name).parent.mkdir()
         (folder / name).write_text(text)
     manifest = str(folder / "paper" / "figures.yaml")
-    start = [sys.executable, "-m", "tda_utils.reproduce", "run", "--all", "--jobs", "2"]
+    start = [sys.executable, "-m", "tda_utils.reproduce", "run", "--all"]
     done = subprocess.run(
         [*start, "--manifest", manifest], cwd=folder, capture_output=True, text=True, check=False
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tda_utils.manifest import load_manifest
+from tda_utils.reproduce.manifest import load_manifest
 from tools import ROOT
 
 MANIFEST = load_manifest(ROOT / "paper" / "figures.yaml")

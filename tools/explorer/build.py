@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import tda_utils as tda
-from tda_utils.reliability import TEST_OF
+from tda_utils.reliability.significance import TEST_OF
 from tools import ROOT
 from tools.explorer.page import page, page_data
 

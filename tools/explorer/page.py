@@ -24,10 +24,16 @@ import numpy as np
 import vl_convert
 import xarray as xr
 
-from tda_utils.attribution import removal_signed
-from tda_utils.data import Task
-from tda_utils.plots import picture_table
-from tda_utils.reliability import TEST_OF, null_reference, significant, snr_threshold, summarise
+from tda_utils.data.task import Task
+from tda_utils.plots.pictures import picture_table
+from tda_utils.reliability import removal_signed
+from tda_utils.reliability.significance import (
+    TEST_OF,
+    null_reference,
+    significant,
+    snr_threshold,
+    summarise,
+)
 from tda_utils.terms import METHOD_LABELS
 
 __all__ = ["charts", "page", "page_data"]

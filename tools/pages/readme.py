@@ -13,7 +13,7 @@ import sys
 
 import pandas as pd
 
-from tda_utils.manifest import PROTOCOLS, Manifest, load_manifest
+from tda_utils.reproduce.manifest import PROTOCOLS, Manifest, load_manifest
 from tda_utils.terms import METHOD_LABELS
 from tools import ROOT
 from tools.pages.filling import fill, parameter, repository, write_or_check

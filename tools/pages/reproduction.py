@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from tda_utils.data import DEFECTIVE_LISTS, load_task
-from tda_utils.manifest import PROTOCOLS
-from tda_utils.reliability import TEST_OF, null_reference
+from tda_utils.data.load import DEFECTIVE_LISTS, load_task
+from tda_utils.reliability.significance import TEST_OF, null_reference
+from tda_utils.reproduce.manifest import PROTOCOLS
 from tda_utils.terms import METHOD_LABELS
 from tools import ROOT
 from tools.pages.claims import CLAIMS, Finding, Results, interval

@@ -22,7 +22,7 @@ from pathlib import Path
 import nbformat
 import vl_convert
 
-from tda_utils.reproduce import Figure, Manifest, load_manifest
+from tda_utils.reproduce.manifest import Figure, Manifest, load_manifest
 from tools import ROOT
 from tools.explorer import build as explorer
 from tools.pages.filling import course, parameter, repository, sections, without_part
@@ -30,6 +30,7 @@ from tools.site import notebooks, reference
 
 #: Pages that lie in the repository as they are shown.
 PAGES = (
+    "docs/architecture.md",
     "docs/glossary.md",
     "docs/notation.md",
     "docs/teaching.md",
@@ -56,7 +57,7 @@ def home(readme: dict[str, str]) -> str:
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
         "Results": ["paper/REPRODUCTION", "gallery"],
-        "Package": ["package", "api/index", "CONTRIBUTING"],
+        "Package": ["package", "api/index", "docs/architecture", "CONTRIBUTING"],
     }
     trees = [
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])

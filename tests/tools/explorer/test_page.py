@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tda_utils.reliability import significant, summarise
+from tda_utils.reliability.significance import significant, summarise
 from tda_utils.terms import METHOD_LABELS
 from tools.explorer import page
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tda_utils.manifest import PROTOCOLS, load_manifest
+from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
 from tda_utils.terms import METHOD_LABELS
 from tests.tools.pages.conftest import PAPER, rows
 from tools.pages import reproduction

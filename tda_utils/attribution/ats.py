@@ -1,0 +1,171 @@
+"""One additional training step (ATS): what one step on a sample does."""
+
+from __future__ import annotations
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from tda_utils.attribution.retraining import retrained_losses, with_drift
+from tda_utils.attribution.samples import check_inputs
+from tda_utils.data.task import Task
+from tda_utils.engine.noise import STEP_STREAM, derived_seed
+from tda_utils.engine.recipe import Job, Recipe
+from tda_utils.engine.training import state_losses
+from tda_utils.models.states import State, check_no_batch_norm, state_of, trainable_parameters
+from tda_utils.posterior import Posterior
+from tda_utils.terms import Protocol
+
+
+def ats(
+    posterior: Posterior,
+    task: Task,
+    *,
+    protocol: Protocol = "paired",
+    lr: float | None = None,
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+) -> xr.DataArray:
+    """One additional training step: what one step on z_j alone does to the loss on a test sample.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The trained models.
+    task : Task
+        Training and test samples.
+    protocol : {"paired", "released"}
+        ``"paired"``: one step of the member's own Adam with the state it had at that checkpoint,
+        or, where there is no such state, one plain gradient step; ``attrs["step"]`` says which;
+        removal sign. A step of Adam trains with dropout where the model has it, with the same masks
+        for all z_j; the plain gradient step without. ``"released"``: one step of a fresh Adam,
+        which moves every parameter by about the learning rate whatever the gradient's size, so that
+        it is a sign step; dropout masks and crops differ between z_j; up-weighting sign.
+    lr : float, optional
+        Learning rate. Default: the recipe's, or 1e-3 where there is none.
+    workers : int, optional
+        Models at the same time. Default: one a core.
+    device : {"auto", "cpu", "cuda"}
+        Where to train; ``"auto"`` is CUDA where there is a card.
+
+    Returns
+    -------
+    DataArray, float32, dims (member, checkpoint, train, test)
+        Change of the loss in nats. The coordinate ``drift`` holds what the optimiser's memory and
+        weight decay alone do in that step (the loss of z_j set to zero); see `remove_drift`.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, or a step of Adam is to be taken with batch normalisation.
+
+    Notes
+    -----
+    Source: paper, section on attribution methods (ATS).
+
+    Examples
+    --------
+    >>> from tda_utils import Recipe, load_task, sample_posterior
+    >>> task = load_task("mnist3", per_class=10, test_per_class=1)
+    >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    >>> posterior = sample_posterior(build, task, Recipe(epochs=2, keep_last=1), seeds=[446])
+    >>> ats(posterior, task).attrs["step"]
+    'Adam with its state at the checkpoint'
+    """
+    check_inputs(posterior, task, protocol)
+    if protocol == "released" or posterior.adam is not None:
+        check_no_batch_norm(
+            posterior.model,
+            "a step of Adam on one sample in training mode would normalise the sample by itself; "
+            "under protocol='paired', Posterior.from_state_dicts(model, posterior.states) has ATS "
+            "by a plain gradient step in evaluation mode",
+        )
+    known = posterior.recipe or Recipe()
+    step_recipe = Recipe(
+        1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1, crop=known.crop
+    )
+    if protocol == "released":
+        losses = _losses_after_adam_step(posterior, task, step_recipe, False, workers, device)
+        return with_drift(
+            losses, 1.0, posterior, task, device, "ats", protocol, "upweighting", step="fresh Adam"
+        )
+    if posterior.adam is not None:
+        losses = _losses_after_adam_step(posterior, task, step_recipe, True, workers, device)
+        step = "Adam with its state at the checkpoint"
+    else:
+        losses = _losses_after_gradient_step(posterior, task, step_recipe.lr, workers, device)
+        step = "plain gradient step"
+    return with_drift(losses, -1.0, posterior, task, device, "ats", protocol, "removal", step=step)
+
+
+def _losses_after_adam_step(
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe,
+    with_state: bool,
+    workers: int | None,
+    device: str | torch.device,
+) -> Tensor:
+    """Take one step of Adam on each z_j: with the member's memory all see the same noise."""
+    nothing = torch.zeros(task.n_train)
+    steps = [(0, nothing), *((row, None) for row in task.rows.tolist())]
+    jobs = [
+        Job(
+            posterior.states[member][checkpoint],
+            [[torch.tensor([row])]],
+            weights,
+            posterior.adam[member][checkpoint] if with_state else None,
+            _step_seed(
+                posterior, member, checkpoint, None if with_state or weights is not None else row
+            ),
+        )
+        for member, checkpoint in posterior.samples
+        for row, weights in steps
+    ]
+    losses = retrained_losses(posterior, task, recipe, jobs, workers, device, "ATS steps")
+    return losses.reshape(
+        posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test
+    )
+
+
+def _step_seed(posterior: Posterior, member: int, checkpoint: int, row: int | None) -> int:
+    seeds = posterior.order_seeds or range(posterior.members)
+    number = 0 if row is None else 1 + row
+    return derived_seed(seeds[member], STEP_STREAM, posterior.epochs[checkpoint], number)
+
+
+def _losses_after_gradient_step(
+    posterior: Posterior, task: Task, lr: float, workers: int | None, device: str | torch.device
+) -> Tensor:
+    """Take one plain gradient step on each z_j; the step on nothing leaves the model as it is."""
+    losses = []
+    for member, checkpoint in posterior.samples:
+        seen = posterior.seen(task, member, checkpoint)
+        stepped = _stepped(posterior.module(member, checkpoint), seen, lr)
+        losses.append(
+            state_losses(
+                posterior.model,
+                [posterior.states[member][checkpoint], *stepped],
+                seen.test_x,
+                task.test_y,
+                workers=workers,
+                device=device,
+            )
+        )
+    shape = (posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test)
+    return torch.stack(losses).reshape(shape)
+
+
+def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
+    """Return the state after one gradient step on each training sample."""
+    parameters, stepped = trainable_parameters(model), []
+    images = task.train_x[task.rows].to(next(model.parameters()).dtype)
+    for image, label in zip(images, task.train_y[task.rows], strict=True):
+        loss = nn.functional.cross_entropy(model(image[None]), label[None])
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        moved = {
+            name: parameter.detach() - lr * gradient
+            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+        }
+        stepped.append({**state_of(model), **moved})
+    return stepped

@@ -1,0 +1,250 @@
+"""Leave-one-out (LOO): train again without a sample, and compare."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from tda_utils.attribution.retraining import (
+    base_weights,
+    leave_one_out_weights,
+    retrained_losses,
+    with_drift,
+)
+from tda_utils.attribution.samples import check_inputs, labelled
+from tda_utils.checks import check_choice
+from tda_utils.data.task import Task
+from tda_utils.engine.noise import NOISE_STREAM, UNPAIRED_STREAM, derived_seed
+from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
+from tda_utils.models.states import check_no_batch_norm
+from tda_utils.posterior import Posterior
+from tda_utils.terms import Protocol
+
+Released = Literal["continued", "unpaired"]
+RELEASED = ("continued", "unpaired")
+# Rounding grows along a training run, but stays far below that share of the losses.
+ANOTHER_TRAINING = 0.05
+
+
+def loo(
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe | None = None,
+    *,
+    protocol: Protocol = "paired",
+    released: Released = "continued",
+    build_model: Callable[[], nn.Module] | None = None,
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+) -> xr.DataArray:
+    """Leave-one-out: how much the loss on a test sample rises when a training sample is left out.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The trained models.
+    task : Task
+        The data they were trained on, and the test samples.
+    recipe : Recipe, optional
+        How they were trained. Default: ``posterior.recipe``.
+    protocol : {"paired", "released"}
+        ``"paired"``: each member is trained again from scratch without z_j, with its own
+        initialisation, batch order and dropout masks, and compared checkpoint by checkpoint.
+        ``"released"``: what the paper's code computes, see `released`.
+    released : {"continued", "unpaired"}
+        Which of its two procedures, under ``protocol="released"``. ``"continued"``, of its CNNs:
+        each checkpoint, which has seen z_j, is trained on for all epochs of the recipe with a fresh
+        Adam, the random state reset to the member's seed and z_j's loss set to zero, and compared
+        with the checkpoint before that. The drift of this continuation is no property of z_j; the
+        coordinate ``drift`` holds it (the same continuation with nothing left out), and
+        `remove_drift` takes it off. ``"unpaired"``, of its vision transformer: for each checkpoint
+        and each z_j a model with another initialisation, batch order and other dropout masks is
+        trained from scratch to the last epoch without z_j, and compared with the checkpoint. One
+        seed sets all three, derived from the member's two seeds, the checkpoint's epoch and the
+        position of z_j; that the models differ in more than z_j is part of the score.
+    build_model : callable, optional
+        Builds a fresh model, for a posterior of a user's own checkpoints. Default:
+        ``posterior.build_model``.
+    workers : int, optional
+        Models trained at the same time. Default: one a core.
+    device : {"auto", "cpu", "cuda"}
+        Where to train; ``"auto"`` is CUDA where there is a card.
+
+    Returns
+    -------
+    DataArray, float32, dims (member, checkpoint, train, test)
+        ``tau = L(z; theta without z_j) - L(z; theta)`` in nats, removal sign: positive where z_j
+        helps.
+
+    Raises
+    ------
+    ValueError
+        If the recipe is unknown or is not the posterior's, seeds are unknown, a model cannot be
+        built, or it has batch normalisation.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the recipe, with nothing left out, does not lead to a user's own checkpoints.
+
+    Notes
+    -----
+    Source: paper, definition of tau and section on leave-one-out. Both protocols take the mean of a
+    batch over all its samples, the one of weight zero included.
+
+    Examples
+    --------
+    >>> from tda_utils import Recipe, load_task, sample_posterior
+    >>> task = load_task("mnist3", per_class=10, test_per_class=1).select(train=[0, 1, 2])
+    >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    >>> posterior = sample_posterior(build, task, Recipe(epochs=2, keep_last=2), seeds=[446])
+    >>> dict(loo(posterior, task).sizes)
+    {'member': 1, 'checkpoint': 2, 'train': 3, 'test': 3}
+    """
+    check_inputs(posterior, task, protocol)
+    check_choice("released", released, RELEASED)
+    check_no_batch_norm(
+        posterior.model,
+        "a sample that is left out by a weight of zero would still be in the statistics of its "
+        "batches, so LOO is not defined here; allowed are influence, grad_dot and grad_cos, and "
+        "ats by a plain gradient step",
+    )
+    recipe = _recipe_of(posterior, recipe)
+    if posterior.order_seeds is None:
+        raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
+    if protocol == "released" and released == "continued":
+        return _continued_loo(posterior, task, recipe, workers, device)
+    build_model = build_model or posterior.build_model
+    if build_model is None:
+        raise ValueError(
+            "build_model is None; paired and unpaired LOO retrain from scratch and need it."
+        )
+    if protocol == "released":
+        return _unpaired_loo(posterior, task, recipe, build_model, workers, device)
+    jobs = [
+        Job(state, order, weights, noise_seed=noise_seed)
+        for state, order, base, noise_seed in _starts(posterior, task, recipe, build_model)
+        for weights in leave_one_out_weights(base, task.rows)
+    ]
+    losses = retrained_losses(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
+    # The first model of each member leaves nothing out: the member itself.
+    losses = losses.reshape(posterior.members, 1 + task.n_attributed, recipe.keep_last, task.n_test)
+    if posterior.build_model is None:
+        _warn_if_another_training(losses[:, 0], posterior, task, device)
+    tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
+    return labelled(tau, posterior, task, method="loo", protocol="paired", sign="removal")
+
+
+def _warn_if_another_training(
+    retrained: Tensor, posterior: Posterior, task: Task, device: str | torch.device
+) -> None:
+    """Warn where training with nothing left out does not end in the checkpoints that there are."""
+    own = torch.from_numpy(posterior.losses(task, device=device).values)
+    off = float((retrained.cpu() - own).abs().mean())
+    if off > ANOTHER_TRAINING * float(own.abs().mean()):
+        warnings.warn(
+            f"loo: training by the recipe with nothing left out ends {off:.2g} nats away, on "
+            "average over test samples, from the losses of the checkpoints; the scores are those "
+            "of the recipe's training, not of these checkpoints.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _starts(posterior: Posterior, task: Task, recipe: Recipe, build_model: Callable[[], nn.Module]):
+    for member, (init_seed, order_seed) in enumerate(
+        zip(posterior.init_seeds, posterior.order_seeds, strict=True)
+    ):
+        yield (
+            initial_state(build_model, init_seed, posterior.model),
+            batch_order(order_seed, task.n_train, recipe, build_model),
+            base_weights(posterior, task, member),
+            derived_seed(order_seed, NOISE_STREAM),
+        )
+
+
+def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
+    known = posterior.recipe
+    if recipe is None and known is None:
+        raise ValueError("recipe is None and the posterior does not know its own; pass recipe=.")
+    if recipe is not None and known is not None and recipe != known:
+        raise ValueError(f"recipe is {recipe}; the posterior was trained with {known}.")
+    recipe = recipe or known
+    if recipe.keep_last != posterior.checkpoints:
+        raise ValueError(
+            f"recipe keeps {recipe.keep_last} checkpoints; the posterior has "
+            f"{posterior.checkpoints}."
+        )
+    return recipe
+
+
+def _continued_loo(
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe,
+    workers: int | None,
+    device: str | torch.device,
+) -> xr.DataArray:
+    orders = [batch_order(seed, task.n_train, recipe) for seed in posterior.order_seeds]
+    noise_seeds = [derived_seed(seed, NOISE_STREAM) for seed in posterior.order_seeds]
+    jobs = [
+        Job(
+            posterior.states[member][checkpoint],
+            orders[member],
+            weights,
+            noise_seed=noise_seeds[member],
+        )
+        for member, checkpoint in posterior.samples
+        for weights in leave_one_out_weights(base_weights(posterior, task, member), task.rows)
+    ]
+    last_only = replace(recipe, keep_last=1)
+    losses = retrained_losses(posterior, task, last_only, jobs, workers, device, "continued LOO")
+    losses = losses.reshape(
+        posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test
+    )
+    return with_drift(losses, 1.0, posterior, task, device, "loo", "released", "removal")
+
+
+def _unpaired_loo(
+    posterior: Posterior,
+    task: Task,
+    recipe: Recipe,
+    build_model: Callable[[], nn.Module],
+    workers: int | None,
+    device: str | torch.device,
+) -> xr.DataArray:
+    jobs = []
+    for member, checkpoint in posterior.samples:
+        weights = leave_one_out_weights(base_weights(posterior, task, member), task.rows)[1:]
+        for row, own in zip(task.rows.tolist(), weights, strict=True):
+            seed = derived_seed(
+                posterior.init_seeds[member],
+                UNPAIRED_STREAM,
+                posterior.order_seeds[member],
+                posterior.epochs[checkpoint],
+                row,
+            )
+            start = initial_state(build_model, seed, posterior.model)
+            order = batch_order(seed, task.n_train, recipe, build_model)
+            jobs.append(Job(start, order, own, noise_seed=derived_seed(seed, NOISE_STREAM)))
+    last_only = replace(recipe, keep_last=1)
+    losses = retrained_losses(posterior, task, last_only, jobs, workers, device, "unpaired LOO")
+    losses = losses.reshape(
+        posterior.members, posterior.checkpoints, task.n_attributed, task.n_test
+    )
+    before = torch.from_numpy(posterior.losses(task, device=device).values)[:, :, None]
+    return labelled(
+        losses - before,
+        posterior,
+        task,
+        method="loo",
+        protocol="released",
+        sign="removal",
+        retraining="unpaired",
+    )

@@ -1,0 +1,180 @@
+"""The paper's lists of samples, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tda_utils.checks import check_choice
+from tda_utils.data.sources import CLASSES, SOURCES, Pool, package_file, package_pool, read_pool
+from tda_utils.data.task import Task
+
+# Lists of CIFAR-10 that index the test split, although they are named training lists.
+DEFECTIVE_LISTS = {"cifar10": (10, 30, 40)}
+PER_CLASS = {"mnist3": (10, 20, 50), "cifar10": (10, 20, 30, 40, 50, 60)}
+CORRECTED_DRAW_SEED = 0
+
+
+def load_task(
+    name: str,
+    *,
+    per_class: int | None = None,
+    test_per_class: int | None = None,
+    lists: str | None = None,
+    pairs: str = "all",
+    source: str = "package",
+    root: str | Path | None = None,
+    verify: bool = True,
+) -> Task:
+    """Load one of the paper's tasks.
+
+    Parameters
+    ----------
+    name : {"mnist3", "cifar10", "mnist"}
+        ``"mnist3"`` is the digits 0, 1 and 2. ``"mnist"`` is all of MNIST, which is not shipped.
+    per_class : int, optional
+        Training samples per class: 10, 20 or 50 for MNIST3; 10, 20, ..., 60 for CIFAR-10. Needed
+        for the package's subsets; without it, the other sources give the full training set.
+    test_per_class : int, optional
+        Keep only the first so many test samples of each class. Default: the whole evaluation set
+        (300 per class for MNIST3, 50 for CIFAR-10).
+    lists : {"released", "corrected"}, optional
+        Only for CIFAR-10 with 10, 30 or 40 per class, whose released lists index the *test* split
+        by mistake. ``"released"`` takes those test images and removes those that are also
+        evaluation images from the evaluation set; ``"corrected"`` takes a balanced seeded draw from
+        the train split. There is no default, so that splits are never mixed silently.
+    pairs : {"all", "paper"}
+        Only for ``"mnist"``. ``"paper"``: trained on all images, scores for the 100 training and 10
+        test images of the paper's appendix. ``"all"``: scores for every training and test image.
+    source : {"package", "torchvision", "idx"}
+        Where the images come from: the shipped file, torchvision's copy of the full set, or, for
+        MNIST, a folder of its four IDX files (``make mnist`` fetches them).
+    root : path, optional
+        The folder of torchvision's copy or of the IDX files, raw or with the ending ``.gz``.
+    verify : bool
+        Compare IDX files with the md5 sums of the originals.
+
+    Returns
+    -------
+    Task
+        Images in [0, 1] for MNIST (`ToTensor`), in [-1, 1] for CIFAR-10 (`Normalize(0.5, 0.5)`).
+
+    Raises
+    ------
+    ValueError
+        If a name or number is not available, or a file is damaged or not the original.
+    FileNotFoundError
+        If an IDX file is missing, or torchvision neither finds nor can fetch the full data set.
+
+    Notes
+    -----
+    Source of ``pairs="paper"``: index lists of the released code, appendix B.4 of the paper.
+
+    Examples
+    --------
+    >>> load_task("mnist3", per_class=20).train_x.shape
+    torch.Size([60, 1, 28, 28])
+    """
+    _check_choices(name, per_class, pairs, source)
+    pools = {split: read_pool(name, split, source, root, verify) for split in ("train", "test")}
+    train, test = _choose(name, per_class, lists, pools)
+    attributed = None
+    if pairs == "paper":
+        # Positions in the whole set are original indices.
+        listed, wanted = _paper_pairs()
+        attributed, test = torch.from_numpy(listed), test.at(wanted)
+    if test_per_class is not None:
+        test = _first_per_class(test, test_per_class)
+    tensors = (*_tensors(name, train), *_tensors(name, test))
+    return Task(name, *tensors, classes=CLASSES[name], attributed=attributed)
+
+
+def _check_choices(name: str, per_class: int | None, pairs: str, source: str) -> None:
+    check_choice("task name", name, sorted(CLASSES))
+    check_choice("source", source, SOURCES)
+    if name == "cifar10" and source == "idx":
+        raise ValueError("source is 'idx'; CIFAR-10 comes from 'package' or 'torchvision'.")
+    if name == "mnist" and source == "package":
+        raise ValueError(
+            "task 'mnist' is not shipped; pass source='idx' and root=FOLDER with the files that "
+            "`make mnist` fetches, or source='torchvision' and root=FOLDER."
+        )
+    if per_class is None and source == "package":
+        raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
+    if per_class is None and name == "mnist3":
+        raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
+    if per_class is not None and per_class not in PER_CLASS.get(name, ()):
+        raise ValueError(
+            f"per_class is {per_class!r}; for {name} it must be one of "
+            f"{PER_CLASS.get(name, (None,))}."
+        )
+    if pairs not in ("all", "paper") or (pairs == "paper" and name != "mnist"):
+        raise ValueError(
+            f"pairs is {pairs!r}; it must be 'all' or, for task 'mnist' alone, 'paper'."
+        )
+
+
+def _paper_pairs() -> tuple[np.ndarray, np.ndarray]:
+    """Return the original indices of the appendix's training and test images, int64."""
+    arrays = package_file("mnist3")
+    return tuple(
+        arrays[f"subset_full_mnist_{split}"].astype(np.int64) for split in ("train", "test")
+    )
+
+
+def _choose(
+    name: str, per_class: int | None, lists: str | None, pools: dict[str, Pool]
+) -> tuple[Pool, Pool]:
+    """Return the training and evaluation images of a task."""
+    defective = per_class in DEFECTIVE_LISTS.get(name, ())
+    if lists not in (None, "released", "corrected"):
+        raise ValueError(f"lists is {lists!r}; it must be 'released', 'corrected' or left out.")
+    if defective and lists is None:
+        raise ValueError(
+            f"the released list of {name} with per_class={per_class} indexes the test split by "
+            "mistake; pass lists='released' (test images, overlap removed) or "
+            "lists='corrected' (train images)."
+        )
+    if per_class is None:
+        return pools["train"], pools["test"]
+    arrays = package_file(name)
+    test = pools["test"].at(arrays["subset_test"])
+    wanted = arrays[f"subset_train_{per_class}"]
+    if defective and lists == "released":
+        return pools["test"].at(wanted), test.at(np.setdiff1d(test.index, wanted))
+    if defective:
+        return _balanced_draw(package_pool(name, "train"), per_class), test
+    return pools["train"].at(wanted), test
+
+
+def _balanced_draw(pool: Pool, per_class: int) -> Pool:
+    generator = np.random.default_rng(CORRECTED_DRAW_SEED)
+    chosen = [
+        generator.choice(np.flatnonzero(pool.labels == label), per_class, replace=False)
+        for label in np.unique(pool.labels)
+    ]
+    return pool.at(pool.index[generator.permutation(np.concatenate(chosen))])
+
+
+def _first_per_class(pool: Pool, per_class: int) -> Pool:
+    counts = np.bincount(pool.labels)
+    available = int(counts[counts > 0].min())
+    if not 1 <= per_class <= available:
+        raise ValueError(f"test_per_class is {per_class}; it must lie in 1 to {available}.")
+    rank = np.zeros(len(pool.labels), dtype=np.int64)
+    for label in np.unique(pool.labels):
+        members = pool.labels == label
+        rank[members] = np.arange(members.sum())
+    return pool.at(pool.index[rank < per_class])
+
+
+def _tensors(name: str, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:
+    images = torch.from_numpy(pool.images.astype(np.float32) / np.float32(255))
+    images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None]
+    if name == "cifar10":
+        images = (images - 0.5) / 0.5
+    labels, index = (torch.from_numpy(v.astype(np.int64)) for v in (pool.labels, pool.index))
+    return images.contiguous(), labels, index

@@ -1,0 +1,373 @@
+"""A task: labelled training and test samples, and all that an experiment needs to know about them.
+
+Nothing here knows about models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tda_utils.checks import brief, check_count
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Training and test samples with labels and the indices they have in the original data set.
+
+    Parameters
+    ----------
+    name : str
+        What to call the task.
+    train_x : Tensor, shape (n_train, ...), float32
+        What the model takes: images (n_train, channels, height, width), rows of a table (n_train,
+        features), or any other numbers.
+    train_y : Tensor, shape (n_train,), int64, in ``range(classes)``
+    train_index : Tensor, shape (n_train,), int64
+        Original indices; they name the training samples in scores and must be unique.
+    test_x, test_y, test_index : Tensor
+        The same for the test samples.
+    classes : int
+        Number of classes. A model may have more logits than that, never fewer.
+    attributed : Tensor, shape (n_attributed,), int64, optional
+        Positions of the training samples that get scores; the others are only trained on. Default:
+        all. See `attribute_only`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a value is not finite, a label is out of range, an index repeats, or
+        `attributed` names a sample twice or one that there is not.
+    TypeError
+        If a tensor has the wrong type of number.
+
+    Examples
+    --------
+    >>> from tda_utils import load_task
+    >>> task = load_task("mnist3", per_class=10)
+    >>> task
+    Task('mnist3', 30 train x 900 test, 3 classes, 1x28x28)
+    """
+
+    name: str
+    train_x: Tensor
+    train_y: Tensor
+    train_index: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    test_index: Tensor
+    classes: int
+    attributed: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_count("classes", self.classes)
+        for split in ("train", "test"):
+            _check_split(split, *self.split(split), self.classes)
+        if self.train_x.shape[1:] != self.test_x.shape[1:]:
+            raise ValueError(
+                f"test_x has samples of shape {tuple(self.test_x.shape[1:])}; they must have the "
+                f"shape of train_x, {tuple(self.train_x.shape[1:])}."
+            )
+        if self.attributed is not None:
+            _check_attributed(self.attributed, self.n_train)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train_x: object,
+        train_y: object,
+        test_x: object,
+        test_y: object,
+        *,
+        name: str = "own",
+        classes: int | None = None,
+    ) -> Task:
+        """Make a task of one's own arrays; samples are named by their positions.
+
+        Parameters
+        ----------
+        train_x, test_x : array or Tensor, shape (n, ...)
+            Numbers, which become float32 and are not scaled.
+        train_y, test_y : array or Tensor, shape (n,)
+            Integers, 0 for the first class.
+        name : str
+            What to call the task.
+        classes : int, optional
+            Number of classes. Default: the largest label and one.
+
+        Raises
+        ------
+        TypeError
+            If an array does not hold numbers, or labels are no integers.
+        ValueError
+            If shapes do not fit, a value is not finite, or a label is out of range.
+
+        Examples
+        --------
+        >>> rows = np.array([[5.1, 3.5], [6.2, 2.9], [4.9, 3.0]])
+        >>> Task.from_arrays(rows, [0, 1, 0], rows[:1], [0])
+        Task('own', 3 train x 1 test, 2 classes, 2)
+        """
+        inputs = [_as_floats(n, x) for n, x in (("train_x", train_x), ("test_x", test_x))]
+        labels = [_as_labels(n, y) for n, y in (("train_y", train_y), ("test_y", test_y))]
+        if classes is None:
+            classes = 1 + max(int(y.max()) if y.numel() else 0 for y in labels)
+        index = [torch.arange(len(y)) for y in labels]
+        train, test = zip(inputs, labels, index, strict=True)
+        return cls(name, *train, *test, classes=classes)
+
+    def __repr__(self) -> str:
+        shape = "x".join(str(size) for size in self.train_x.shape[1:])
+        some = "" if self.attributed is None else f" ({self.n_attributed} attributed)"
+        return (
+            f"Task({self.name!r}, {self.n_train} train{some} x {self.n_test} test, "
+            f"{self.classes} classes, {shape})"
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the digest under way, which can be neither copied deeply nor pickled."""
+        return {name: value for name, value in vars(self).items() if name != "_train_digest"}
+
+    @property
+    def n_train(self) -> int:
+        """Number of training samples."""
+        return len(self.train_y)
+
+    @property
+    def rows(self) -> Tensor:
+        """Positions of the training samples that get scores, int64."""
+        return torch.arange(self.n_train) if self.attributed is None else self.attributed
+
+    @property
+    def n_attributed(self) -> int:
+        """Number of training samples that get scores."""
+        return len(self.rows)
+
+    @property
+    def n_test(self) -> int:
+        """Number of test samples."""
+        return len(self.test_y)
+
+    def split(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, labels and indices of the ``"train"`` or the ``"test"`` split."""
+        return (
+            getattr(self, f"{name}_x"),
+            getattr(self, f"{name}_y"),
+            getattr(self, f"{name}_index"),
+        )
+
+    def coordinates(self, *dims: str) -> dict[str, Any]:
+        """Return the coordinates of the dims train and test of scores, as xarray takes them.
+
+        They are original indices, with the labels beside them.
+
+        Parameters
+        ----------
+        *dims : {"train", "test"}
+            Which of the two. Default: both. Of the training samples, those that get scores.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> list(load_task("mnist3", per_class=10).coordinates("test"))
+        ['test', 'test_label']
+        """
+        samples = {
+            "train": (self.train_index[self.rows], self.train_y[self.rows]),
+            "test": (self.test_index, self.test_y),
+        }
+        return {
+            name: value
+            for dim in dims or samples
+            for name, value in (
+                (dim, samples[dim][0].numpy()),
+                (f"{dim}_label", (dim, samples[dim][1].numpy())),
+            )
+        }
+
+    def select(self, train: Tensor | None = None, test: Tensor | None = None) -> Task:
+        """Return the task with only the samples at the given positions (int64 tensors or lists).
+
+        Raises
+        ------
+        ValueError
+            If a position is no integer from 0 to one less than the number of samples.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> load_task("mnist3", per_class=10).select(test=[0, 5, 7]).n_test
+        3
+        """
+        if train is not None and self.attributed is not None:
+            raise ValueError(
+                "attributed holds positions among the training samples that there are; select "
+                "training samples first, then attribute_only."
+            )
+        changes = {}
+        for name, positions in (("train", train), ("test", test)):
+            if positions is not None:
+                positions = _positions(positions, len(self.split(name)[1]))
+                for field, tensor in zip(("x", "y", "index"), self.split(name), strict=True):
+                    changes[f"{name}_{field}"] = tensor[positions]
+        return replace(self, **changes)
+
+    def attribute_only(self, positions: Tensor | Sequence[int] | int, seed: int = 0) -> Task:
+        """Return the task with scores for some training samples only; training stays as it is.
+
+        Parameters
+        ----------
+        positions : sequence of int, or int
+            Positions of the training samples; or how many, which are then drawn at random among
+            those that are attributed now. A larger number drawn with the same seed holds the
+            smaller one.
+        seed : int
+            Of the draw.
+
+        Raises
+        ------
+        ValueError
+            If positions repeat or lie outside, or more are asked for than there are.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> load_task("mnist3", per_class=10).attribute_only(4)
+        Task('mnist3', 30 train (4 attributed) x 900 test, 3 classes, 1x28x28)
+        """
+        check_count("seed", seed, least=0)
+        if isinstance(positions, int) and not isinstance(positions, bool):
+            if not 1 <= positions <= self.n_attributed:
+                raise ValueError(
+                    f"positions is {positions}; there are {self.n_attributed} training samples to "
+                    "draw from, and at least one is needed."
+                )
+            drawn = np.random.default_rng(seed).permutation(self.n_attributed)[:positions]
+            positions = self.rows[np.sort(drawn)]
+        return replace(self, attributed=_positions(positions, self.n_train))
+
+    def fingerprint(self) -> str:
+        """Return a sha256 (hexadecimal) over images, labels, indices, classes and `attributed`."""
+        digest = self._train_digest.copy()
+        _digest_split(digest, self.split("test"))
+        if self.attributed is not None:
+            digest.update(self.attributed.numpy().tobytes())
+        return digest.hexdigest()
+
+    def training_fingerprint(self) -> str:
+        """Return a sha256 (hexadecimal) that, of the test samples, knows the first alone.
+
+        What a training run depends on; experiments that differ in the other test samples or in
+        `attributed` share it.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> task = load_task("mnist3", per_class=10)
+        >>> fewer = task.select(test=[0, 5]).attribute_only(4)
+        >>> fewer.training_fingerprint() == task.training_fingerprint()
+        True
+        """
+        digest = self._train_digest.copy()
+        _digest_split(digest, tuple(tensor[:1] for tensor in self.split("test")))
+        return digest.hexdigest()
+
+    @cached_property
+    def _train_digest(self) -> hashlib._Hash:
+        """Both fingerprints begin with this, and 60,000 images need not be read for each."""
+        digest = hashlib.sha256(str(self.classes).encode())
+        _digest_split(digest, self.split("train"))
+        return digest
+
+
+def _as_array(name: str, values: object) -> np.ndarray:
+    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    try:
+        return np.asarray(values)
+    except ValueError as problem:
+        raise TypeError(
+            f"{name} is {brief(values)} whose rows differ in length; it must be an array."
+        ) from problem
+
+
+def _as_floats(name: str, values: object) -> Tensor:
+    array = _as_array(name, values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, not {array.dtype}.")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _as_labels(name: str, values: object) -> Tensor:
+    array = _as_array(name, values)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name} must hold integers, 0 for the first class, not {array.dtype}; "
+            "np.unique(labels, return_inverse=True) numbers names of classes."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _digest_split(digest: hashlib._Hash, tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.contiguous().numpy())
+
+
+def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, classes: int) -> None:
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        raise TypeError(f"{split}_x must be a float tensor, not {_kind(images)}.")
+    if images.ndim < 2 or 0 in images.shape:
+        raise ValueError(
+            f"{split}_x has shape {tuple(images.shape)}; it must be (samples, channels, height, "
+            "width), (samples, features) or the like, none of them zero."
+        )
+    for name, values in ((f"{split}_y", labels), (f"{split}_index", index)):
+        if not isinstance(values, Tensor) or values.dtype != torch.int64:
+            raise TypeError(f"{name} must be an int64 tensor, not {_kind(values)}.")
+        if tuple(values.shape) != (len(images),):
+            raise ValueError(
+                f"{name} has shape {tuple(values.shape)}; {split}_x asks for ({len(images)},)."
+            )
+    if not bool(torch.isfinite(images).all()):
+        bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"{split}_x holds NaN or infinite values, first in sample {bad}.")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(
+            f"{split}_y has labels from {int(labels.min())} to {int(labels.max())}; with "
+            f"classes={classes} they must lie in 0 to {classes - 1}."
+        )
+    if len(torch.unique(index)) != len(index):
+        raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
+
+
+def _positions(positions: object, samples: int) -> Tensor:
+    """Return positions of samples as a tensor, or raise a `ValueError`."""
+    values = positions.tolist() if isinstance(positions, Tensor | np.ndarray) else positions
+    if not isinstance(values, list | tuple | range):
+        raise ValueError(f"positions is {brief(positions)}; it must be a list of integers.")
+    for value in values:
+        check_count("a position", value, least=0, most=samples - 1)
+    return torch.tensor(list(values), dtype=torch.int64)
+
+
+def _check_attributed(positions: Tensor, n_train: int) -> None:
+    if not isinstance(positions, Tensor) or positions.dtype != torch.int64 or positions.ndim != 1:
+        raise TypeError(f"attributed must be an int64 vector, not {_kind(positions)}.")
+    if len(positions) == 0 or int(positions.min()) < 0 or int(positions.max()) >= n_train:
+        raise ValueError(
+            f"attributed holds {positions.tolist()[:5]}...; it must hold positions from 0 to "
+            f"{n_train - 1}, at least one."
+        )
+    if len(torch.unique(positions)) != len(positions):
+        raise ValueError("attributed names a training sample twice; every position must be unique.")
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,592 @@
+"""The paper's networks, forwards and backwards, without the work that cannot change the result.
+
+A plain training step of these small networks spends half of its time outside the products of
+matrices, and multiplies more than it must. Four facts about convolution, GELU and 2 x 2 max-pooling
+in a row take that away, exactly:
+
+- GELU falls, then rises. So its maximum over a pooling window lies at the window's largest or
+  smallest value, and GELU and its derivative are needed at a quarter of the places only.
+- Pooling drops the last row and column of an odd map. They need not be computed, nor what only they
+  look at.
+- A pooling window is a tile of Winograd's minimal filtering: (k + 1)^2 products in place of 4 k^2,
+  forwards and backwards, that is 2.25 times fewer for k = 3 and 2.8 times fewer for k = 5.
+- The patches under the first layer's kernel are the same for every model and step. Cut out once,
+  and sorted by their place in the pooling window, they turn the first layer into one product of
+  matrices whose output needs no strided access.
+
+What is left between the products of matrices is in `tda_utils.engine.kernels`. `FusedNetwork` does
+it for the convolutional networks in `tda_utils.models`; the tests hold it against autograd.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import local
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tda_utils.engine import kernels
+from tda_utils.engine.recipe import Recipe
+from tda_utils.models.convolutional import ConvolutionalNetwork
+from tda_utils.models.states import AdamState, State, copied, load_state
+
+# Patches are cut out ahead where they take no more than that; else batch by batch.
+CACHED_BYTES = 256 * 2**20
+# So much of a batch goes through the convolutions at a time; it should fit the cache of a core.
+CHUNK_BYTES = 3 * 2**20
+# So many images go through the linear layers at a time when losses are looked at.
+EVALUATION_BATCH = 150
+# Sides of kernels; for wider ones Winograd's transforms have numbers too large for float32.
+KERNELS = (1, 3, 5)
+DTYPES = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of one convolution with its pooling; all maps are square.
+
+    Parameters
+    ----------
+    channels, filters, kernel, padding : int
+        Of the convolution; its stride is one.
+    pooled : int
+        Side of the part of the pooled output that is needed.
+    """
+
+    channels: int
+    filters: int
+    kernel: int
+    padding: int
+    pooled: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return (self.kernel**2 * self.channels + 1) * self.filters
+
+
+def is_fusable(model: nn.Module, images: Tensor) -> bool:
+    """Return whether `FusedNetwork` can stand in for the model on these images.
+
+    That is so for the networks of `tda_utils.models` as they are: no subclass with another forward,
+    no hooks, no frozen parameters, float32 or float64, square images on the CPU.
+    """
+    if not isinstance(model, ConvolutionalNetwork):
+        return False
+    if type(model).forward is not ConvolutionalNetwork.forward:
+        return False
+    hooks = any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+        for module in model.modules()
+    )
+    convolutions = model.convolutions()
+    plain = len(convolutions) > 1 and all(_is_plain(layer) for layer in convolutions)
+    linear = all(
+        type(layer) is nn.Linear and layer.bias is not None for layer in (model.fc1, model.fc2)
+    )
+    trainable = all(
+        parameter.requires_grad and parameter.dtype in DTYPES for parameter in model.parameters()
+    )
+    square = images.ndim == 4 and images.shape[2] == images.shape[3]
+    return plain and linear and trainable and not hooks and square and images.device.type == "cpu"
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer is a convolution of the kind that `FusedNetwork` computes."""
+    return (
+        type(layer) is nn.Conv2d
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.kernel_size[0] == layer.kernel_size[1]
+        and layer.kernel_size[0] in KERNELS
+        and isinstance(layer.padding, tuple)
+        and layer.padding[0] == layer.padding[1]
+        and (layer.groups, layer.padding_mode) == (1, "zeros")
+        and layer.bias is not None
+    )
+
+
+class FusedNetwork:
+    """What all models of one architecture share: sizes, memory layout and the cut-out patches.
+
+    Parameters
+    ----------
+    model : ConvolutionalNetwork
+        The architecture.
+    side : int
+        Height and width of the images.
+    dtype : torch.dtype
+        Type of the parameters.
+    """
+
+    def __init__(self, model: ConvolutionalNetwork, side: int, dtype: torch.dtype) -> None:
+        self.dtype, self.numbers = dtype, numpy_dtype(dtype)
+        self._model = copy.deepcopy(model)
+        self._own = local()
+        self.geometry = _geometry(model, side)
+        self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        first, last = self.geometry[0], self.geometry[-1]
+        self.depth = len(self.geometry)
+        self.winograd = {
+            number: Winograd(layer.kernel, dtype)
+            for number, layer in enumerate(self.geometry, start=1)
+            if number > 1
+        }
+        taps = first.channels * first.kernel**2
+        # Bytes that a sample takes from one pass to the next.
+        rooms = 4 * first.pooled**2 * (taps + 1 + first.filters)
+        for layer in self.geometry[1:]:
+            rooms += (layer.kernel + 1) ** 2 * layer.pooled**2 * (layer.channels + layer.filters)
+        self.chunk = max(CHUNK_BYTES // (rooms * dtype.itemsize), 1)
+        sizes = {"first": (taps + 1, first.filters)}
+        for number, layer in enumerate(self.geometry[1:], start=2):
+            sizes[f"conv{number}.weight"] = (layer.kernel**2, layer.channels, layer.filters)
+            sizes[f"conv{number}.bias"] = (layer.filters,)
+        hidden = self.shapes["fc1.weight"][0]
+        sizes["fc1.weight"] = (hidden, last.pooled**2 * last.filters)
+        for name in ("fc1.bias", "fc2.weight", "fc2.bias"):
+            sizes[name] = self.shapes[name]
+        self.sizes = sizes
+
+    def prepare(self, images: Tensor) -> Patches:
+        """Cut out the patches of the first layer, ahead of time where memory allows."""
+        return Patches(images.to(self.dtype), self.geometry[0])
+
+    def learner(
+        self,
+        recipe: Recipe,
+        state: State,
+        adam: AdamState | None = None,
+        noise_seed: int | None = None,
+    ) -> FusedLearner:
+        """Return a model with these parameters; it has no dropout that `noise_seed` could seed."""
+        load_state(copy.deepcopy(self._model), state)  # Raises where they do not fit.
+        return FusedLearner(self, recipe, state, adam)
+
+    def memory(self, samples: int, keep: bool) -> Rooms:
+        """Return this thread's working memory for batches of that size.
+
+        A fresh tensor of a megabyte costs more in page faults than the arithmetic that fills it.
+        """
+        known = self._own.__dict__
+        if (samples, keep) not in known:
+            known[samples, keep] = Rooms(self, samples, keep)
+        return known[samples, keep]
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return the parts of a flat vector, in the layout of this class."""
+        parts, start = {}, 0
+        for name, size in self.sizes.items():
+            length = torch.Size(size).numel()
+            parts[name] = flat[start : start + length].view(size)
+            start += length
+        return parts
+
+    def pack(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Return parameters, or anything shaped like them, as one flat vector."""
+        parts = {name: state[name].to(self.dtype) for name in self.shapes}
+        flat = torch.empty(sum(part.numel() for part in parts.values()), dtype=self.dtype)
+        views = self.views(flat)
+        views["first"][:-1] = parts["conv1.weight"].flatten(1).T
+        views["first"][-1] = parts["conv1.bias"]
+        for number in range(2, self.depth + 1):
+            weight = parts[f"conv{number}.weight"].permute(2, 3, 1, 0)
+            views[f"conv{number}.weight"].copy_(weight.flatten(0, 1))
+            views[f"conv{number}.bias"].copy_(parts[f"conv{number}.bias"])
+        views["fc1.weight"].copy_(self._by_place(parts["fc1.weight"]))
+        for name in ("fc1.bias", "fc2.weight", "fc2.bias"):
+            views[name].copy_(parts[name])
+        return flat
+
+    def unpack(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return copies under the names and in the shapes of the model; the inverse of `pack`."""
+        views = self.views(flat)
+        parts = {
+            "conv1.weight": views["first"][:-1].T.reshape(self.shapes["conv1.weight"]),
+            "conv1.bias": views["first"][-1],
+        }
+        for number in range(2, self.depth + 1):
+            weight = views[f"conv{number}.weight"].permute(2, 1, 0)
+            parts[f"conv{number}.weight"] = weight.reshape(self.shapes[f"conv{number}.weight"])
+            parts[f"conv{number}.bias"] = views[f"conv{number}.bias"]
+        parts["fc1.weight"] = self._by_channel(views["fc1.weight"])
+        for name in ("fc1.bias", "fc2.weight", "fc2.bias"):
+            parts[name] = views[name]
+        return {name: copied(parts[name]) for name in self.shapes}
+
+    def vectors(self, named: Mapping[str, Tensor]) -> list[Tensor]:
+        """Lay out vectors, ``named[name]`` ``(v, *parameter)``, layer by layer as gradients."""
+        count = len(next(iter(named.values())))
+        flat = [self.pack({name: value[v] for name, value in named.items()}) for v in range(count)]
+        hidden, classes = self.shapes["fc1.weight"][0], self.shapes["fc2.weight"][0]
+        inputs = self.sizes["fc1.weight"][1]
+        sizes = [layer.parameters for layer in self.geometry]
+        sizes += [(inputs + 1) * hidden, (hidden + 1) * classes]
+        return list(torch.stack(flat).split(sizes, dim=1))
+
+    def _by_place(self, weight: Tensor) -> Tensor:
+        """Turn columns from (channel, place), as ``flatten`` gives them, to (place, channel)."""
+        channels = self.geometry[-1].filters
+        return weight.view(len(weight), channels, -1).transpose(1, 2).reshape(len(weight), -1)
+
+    def _by_channel(self, weight: Tensor) -> Tensor:
+        channels = self.geometry[-1].filters
+        return weight.view(len(weight), -1, channels).transpose(1, 2).reshape(len(weight), -1)
+
+    def logits(
+        self, views: Mapping[str, Tensor], batch: Batch, keep: bool = True
+    ) -> tuple[Tensor, Tape]:
+        """Return the logits, shape (n, classes), and what `gradient` needs if `keep`."""
+        n, patches, chosen = len(batch), *batch.arrays()
+        rooms = self.memory(n, keep)
+        weights = [
+            transform.of_weight(views[f"conv{number}.weight"])
+            for number, transform in self.winograd.items()
+        ]
+        layers = kernels.Layers(
+            tuple(weight.numpy() for weight in weights),
+            tuple(views[f"conv{number}.bias"].numpy() for number in self.winograd),
+            tuple(transform.inputs for transform in self.winograd.values()),
+            tuple(transform.outputs for transform in self.winograd.values()),
+        )
+        first = views["first"].numpy()
+        kernels.convolve(patches, chosen, first, layers, rooms.arrays, self.chunk, keep)
+        before_gelu = torch.addmm(views["fc1.bias"], rooms.flat, views["fc1.weight"].T)
+        after_gelu = F.gelu(before_gelu)
+        logits = torch.addmm(views["fc2.bias"], after_gelu, views["fc2.weight"].T)
+        return logits, Tape(rooms, patches, chosen, layers, before_gelu, after_gelu)
+
+    def gradient(
+        self,
+        views: Mapping[str, Tensor],
+        tape: Tape,
+        errors: Tensor,
+        into: Mapping[str, Tensor],
+    ) -> None:
+        """Write the gradient into the parts `into`, given the derivative by the logits.
+
+        What `logits` kept is overwritten.
+        """
+        flat = tape.rooms.flat
+        torch.mm(errors.T, tape.after_gelu, out=into["fc2.weight"])
+        torch.sum(errors, 0, out=into["fc2.bias"])
+        errors = torch.ops.aten.gelu_backward(errors @ views["fc2.weight"], tape.before_gelu)
+        torch.mm(errors.T, flat, out=into["fc1.weight"])
+        torch.sum(errors, 0, out=into["fc1.bias"])
+        torch.mm(errors, views["fc1.weight"], out=flat)
+        by_weights = [np.zeros_like(weight) for weight in tape.layers.weights]
+        kernels.convolve_back(
+            tape.patches,
+            tape.chosen,
+            tape.layers,
+            tape.rooms.arrays,
+            self.chunk,
+            into["first"].zero_().numpy(),
+            tuple(by_weights),
+            tuple(into[f"conv{number}.bias"].zero_().numpy() for number in self.winograd),
+        )
+        for (number, transform), by_weight in zip(self.winograd.items(), by_weights, strict=True):
+            transform.of_gradient(torch.from_numpy(by_weight), into[f"conv{number}.weight"])
+
+    def sample_gradients(
+        self, views: Mapping[str, Tensor], batch: Batch, derivative: Callable[[Tensor], Tensor]
+    ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Return the gradients of each sample, layer by layer.
+
+        Parameters
+        ----------
+        views : mapping of str to Tensor
+            The parameters.
+        batch : Batch
+            The samples.
+        derivative : callable
+            Takes logits, shape (n, classes), and returns the derivatives of one or several
+            objectives of each sample by its logits, shape (n, repeats, classes).
+
+        Returns
+        -------
+        list of Tensor, shape (n * repeats, parameters)
+            Of the convolutions, in the layout of `vectors`.
+        list of (Tensor, Tensor), shapes (n * repeats, out) and (n, in)
+            Of the linear layers, as errors and inputs.
+        """
+        logits, tape = self.logits(views, batch)
+        by_logits = derivative(logits)
+        n, repeats = by_logits.shape[:2]
+        by_logits = by_logits.flatten(0, 1)
+        by_hidden = torch.ops.aten.gelu_backward(
+            by_logits @ views["fc2.weight"], tape.before_gelu.repeat_interleave(repeats, 0)
+        )
+        linear = [(by_hidden, tape.rooms.flat.clone()), (by_logits, tape.after_gelu)]
+        last = self.geometry[-1]
+        errors = (by_hidden @ views["fc1.weight"]).view(
+            n, repeats, last.pooled, last.pooled, last.filters
+        )
+        # Memory of numpy: it asks for huge pages, which saves most of the cost of fresh memory.
+        by_first, *rows = (
+            np.empty((n, repeats, layer.parameters), self.numbers) for layer in self.geometry
+        )
+        kernels.sample_gradients(
+            tape.patches,
+            tape.chosen,
+            tape.layers,
+            tuple(transform.filters.numpy() for transform in self.winograd.values()),
+            tape.rooms.arrays,
+            tape.rooms.scratch(),
+            errors.numpy(),
+            by_first.reshape(n, repeats, *self.sizes["first"]),
+            tuple(rows),
+        )
+        return [torch.from_numpy(part).flatten(0, 1) for part in (by_first, *rows)], linear
+
+
+class Rooms:
+    """Working memory for batches of one size.
+
+    Parameters
+    ----------
+    network : FusedNetwork
+    samples : int
+        Size of the batches.
+    keep : bool
+        Whether to hold what the way back needs for all samples, not for a chunk only.
+    """
+
+    def __init__(self, network: FusedNetwork, samples: int, keep: bool) -> None:
+        self._network = network
+        first, *rest = network.geometry
+        last = network.geometry[-1]
+        held, at_once = samples if keep else network.chunk, min(network.chunk, samples)
+        self.flat = torch.empty(samples, last.pooled**2 * last.filters, dtype=network.dtype)
+        pooled, errors, margins = [], [], []
+        for layer, after in zip(network.geometry, [*rest, None], strict=True):
+            margins.append(0 if after is None else after.padding)
+            side = layer.pooled + 2 * margins[-1]
+            shape = (held, side, side, layer.filters)
+            if after is None:
+                shape = (samples, *shape[1:])
+                pooled.append(self.flat.view(shape).numpy())
+            else:
+                # Margins of zeros are made here and never written to.
+                pooled.append(np.zeros(shape, network.numbers))
+            # The derivative takes the place of the value, but not where there is a margin.
+            errors.append(np.zeros(shape, network.numbers) if margins[-1] else pooled[-1])
+        kept = [(held, layer.pooled**2, layer.filters) for layer in network.geometry]
+        places = [layer.pooled**2 for layer in rest]
+        size = [(layer.kernel + 1) ** 2 for layer in rest]
+        self.arrays = kernels.Memory(
+            np.empty((4 * first.pooled**2, first.filters), network.numbers),
+            tuple(pooled),
+            tuple(margins),
+            tuple(np.empty(shape, network.numbers) for shape in kept),
+            tuple(np.empty(shape, np.uint8) for shape in kept),
+            tuple(
+                np.empty((t, held * p, layer.channels), network.numbers)
+                for t, p, layer in zip(size, places, rest, strict=True)
+            ),
+            tuple(
+                np.empty((t, at_once * p, layer.filters), network.numbers)
+                for t, p, layer in zip(size, places, rest, strict=True)
+            ),
+            tuple(errors),
+        )
+
+    def scratch(self) -> kernels.Scratch:
+        """Return what `kernels.sample_gradients` needs beside."""
+        shapes = []
+        for number, layer in enumerate(self._network.geometry[1:]):
+            size, places = (layer.kernel + 1) ** 2, layer.pooled**2
+            shapes.append(
+                (
+                    self.arrays.pooled[number].shape[1:],
+                    (size, places, layer.filters),
+                    (size, places, layer.channels),
+                    (size, layer.channels, layer.filters),
+                )
+            )
+        rooms = ([np.empty(shape, self._network.numbers) for shape in own] for own in shapes)
+        return kernels.Scratch(*(tuple(kind) for kind in zip(*rooms, strict=True)))
+
+
+class Tape(NamedTuple):
+    """What the way back needs of a batch."""
+
+    rooms: Rooms
+    patches: np.ndarray
+    chosen: np.ndarray
+    layers: kernels.Layers
+    before_gelu: Tensor
+    after_gelu: Tensor
+
+
+def numpy_dtype(dtype: torch.dtype) -> np.dtype:
+    """Return numpy's name for a type of number."""
+    return torch.empty(0, dtype=dtype).numpy().dtype
+
+
+class Winograd:
+    """The transforms of Winograd's minimal filtering F(2 x 2, k x k) in one type of number.
+
+    Parameters
+    ----------
+    kernel : int
+        Side of the kernel, k.
+    dtype : torch.dtype
+        Type of the numbers.
+    """
+
+    def __init__(self, kernel: int, dtype: torch.dtype) -> None:
+        outputs, filters, inputs = kernels.winograd(kernel)
+        numbers = numpy_dtype(dtype)
+        self.outputs, self.inputs = outputs.astype(numbers), inputs.astype(numbers)
+        self.filters = torch.from_numpy(np.kron(filters, filters)).to(dtype)
+
+    def of_weight(self, weight: Tensor) -> Tensor:
+        """Transform a weight, shape (k * k, channels, filters), to (T * T, channels, filters)."""
+        return (self.filters @ weight.flatten(1)).view(-1, *weight.shape[1:])
+
+    def of_gradient(self, tiles: Tensor, gradient: Tensor) -> None:
+        """Write the derivative by the weight, given that by the transformed weight."""
+        torch.mm(self.filters.T, tiles.flatten(1), out=gradient.flatten(1))
+
+
+class FusedLearner:
+    """One model as a flat vector of parameters, with its optimiser.
+
+    Parameters
+    ----------
+    network : FusedNetwork
+        The architecture.
+    recipe : Recipe
+        Learning rate and weight decay.
+    state : mapping of str to Tensor
+        The parameters.
+    adam : AdamState, optional
+        State of the optimiser to start from.
+    """
+
+    def __init__(
+        self, network: FusedNetwork, recipe: Recipe, state: State, adam: AdamState | None
+    ) -> None:
+        self._network, self._recipe = network, recipe
+        self._flat = network.pack(state)
+        self._by_flat = torch.zeros_like(self._flat)
+        self._parameters = network.views(self._flat)
+        self._gradient = network.views(self._by_flat)
+        if adam is None:
+            self._steps = 0.0
+            self._means = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
+        else:
+            self._steps = float(adam.step)
+            self._means = network.pack(adam.exp_avg), network.pack(adam.exp_avg_sq)
+
+    @torch.no_grad()
+    def step(
+        self, inputs: Batch, labels: Tensor, weights: Tensor | None, rate: float = 1.0
+    ) -> None:
+        """Take one step of Adam on the mean of the (weighted) losses of a batch."""
+        network = self._network
+        logits, tape = network.logits(self._parameters, inputs)
+        errors = logits.softmax(1)
+        errors[torch.arange(len(labels)), labels] -= 1
+        errors /= len(labels)
+        if weights is not None:
+            errors *= weights[:, None]
+        network.gradient(self._parameters, tape, errors, self._gradient)
+        self._steps += 1
+        kernels.adam_step(
+            *(part.numpy() for part in (self._flat, self._by_flat, *self._means)),
+            kernels.adam_constants(
+                self._steps, self._recipe.lr * rate, self._recipe.weight_decay, network.numbers
+            ),
+        )
+
+    @torch.no_grad()
+    def losses(self, prepared: Patches, labels: Tensor) -> Tensor:
+        """Return the loss of each sample, shape (n,)."""
+        starts = range(0, len(labels), EVALUATION_BATCH)
+        batches = [prepared[start : start + EVALUATION_BATCH] for start in starts]
+        logits = [self._network.logits(self._parameters, batch, keep=False)[0] for batch in batches]
+        return F.cross_entropy(torch.cat(logits), labels, reduction="none")
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of the parameters."""
+        return self._network.unpack(self._flat)
+
+    def adam(self) -> AdamState:
+        """Return a copy of what the optimiser remembers."""
+        return AdamState(self._steps, *(self._network.unpack(mean) for mean in self._means))
+
+
+class Patches:
+    """The patches under the first kernel, shape (n, 4, places, taps + 1), of some images.
+
+    The second dimension is the place within the pooling window. The last tap is one, for the bias.
+    """
+
+    def __init__(self, images: Tensor, layer: Geometry) -> None:
+        self._images, self._layer = images, layer
+        size = 4 * layer.pooled**2 * (layer.channels * layer.kernel**2 + 1)
+        cached = len(images) * size * images.element_size() <= CACHED_BYTES
+        self._cut = _cut_patches(images, layer) if cached else None
+
+    def __getitem__(self, positions: Tensor | slice) -> Batch:
+        return Batch(self, torch.arange(len(self))[positions])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def arrays(self, positions: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return patches, shape (n, 4 * places, taps + 1), and where among them the images are."""
+        if self._cut is not None:
+            return self._cut.flatten(1, 2).numpy(), positions.numpy()
+        cut = _cut_patches(self._images[positions], self._layer)
+        return cut.flatten(1, 2).numpy(), np.arange(len(positions))
+
+
+class Batch(NamedTuple):
+    """Some of the images, whose patches are cut out when they are used."""
+
+    patches: Patches
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return patches and where among them those of this batch are."""
+        return self.patches.arrays(self.positions)
+
+
+def _cut_patches(images: Tensor, layer: Geometry) -> Tensor:
+    n, side = len(images), 2 * layer.pooled
+    taps = F.unfold(images, layer.kernel, padding=layer.padding)
+    across = images.shape[3] + 2 * layer.padding - layer.kernel + 1
+    taps = taps.view(n, taps.shape[1], -1, across)[:, :, :side, :side]
+    taps = torch.cat([taps, taps.new_ones(n, 1, side, side)], dim=1)
+    # (n, taps, pooled, 2, pooled, 2) -> (n, 2, 2, pooled, pooled, taps)
+    taps = taps.reshape(n, -1, layer.pooled, 2, layer.pooled, 2).permute(0, 3, 5, 2, 4, 1)
+    return taps.reshape(n, 4, layer.pooled**2, -1).contiguous()
+
+
+def _geometry(model: ConvolutionalNetwork, side: int) -> list[Geometry]:
+    """Return the sizes of each layer, found backwards, so that only what is used is computed."""
+    convolutions = model.convolutions()
+    pooled = []
+    for convolution in convolutions:
+        side = (side + 2 * convolution.padding[0] - convolution.kernel_size[0] + 1) // 2
+        pooled.append(side)
+    layers, needed = [], pooled[-1]
+    for convolution, whole in zip(reversed(convolutions), reversed(pooled), strict=True):
+        needed = min(needed, whole)
+        kernel, padding = convolution.kernel_size[0], convolution.padding[0]
+        sizes = (convolution.in_channels, convolution.out_channels, kernel, padding, needed)
+        layers.insert(0, Geometry(*sizes))
+        # Padding goes on all sides alike, so a padded layer reads the whole map before it.
+        needed = 2 * needed + kernel - 1 if padding == 0 else pooled[0]
+    return layers

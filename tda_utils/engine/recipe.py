@@ -1,0 +1,214 @@
+"""What is to be trained: a recipe for all models, and a job for each.
+
+A trained model is a point in (initialisation, batch order, weight per training sample). A deep
+ensemble varies the first two, leave-one-out sets one weight to zero, and one additional training
+step is one step on one sample. So all of them are lists of `Job`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tda_utils.checks import check_choice, check_count, check_number
+from tda_utils.models.states import AdamState, State, check_frozen, frozen_parameters, state_of
+
+Order = Sequence[Sequence[Tensor]]
+SCHEDULES = ("constant", "linear")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: Adam, L2 weight decay in the gradient, shuffled batches.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training set.
+    batch_size : int
+        Samples in a batch; the last batch of an epoch may be smaller.
+    lr : float
+        Learning rate of Adam.
+    weight_decay : float
+        L2 coefficient, added to the gradient.
+    keep_last : int
+        Checkpoints to keep: after each of the last so many epochs.
+    schedule : {"constant", "linear"}
+        ``"linear"``: the learning rate falls from `lr` in the first step by equal amounts and would
+        be 0 one step after the last, as the Hugging Face Trainer's without warm-up.
+    crop : int, optional
+        Side in pixels of random resized crops, which take the place of images at each access, in
+        training and where losses are computed; see `tda_utils.engine.noise`. The paper's code does
+        so for its vision transformer. Default: images as they are.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> Recipe().checkpoint_epochs
+    (11, 12, 13, 14, 15)
+    """
+
+    epochs: int = 15
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 5e-3
+    keep_last: int = 5
+    schedule: str = "constant"
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "keep_last"):
+            check_count(name, getattr(self, name))
+        if self.keep_last > self.epochs:
+            raise ValueError(
+                f"keep_last is {self.keep_last}; it must be at most epochs, which is {self.epochs}."
+            )
+        check_number("lr", self.lr)
+        check_number("weight_decay", self.weight_decay, positive=False)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        if self.crop is not None:
+            check_count("crop", self.crop)
+
+    def rates(self, order: Order) -> Iterator[float]:
+        """Yield the factor on the learning rate of each step of a training run.
+
+        Examples
+        --------
+        >>> order = [[torch.tensor([0]), torch.tensor([1])]] * 2
+        >>> list(Recipe(schedule="linear").rates(order))
+        [1.0, 0.75, 0.5, 0.25]
+        """
+        steps = sum(len(batches) for batches in order)
+        for step in range(steps):
+            yield 1.0 if self.schedule == "constant" else 1 - step / steps
+
+    @property
+    def checkpoint_epochs(self) -> tuple[int, ...]:
+        """The epochs, counted from one, after which a checkpoint is kept."""
+        return tuple(range(self.epochs - self.keep_last + 1, self.epochs + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One model to train.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        Parameters and buffers to start from; frozen parameters are the model's.
+    order : sequence of epochs, each a sequence of int64 tensors
+        The positions of each batch; see `batch_order`.
+    weights : Tensor, shape (n_train,), optional
+        Factor on each sample's loss. The mean of a batch is taken over all of its samples, those of
+        weight zero included, as the released code does. Default: ones.
+    adam : AdamState, optional
+        State of the optimiser to start from. Default: a fresh one.
+    noise_seed : int, optional
+        Of what training draws beside the order: dropout masks and crops. Without these it is not
+        needed.
+    """
+
+    state: State
+    order: Order
+    weights: Tensor | None = None
+    adam: AdamState | None = None
+    noise_seed: int | None = None
+
+
+def initial_state(
+    build_model: Callable[[], nn.Module], seed: int, model: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a fresh model built after ``torch.manual_seed(seed)``.
+
+    Frozen parameters are left out: they belong to the architecture. The global random state is left
+    as it was.
+
+    Parameters
+    ----------
+    build_model : callable
+        Returns a fresh `nn.Module`.
+    seed : int
+        Given to `torch.manual_seed`.
+    model : nn.Module, optional
+        The architecture, whose frozen parameters must be those of the fresh model.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+
+    Examples
+    --------
+    >>> state = initial_state(lambda: torch.nn.Linear(2, 1), seed=446)
+    >>> sorted(state)
+    ['bias', 'weight']
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = build_model()
+    if model is not None:
+        check_frozen(frozen_parameters(model), frozen_parameters(fresh))
+    return {name: value.clone() for name, value in state_of(fresh).items()}
+
+
+def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:
+    """Return a fresh model for its architecture alone; the global random state is left as it was.
+
+    Examples
+    --------
+    >>> architecture(lambda: torch.nn.Linear(2, 1)).out_features
+    1
+    """
+    with torch.random.fork_rng(devices=[]):
+        return build_model()
+
+
+def batch_order(
+    seed: int,
+    n_train: int,
+    recipe: Recipe,
+    build_model: Callable[[], nn.Module] | None = None,
+) -> list[list[Tensor]]:
+    """Return the batches of all epochs, as a ``DataLoader(shuffle=True)`` draws them after a seed.
+
+    Parameters
+    ----------
+    seed : int
+        Given to `torch.manual_seed`.
+    n_train : int
+        Number of training samples.
+    recipe : Recipe
+        Number of epochs and batch size.
+    build_model : callable, optional
+        Called after seeding and before the first epoch, because building a model uses random
+        numbers too: the released code trains with one seed for both. Left out where the model
+        exists before the seed is set (continued leave-one-out).
+
+    Returns
+    -------
+    list of list of Tensor
+        ``order[epoch][batch]`` holds int64 positions.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in batch_order(446, 40, Recipe(epochs=1, keep_last=1))[0]]
+    [32, 8]
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if build_model is not None:
+            build_model()
+        # A DataLoader draws two numbers an epoch from the global generator; using a real one keeps
+        # the draws those of the released code in every version of PyTorch.
+        loader = DataLoader(
+            range(n_train), recipe.batch_size, shuffle=True, collate_fn=torch.tensor
+        )
+        return [list(loader) for _ in range(recipe.epochs)]

@@ -1,0 +1,262 @@
+"""The one engine: train many models, each with its own start, batch order and sample weights.
+
+What is to be trained are the jobs of `tda_utils.engine.recipe`; which of the ways to train is
+taken, `network_for` and the device decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tda_utils.engine.modules import Learner, ModuleNetwork, Network
+from tda_utils.engine.noise import access_to_images
+from tda_utils.engine.parallel import chosen_device, parallel_map
+from tda_utils.engine.recipe import Job, Recipe
+from tda_utils.engine.stacked import StackedLearner, is_stackable, train_stacked
+from tda_utils.models.states import AdamState, State, float_dtype
+
+
+def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network:
+    """Return the fastest network for an architecture.
+
+    Raises
+    ------
+    ValueError
+        If the model draws from the global random state in training.
+
+    Examples
+    --------
+    >>> from tda_utils.models import CNN2L
+    >>> type(network_for(CNN2L(), torch.ones(1, 1, 28, 28), torch.float32)).__name__
+    'FusedNetwork'
+    """
+    from tda_utils.engine.fused import DTYPES, FusedNetwork, is_fusable
+
+    if dtype in DTYPES and is_fusable(model, images):
+        return FusedNetwork(model, images.shape[-1], dtype)
+    return ModuleNetwork(model, images, dtype)
+
+
+Observation = TypeVar("Observation")
+Access = Callable[[Any], Any]
+
+
+def train_states(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    *,
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+    describe: str | None = None,
+) -> list[list[tuple[dict[str, Tensor], AdamState]]]:
+    """Train one model a job and return its state after each of the last epochs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The architecture; copied, never changed. It returns logits, shape (n, classes).
+    images : Tensor, shape (n_train, channels, height, width)
+        Training images.
+    labels : Tensor, shape (n_train,), int64
+        Training labels.
+    recipe : Recipe
+        Learning rate, weight decay and the number of checkpoints. Epochs and batches are those of
+        each job.
+    jobs : sequence of Job
+        What to train.
+    workers : int, optional
+        Models trained at the same time, one a core. Default: the cores that this process may use.
+    device : {"auto", "cpu", "cuda"}
+        Where to train. On a CUDA card as many models as fit are stacked and trained in step; what
+        is returned lies on the CPU. ``"auto"`` is CUDA where there is a card. Devices agree to
+        about the rounding of float32 times the number of steps.
+    describe : str, optional
+        Text of the progress bar; no bar without it.
+
+    Returns
+    -------
+    list of list of (dict, AdamState)
+        ``states[job][checkpoint]``: parameters and buffers, and the state of the optimiser.
+
+    Raises
+    ------
+    ValueError
+        If a state does not fit the model, a model with dropout has no ``noise_seed`` or is to be
+        trained on a card, or the model draws from the global random state in another way.
+
+    Notes
+    -----
+    Each model is trained by itself, so a job gives the same numbers to the last bit whatever the
+    other jobs and the number of workers.
+
+    Examples
+    --------
+    >>> from tda_utils.engine.recipe import batch_order
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> recipe = Recipe(epochs=3, keep_last=2)
+    >>> job = Job(network.state_dict(), batch_order(446, 5, recipe))
+    >>> images, labels = torch.ones(5, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0])
+    >>> states = train_states(network, images, labels, recipe, [job])
+    >>> [adam.step for _, adam in states[0]]
+    [2.0, 3.0]
+    """
+    return _train(
+        (model, images, labels, recipe, jobs),
+        lambda _: StackedLearner.kept,
+        lambda _: lambda own, access: (own.state(), own.adam()),
+        workers,
+        device,
+        describe,
+    )
+
+
+def train_losses(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    test_images: Tensor,
+    test_labels: Tensor,
+    *,
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+    describe: str | None = None,
+) -> Tensor:
+    """Train one model a job and return the test losses after each of the last epochs.
+
+    No model is kept, so memory does not grow with the number of jobs. Arguments and errors are
+    those of `train_states`, and beside them the test images and labels.
+
+    Returns
+    -------
+    Tensor, shape (jobs, checkpoints, n_test)
+        Cross-entropy of each test sample, in nats.
+
+    Examples
+    --------
+    >>> from tda_utils.engine.recipe import batch_order
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> recipe = Recipe(epochs=3, keep_last=2)
+    >>> job = Job(network.state_dict(), batch_order(446, 5, recipe))
+    >>> images, labels = torch.ones(5, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0])
+    >>> train_losses(network, images, labels, recipe, [job, job], images, labels).shape
+    torch.Size([2, 2, 5])
+    """
+
+    def on_card(place: torch.device) -> Callable[[StackedLearner], list[Tensor]]:
+        inputs, targets = test_images.to(place, _dtype(jobs)), test_labels.to(place)
+        return lambda own: own.losses(inputs, targets)
+
+    def one_by_one(network: Network) -> Callable[[Learner, Access], Tensor]:
+        prepared = network.prepare(test_images)
+        return lambda own, access: own.losses(access(prepared), test_labels)
+
+    task = (model, images, labels, recipe, jobs)
+    losses = _train(task, on_card, one_by_one, workers, device, describe)
+    return torch.stack([torch.stack(kept) for kept in losses])
+
+
+def state_losses(
+    model: nn.Module,
+    states: Sequence[State],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    crop: int | None = None,
+    noise_seeds: Sequence[int | None] | None = None,
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+) -> Tensor:
+    """Return the loss of each sample under each state, shape (states, n), in nats.
+
+    With `crop`, samples are cropped at random as in training, for each state from the stream of its
+    own of the `noise_seeds`.
+
+    Examples
+    --------
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> images, labels = torch.ones(5, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0])
+    >>> state_losses(network, [network.state_dict()], images, labels).shape
+    torch.Size([1, 5])
+    """
+    # A job whose one epoch has no batches: nothing to learn, then a look.
+    noise_seeds = [None] * len(states) if noise_seeds is None else noise_seeds
+    jobs = [
+        Job(state, [[]], noise_seed=seed) for state, seed in zip(states, noise_seeds, strict=True)
+    ]
+    losses = train_losses(
+        model,
+        images[:1],
+        labels[:1],
+        Recipe(epochs=1, keep_last=1, crop=crop),
+        jobs,
+        images,
+        labels,
+        workers=workers,
+        device=device,
+    )
+    return losses[:, 0]
+
+
+def _train(
+    what: tuple[nn.Module, Tensor, Tensor, Recipe, Sequence[Job]],
+    on_card: Callable[[torch.device], Callable[[StackedLearner], list[Observation]]],
+    one_by_one: Callable[[Network], Callable[[Learner, Access], Observation]],
+    workers: int | None,
+    device: str | torch.device,
+    describe: str | None,
+) -> list[list[Observation]]:
+    """Train each job and observe it after each of the last epochs, many in step or one by one."""
+    place, (model, images, labels, recipe, jobs) = chosen_device(device), what
+    if place.type != "cpu":
+        _check_stackable(model, recipe, place)
+        return train_stacked(*what, on_card(place), place, describe=describe)
+    network = _network(model, images, recipe, jobs)
+    prepared, observe = network.prepare(images), one_by_one(network)
+
+    def run(job: Job) -> list[Observation]:
+        learner = network.learner(recipe, job.state, job.adam, job.noise_seed)
+        rates = recipe.rates(job.order)
+        access = access_to_images(recipe.crop, job.noise_seed)
+        observations = []
+        for epoch, batches in enumerate(job.order, start=1):
+            for batch in batches:
+                weights = None if job.weights is None else job.weights[batch]
+                learner.step(access(prepared[batch]), labels[batch], weights, next(rates))
+            if epoch > len(job.order) - recipe.keep_last:
+                observations.append(observe(learner, access))
+        return observations
+
+    return parallel_map(run, jobs, workers=workers, describe=describe)
+
+
+def _check_stackable(model: nn.Module, recipe: Recipe, place: torch.device) -> None:
+    if not is_stackable(model):
+        raise ValueError(
+            f"device is {str(place)!r}, where models are stacked; this one has buffers, which "
+            "cannot be: pass device='cpu'."
+        )
+    if recipe.crop is not None:
+        raise ValueError(
+            f"crop is {recipe.crop} and device {str(place)!r}, where models are trained in step; "
+            "crops are drawn for one model at a time: pass device='cpu'."
+        )
+
+
+def _dtype(jobs: Sequence[Job]) -> torch.dtype:
+    return float_dtype(jobs[0].state)
+
+
+def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
+    if recipe.crop is None:
+        return network_for(model, images, _dtype(jobs))
+    # Passes that prepare images ahead of time cannot take new crops in each step.
+    return ModuleNetwork(model, images, _dtype(jobs))

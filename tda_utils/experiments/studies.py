@@ -1,0 +1,281 @@
+"""Studies: experiments summed up in one small file each.
+
+The scores of one experiment can be hours of work and a hundred megabytes. What a comparison of many
+experiments needs of them is a few hundred numbers. These are kept, so that a comparison can grow by
+one experiment after the other, on whatever machine, and be drawn again from a fresh checkout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tda_utils.checks import brief, check_choice, check_count
+from tda_utils.experiments.experiment import Experiment
+from tda_utils.experiments.names import STUDY_METHODS
+from tda_utils.experiments.provenance import computed_with, git_state
+from tda_utils.experiments.store import canonical, put_aside, write_whole
+from tda_utils.reliability.overall import overall_reliability
+from tda_utils.reliability.significance import TEST_OF
+from tda_utils.reliability.signs import removal_signed
+
+KINDS = ("pearson", "spearman")
+LEAST_MEMBERS = 2
+ALPHA, LEVEL = 0.05, 0.95
+BOUNDS = ("value", "low", "high")
+
+
+class SummaryError(ValueError):
+    """A file that is damaged, is no summary, or holds another one than it should."""
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """What is left of an experiment's scores once they are summed up.
+
+    Parameters
+    ----------
+    content : mapping
+        Plain values, as in the file. ``content["provenance"]`` says where they come from, and
+        ``content["scores"]`` lists the files of scores that they sum up.
+    """
+
+    content: Mapping[str, Any]
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Numbers of members, checkpoints, epochs, and of train, attributed and test samples."""
+        return dict(self.content["size"])
+
+    @property
+    def finite(self) -> bool:
+        """Whether all scores are finite numbers."""
+        return self.content["finite"]
+
+    @property
+    def signal(self) -> float:
+        """Median over pairs of the absolute mean of leave-one-out, in nats."""
+        return _number(self.content["signal"])
+
+    @property
+    def noise(self) -> float:
+        """Median over pairs of the standard deviation of leave-one-out over members, in nats."""
+        return _number(self.content["noise"])
+
+    def overall(self, members: int) -> dict[str, xr.Dataset]:
+        """Return the reliability of each method, judged by the first so many members.
+
+        Parameters
+        ----------
+        members : int
+            At least 2, at most those of the experiment.
+
+        Returns
+        -------
+        dict of str to Dataset
+            What `overall_reliability` returned, by method.
+
+        Raises
+        ------
+        ValueError
+            If the summary has no numbers for so many members.
+        """
+        rows = self.content["reliability"].get(str(members))
+        if rows is None:
+            known = ", ".join(self.content["reliability"])
+            raise ValueError(f"members is {members!r}; this study is summed up for {known}.")
+        attributes = {"members": members, "test": self.content["test"]}
+        return {
+            method: xr.Dataset(
+                {
+                    bound: ("measure", [_number(values[at]) for values in measures.values()])
+                    for at, bound in enumerate(BOUNDS)
+                },
+                coords={"measure": list(measures)},
+                attrs={**attributes, "alpha": ALPHA, "level": LEVEL},
+            )
+            for method, measures in rows.items()
+        }
+
+    def correlations(self, kind: str) -> dict[tuple[str, str], float]:
+        """Return the correlations of mean scores over all pairs, by the two methods.
+
+        Parameters
+        ----------
+        kind : {"pearson", "spearman"}
+
+        Returns
+        -------
+        dict of (str, str) to float
+            ``("loo", "loo")`` is leave-one-out over every second member against leave-one-out over
+            the others: where it is low, the means are noisy, and nothing can agree with them well.
+
+        Raises
+        ------
+        ValueError
+            If there is no such kind.
+        """
+        check_choice("kind", kind, KINDS)
+        return {
+            (first, second): _number(value)
+            for first, second, value in self.content["correlations"][kind]
+        }
+
+
+def study_of(experiment: Experiment, folder: str | Path = "") -> StudySummary:
+    """Sum up an experiment, or read its summary if that was done before.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        At least two members, and no crossed ones.
+    folder : path
+        Where summaries are kept. Empty: nothing is read or written there. A damaged file is set
+        aside, named in a warning, and made again.
+
+    Returns
+    -------
+    StudySummary
+
+    Raises
+    ------
+    TypeError
+        If it is no experiment.
+    ValueError
+        If the experiment has a single member, or crosses initialisations and orders.
+    OSError
+        If a file cannot be written; scores that are finished stay.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> size = {"members": 2, "checkpoints": 1, "epochs": 1, "attributed": 2, "test_per_class": 2}
+    >>> with tempfile.TemporaryDirectory() as store:
+    ...     summary = study_of(Experiment(store=store, **size))
+    >>> summary.size["attributed"], summary.size["test"]
+    (2, 6)
+    >>> summary.overall(members=2)["loo"]["value"].sizes["measure"]
+    3
+    """
+    if not isinstance(experiment, Experiment):
+        raise TypeError(f"experiment is {brief(experiment)}; it must be an Experiment.")
+    check_count("members", experiment.members, least=LEAST_MEMBERS)
+    if experiment.orders is not None:
+        raise ValueError(f"orders is {experiment.orders}; a crossed experiment has no summary.")
+    if not str(folder):
+        return StudySummary(_summed_up(experiment))
+    path = experiment.study_file(folder)
+    try:
+        return StudySummary(_read(path, experiment))
+    except FileNotFoundError:
+        pass
+    except SummaryError as problem:
+        put_aside(path, problem)
+    content = _summed_up(experiment)
+    record = {"sha256": _checksum(content), **content}
+    write_whole(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    return StudySummary(content)
+
+
+# ---------------- files
+
+
+def _read(path: Path, experiment: Experiment) -> dict[str, Any]:
+    text = path.read_bytes()
+    try:
+        content = json.loads(text)
+        stored = content.pop("sha256")
+        sound = stored == _checksum(content) and content["key"] == experiment.study_key
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise SummaryError(f"the summary {path} is half-written, damaged or of another study")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def _plain(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+# ---------------- numbers
+
+
+def _summed_up(experiment: Experiment) -> dict[str, Any]:
+    scores = {
+        # Members are what is counted, so checkpoints are averaged within them at once.
+        name: removal_signed(tau).mean("checkpoint", keep_attrs=True)
+        for name, tau in experiment.all_scores(STUDY_METHODS).items()
+    }
+    test = TEST_OF[experiment.protocol]
+    task, loo = experiment.data, scores["loo"]
+    return {
+        "key": experiment.study_key,
+        "study": _description(experiment),
+        "size": {
+            "members": experiment.members,
+            "checkpoints": experiment.checkpoints,
+            "epochs": experiment.recipe.epochs,
+            "train": task.n_train,
+            "attributed": task.n_attributed,
+            "test": task.n_test,
+        },
+        "finite": all(bool(np.isfinite(tau).all()) for tau in scores.values()),
+        "test": test,
+        "signal": _plain(abs(loo.mean("member")).median().item()),
+        "noise": _plain(loo.std("member", ddof=1).median().item()),
+        "reliability": {
+            str(members): {name: _reliability(tau, members, test) for name, tau in scores.items()}
+            for members in range(LEAST_MEMBERS, experiment.members + 1)
+        },
+        "correlations": {kind: _correlations(scores, kind) for kind in KINDS},
+        "scores": experiment.study_scores,
+        "provenance": {"git": git_state(Path(__file__).parent), **computed_with()},
+    }
+
+
+def _description(experiment: Experiment) -> dict[str, Any]:
+    """The values that a reader would ask for; the names of the score files cover all."""
+    names = (
+        "task per_class test_per_class lists attributed model backbone image_size protocol"
+    ).split()
+    values = {name: getattr(experiment, name) for name in names}
+    return {**values, "seeds": list(experiment.seeds[: experiment.members])}
+
+
+def _reliability(tau: xr.DataArray, members: int, test: str) -> dict[str, list[float | None]]:
+    """Return value, low and high of each measure."""
+    found = overall_reliability(tau.isel(member=slice(members)), test, ALPHA, LEVEL)
+    return {
+        str(measure): [_plain(found[bound].sel(measure=measure).item()) for bound in BOUNDS]
+        for measure in found["measure"].values
+    }
+
+
+def _correlations(scores: Mapping[str, xr.DataArray], kind: str) -> list[list[Any]]:
+    means = {name: tau.mean("member").values.ravel() for name, tau in scores.items()}
+    found = pd.DataFrame(means).corr(method=kind)
+    halves = [scores["loo"].isel(member=slice(start, None, 2)) for start in (0, 1)]
+    within = pd.DataFrame(
+        {at: half.mean("member").values.ravel() for at, half in enumerate(halves)}
+    )
+    pairs = [[a, b, _plain(found.loc[a, b])] for a, b in itertools.combinations(scores, 2)]
+    return [*pairs, ["loo", "loo", _plain(within.corr(method=kind).loc[0, 1])]]

@@ -1,0 +1,134 @@
+"""A face for a package: names that load on first use, and a sentence for those that cannot.
+
+`import tda_utils` loads nothing but this. A name that needs a package which is not installed says
+which, and what installs it; a name that was renamed says its new one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+PROJECT = "bayes-tda"
+#: Packages whose name to import is not the name to install.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "vl_convert": "vl-convert-python",
+    "yaml": "pyyaml",
+}
+
+
+def lazy(
+    package: str, homes: Mapping[str, str], renamed: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a package whose names load on first use.
+
+    Parameters
+    ----------
+    package : str
+        Its ``__name__``.
+    homes : mapping of str to str
+        For each module the names that it brings, with spaces between; for the package itself, its
+        modules.
+    renamed : mapping of str to str
+        For each name and module of before, where its thing is now.
+
+    Raises
+    ------
+    AttributeError
+        By what is returned, for a name that is not there; of a renamed one it says the new one.
+    ImportError
+        By what is returned, if a package is missing that the name needs; and from then on by an
+        import of a renamed name or module.
+    """
+    sys.meta_path.append(_Renamed({f"{package}.{old}": new for old, new in renamed.items()}))
+    home_of = {name: home for home, names in homes.items() for name in names.split()}
+
+    def load(name: str) -> Any:
+        if name in renamed:
+            raise AttributeError(f"{package}.{name} is now {renamed[name]}.")
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = home_of[name]
+        with installed_for(f"{package}.{name}"):
+            if home == package:
+                return importlib.import_module(f"{package}.{name}")
+            value = getattr(importlib.import_module(home), name)
+        # From now on without this detour.
+        setattr(importlib.import_module(package), name, value)
+        return value
+
+    return load, lambda: sorted(home_of)
+
+
+class _Renamed:
+    """Says the new name where Python would only say that it cannot import the old one."""
+
+    def __init__(self, renamed: Mapping[str, str]) -> None:
+        self._renamed = renamed
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name in self._renamed:
+            raise ImportError(f"{name} is now {self._renamed[name]}.")
+
+
+@contextmanager
+def installed_for(what: str) -> Iterator[None]:
+    """Raise one sentence if an import within fails because a package is not installed.
+
+    Raises
+    ------
+    ImportError
+        Naming the package, and the command that installs it.
+
+    Examples
+    --------
+    >>> with installed_for("this example"):
+    ...     import no_such_package
+    Traceback (most recent call last):
+    ImportError: this example needs no_such_package, which is not installed; pip install \
+no_such_package brings it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as problem:
+        name = (problem.name or "").partition(".")[0]
+        if not name or name == __package__:
+            raise
+        distribution = DISTRIBUTIONS.get(name, name)
+        extra = extra_of(distribution)
+        wanted = f"'{PROJECT}[{extra}]'" if extra else distribution
+        raise ImportError(
+            f"{what} needs {distribution}, which is not installed; pip install {wanted} brings it."
+        ) from problem
+
+
+def extra_of(distribution: str) -> str | None:
+    """Return the extra of this project that brings a package; None if none does.
+
+    Examples
+    --------
+    >>> extra_of("no-such-package") is None
+    True
+    """
+    try:
+        requirements = importlib.metadata.requires(PROJECT) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    wanted = _plain(distribution)
+    for requirement in requirements:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        extra = re.search(r"""extra == ['"]([^'"]+)['"]""", requirement)
+        if name and extra and _plain(name.group()) == wanted:
+            return extra.group(1)
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

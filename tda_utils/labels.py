@@ -1,0 +1,112 @@
+"""Labels: members, checkpoints and samples become the coordinates of a cube of scores.
+
+Knows nothing of models: a posterior and a task reach it as plain coordinates.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+DIMS = ("member", "checkpoint", "train", "test")
+Coordinates = Mapping[str, Any]
+
+
+def member_coordinates(
+    epochs: Sequence[int],
+    members: int,
+    init_seeds: Sequence[int] | None = None,
+    order_seeds: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Return the coordinates of the dims member and checkpoint, as xarray takes them.
+
+    Parameters
+    ----------
+    epochs : sequence of int
+        One a checkpoint.
+    members : int
+        Number of members.
+    init_seeds, order_seeds : sequence of int, optional
+        One a member. A member is named by its seed, or by its position if seeds repeat or lack.
+
+    Examples
+    --------
+    >>> member_coordinates((14, 15), 2, (446, 724))["init_seed"]
+    ('member', array([446, 724]))
+    """
+    named = [
+        seeds
+        for seeds in (order_seeds, init_seeds)
+        if seeds is not None and len(set(seeds)) == members
+    ]
+    coordinates: dict[str, Any] = {
+        "member": np.array(named[0] if named else range(members)),
+        "checkpoint": np.array(epochs),
+    }
+    for name, seeds in (("init_seed", init_seeds), ("order_seed", order_seeds)):
+        if seeds is not None:
+            coordinates[name] = ("member", np.array(seeds))
+    return coordinates
+
+
+def as_scores(
+    values: np.ndarray, members: Coordinates, samples: Coordinates, attributes: Mapping[str, Any]
+) -> xr.DataArray:
+    """Label (member, checkpoint, train, test) with seeds, epochs, indices and attributes.
+
+    Parameters
+    ----------
+    values : ndarray, (member, checkpoint, train, test)
+        Any type of real number, which is kept.
+    members, samples : mapping
+        Coordinates of the first two dims (`member_coordinates`), and of the others
+        (`tda_utils.data.task.Task.coordinates`).
+    attributes : mapping
+        At least ``method``, which becomes the name.
+
+    Returns
+    -------
+    DataArray
+        Scores that are not finite, as where training diverged, are NaN.
+
+    Warns
+    -----
+    RuntimeWarning
+        If there are such scores: whose they are.
+
+    Examples
+    --------
+    >>> members = member_coordinates((15,), 1, (446,))
+    >>> tau = as_scores(np.ones((1, 1, 2, 1)), members, {"train": [7, 9]}, {"method": "loo"})
+    >>> tau.sel(train=9, member=446).item()
+    1.0
+    """
+    method = attributes["method"]
+    return xr.DataArray(
+        _marked(values, members, method),
+        dims=DIMS,
+        coords={**members, **samples},
+        name=method,
+        attrs=dict(attributes),
+    )
+
+
+def _marked(values: np.ndarray, members: Coordinates, method: str) -> np.ndarray:
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    for m, member in enumerate(members["member"]):
+        for c, epoch in enumerate(members["checkpoint"]):
+            if bad := int((~finite[m, c]).sum()):
+                warnings.warn(
+                    f"{method}: {bad} of {finite[m, c].size} scores of member {member}, epoch "
+                    f"{epoch}, are not finite and become NaN; leave such members out with "
+                    "scores.dropna('member').",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
+    return np.where(finite, values, np.array(np.nan, dtype=values.dtype))

@@ -1,0 +1,199 @@
+"""States of a model: what training changes, copied, loaded and compared.
+
+A state holds trainable parameters and buffers by name; frozen parameters belong to the
+architecture.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class AdamState:
+    """What Adam remembers: for each parameter the running means of gradient and squared gradient.
+
+    Parameters
+    ----------
+    step : float
+        Number of steps taken.
+    exp_avg, exp_avg_sq : dict of str to Tensor
+        The running means, by parameter name.
+    """
+
+    step: float
+    exp_avg: State
+    exp_avg_sq: State
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """Return a contiguous copy that shares no memory.
+
+    Examples
+    --------
+    >>> copied(torch.ones(2, 3).T).is_contiguous()
+    True
+    """
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def float_dtype(state: State) -> torch.dtype:
+    """Return the type of the floating-point values of a state.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or more than one.
+
+    Examples
+    --------
+    >>> float_dtype({"weight": torch.ones(2), "steps": torch.tensor(3)})
+    torch.float32
+    """
+    dtypes = {value.dtype for value in state.values() if value.is_floating_point()}
+    if len(dtypes) != 1:
+        raise ValueError(
+            f"state has values of the types {sorted(map(str, dtypes))}; it must be one."
+        )
+    return dtypes.pop()
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that training changes, by name.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> _ = layer.bias.requires_grad_(False)
+    >>> list(trainable_parameters(layer))
+    ['weight']
+    """
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def frozen_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that training leaves as they are, by all of their names."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: p for name, p in named if not p.requires_grad}
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return trainable parameters and buffers, not copied; the rest belongs to the architecture.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> _ = layer.weight.requires_grad_(False)
+    >>> state_of(layer).keys()
+    dict_keys(['bias'])
+    """
+    frozen = frozen_parameters(model)
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def copied_model(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that shares the memory of its frozen parameters.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> _ = layer.bias.requires_grad_(False)
+    >>> copy = copied_model(layer)
+    >>> [a.data_ptr() == b.data_ptr() for a, b in zip(copy.parameters(), layer.parameters())]
+    [False, True]
+    """
+    # Parameters of their own, so that another type of number or device for the copy is its own.
+    shared = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False)
+        for p in frozen_parameters(model).values()
+    }
+    return copy.deepcopy(model, shared)
+
+
+def load_state(model: nn.Module, state: State) -> nn.Module:
+    """Load parameters and buffers into a model, set its type of number to theirs, and return it.
+
+    Frozen parameters may be left out. They are never written to, since copies share them.
+
+    Raises
+    ------
+    ValueError
+        If a name, a shape or a type does not fit, or a frozen parameter has other values.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> load_state(layer, layer.state_dict()) is layer
+    True
+    """
+    if state:
+        model.to(float_dtype(state))
+    frozen = frozen_parameters(model)
+    check_frozen(frozen, state)
+    own = model.state_dict()
+    for name in own:
+        if name in state and own[name].shape != state[name].shape:
+            raise ValueError(
+                f"state has {name!r} in the shape {tuple(state[name].shape)}; the model's has "
+                f"{tuple(own[name].shape)}."
+            )
+    missing = [name for name in own if name not in state and name not in frozen]
+    besides = [name for name in state if name not in own]
+    if missing or besides:
+        raise ValueError(
+            f"state lacks {_first_names(missing)} and has besides {_first_names(besides)}."
+        )
+    model.load_state_dict(
+        {name: value for name, value in state.items() if name not in frozen}, strict=False
+    )
+    return model
+
+
+def _first_names(names: list[str]) -> str:
+    """Return the names as a list, of which a long one is cut."""
+    shown = ", ".join(map(repr, names[:3]))
+    return f"[{shown}]" if len(names) <= 3 else f"[{shown} and {len(names) - 3} more]"
+
+
+def check_frozen(frozen: State, state: State) -> None:
+    """Raise a `ValueError` if the state holds other values for a frozen parameter."""
+    for name, mine in frozen.items():
+        other = state.get(name, mine)
+        same = mine.data_ptr() == other.data_ptr() and mine.shape == other.shape
+        if not same and not torch.equal(mine, other.to(mine)):
+            raise ValueError(
+                f"frozen parameter {name!r} of the state differs from the model's; frozen "
+                "parameters belong to the architecture and must be the same in all states."
+            )
+
+
+def check_no_batch_norm(model: nn.Module, what: str) -> None:
+    """Raise a `ValueError` if the model, while it trains, normalises a sample by its whole batch.
+
+    Then a sample of weight zero still takes part in the others' statistics, and a batch of one
+    sample is normalised by itself.
+
+    Examples
+    --------
+    >>> check_no_batch_norm(torch.nn.BatchNorm1d(2).eval(), "leave-one-out cannot")
+    Traceback (most recent call last):
+    ValueError: model has batch normalisation (layer ''); leave-one-out cannot.
+    """
+    for name, module in copied_model(model).train().named_modules():
+        # A model may keep such a layer in evaluation mode while it trains.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise ValueError(f"model has batch normalisation (layer {name!r}); {what}.")
+
+
+def all_finite(state: State) -> bool:
+    """Return whether every floating-point value of a state is finite."""
+    return all(
+        bool(torch.isfinite(value).all()) for value in state.values() if value.is_floating_point()
+    )

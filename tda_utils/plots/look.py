@@ -1,0 +1,165 @@
+"""One look for all figures: sizes, colours, how methods appear, and how numbers are written."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+import xarray as xr
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tda_utils.checks import brief
+from tda_utils.terms import METHOD_LABELS
+
+Arguments = ParamSpec("Arguments")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method appears in every figure."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+# Colours of Okabe and Ito, told apart by colour-blind readers; warm for the two estimates that
+# take a step from the model (ATS, IF), cool for the two that compare gradients (GD, GC).
+LOOKS = {
+    name: Look(METHOD_LABELS[name], colour, marker)
+    for name, colour, marker in (
+        ("loo", "#000000", "o"),
+        ("ats", "#D55E00", "s"),
+        ("influence", "#E69F00", "D"),
+        ("grad_dot", "#0072B2", "^"),
+        ("grad_cos", "#56B4E9", "v"),
+    )
+}
+SPARE_LOOKS = (("#009E73", "P"), ("#CC79A7", "X"), ("#7F7F7F", "*"))
+TEXT_WIDTH = 5.5  # inches: one column of a NeurIPS paper
+INK, SOFT, FAINT = "#222222", "#7A7A7A", "#ECECEC"
+SIGNED = "RdBu"  # blue helps, red hurts
+TRUSTED_COLOUR, NOISY_COLOUR = "#0072B2", "#D55E00"
+UNTRUSTED = "#CDCDCD"  # far from the white of a mean that is small but significant
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#555555",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 4,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "text.color": INK,
+}
+
+
+def journal(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Draw in the style of this module, whatever the notebook has set."""
+
+    @functools.wraps(draw)
+    def styled(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Figure:
+        with style.context(["default", STYLE]):
+            figure = draw(*arguments, **keywords)
+            # Ticks and layout are settled at the first drawing, so that is done in this style too.
+            figure.draw_without_rendering()
+        return figure
+
+    return styled
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure that pyplot knows nothing of, sides in inches."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """Return the known methods in their fixed order, then the others in the order they came."""
+    names = list(names)
+    known = {name: look for name, look in LOOKS.items() if name in names}
+    others = [name for name in names if name not in LOOKS]
+    spare = {name: Look(name, *SPARE_LOOKS[i % len(SPARE_LOOKS)]) for i, name in enumerate(others)}
+    return known | spare
+
+
+def helpful_sign(attributes: Mapping[str, Any]) -> int:
+    """Return the sign of a score that says the training sample helps: +1 under removal."""
+    return -1 if attributes.get("sign") == "upweighting" else 1
+
+
+def sign_note(attributes: Mapping[str, Any]) -> str:
+    """Return what a positive score means, for an axis."""
+    return "positive: helps" if helpful_sign(attributes) > 0 else "negative: helps"
+
+
+def number_text(value: float) -> str:
+    """Write a number for a label: three digits, a real minus sign, no needless exponent."""
+    if value != 0 and not 1e-3 <= abs(value) < 1e4:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return rf"${mantissa}\times10^{{{int(exponent)}}}$"
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as text, with two or three digits."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def correction_text(correction: str | None) -> str:
+    """Return what a correction for many tests is called."""
+    names = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", None: "uncorrected"}
+    return names[correction]
+
+
+def tick(axes: Axes, at: float, row: float) -> None:
+    """Draw a short upright line across a row."""
+    axes.plot([at, at], [row - 0.3, row + 0.3], color=SOFT, linewidth=1.2)
+
+
+def two_digits(value: float) -> str:
+    """Write a correlation as .12 or −.34; 1.00 stays as it is."""
+    text = f"{abs(value):.2f}"
+    text = text.removeprefix("0")
+    return f"\N{MINUS SIGN}{text}" if value < 0 and float(text) else text
+
+
+def check_summary(summary: object) -> None:
+    """Raise a `TypeError` unless this is what `summarise` returns."""
+    if not isinstance(summary, xr.Dataset) or not {"mean", "std", "p"} <= set(summary):
+        raise TypeError(f"summary must be what summarise returns, not {type(summary).__name__}.")
+    missing = [name for name in ("members", "test") if name not in summary.attrs]
+    if missing:
+        raise ValueError(f"summary lacks the attributes {missing}, which summarise gives it.")
+
+
+def checked_methods(by_method: object, name: str) -> list[str]:
+    """Return the methods of a mapping, or raise one clear error."""
+    if not isinstance(by_method, Mapping) or not by_method:
+        raise ValueError(
+            f"{name} must map at least one method to its values, not {brief(by_method)}."
+        )
+    return list(by_method)

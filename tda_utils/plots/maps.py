@@ -1,0 +1,360 @@
+"""Figures of all pairs of one method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+from scipy import stats
+
+from tda_utils.outputs import with_alt
+from tda_utils.plots.look import (
+    FAINT,
+    INK,
+    NOISY_COLOUR,
+    SIGNED,
+    SOFT,
+    TEXT_WIDTH,
+    TRUSTED_COLOUR,
+    UNTRUSTED,
+    check_summary,
+    correction_text,
+    helpful_sign,
+    journal,
+    new_figure,
+    sign_note,
+)
+from tda_utils.reliability.significance import significant, snr_threshold
+
+
+@journal
+def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
+    """Every pair by the size of its mean and of its noise, coloured by p.
+
+    Parameters
+    ----------
+    summary : Dataset, (train, test)
+        What `summarise` returns.
+    alpha : float
+        Level of the line that separates significant pairs from the rest, pair by pair.
+
+    Returns
+    -------
+    Figure
+        Logarithmic axes, negative means in the left panel and positive ones in the right, so that
+        a p-value is a diagonal. A pair with a mean or standard deviation of 0 (or NaN) has no
+        place on them; the alternative text counts these.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `summary` is not one, or `alpha` is out of range.
+
+    Notes
+    -----
+    Source: mean and standard deviation of tau as in arXiv 2305.19765.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> from tda_utils.reliability import summarise
+    >>> draws = np.random.default_rng(0).normal(size=(8, 20, 30))
+    >>> tau = xr.DataArray(draws, dims=("member", "train", "test"))
+    >>> figure = plots.mean_against_std(summarise(tau))
+    >>> outputs.alt_text(figure)[:69]
+    'Mean against standard deviation of 600 train-test pairs, 8 members. 2'
+    """
+    check_summary(summary)
+    threshold = snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"])
+    mean, std, p = (summary[name].values.ravel() for name in ("mean", "std", "p"))
+    drawable = (mean != 0) & (std > 0) & np.isfinite(mean) & np.isfinite(std)
+    if not drawable.any():
+        raise ValueError("summary has no pair with a mean and a standard deviation other than 0.")
+    limits = [_log_limits(np.abs(mean[drawable])), _log_limits(std[drawable])]
+    figure = new_figure(TEXT_WIDTH, 2.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    words = ("helps", "hurts")
+    for axes, sign in ((left, -1), (right, 1)):
+        chosen = drawable & (np.sign(mean) == sign)
+        # Most trusted pairs last: they are few, and must not be buried.
+        order = np.flatnonzero(chosen)[np.argsort(-p[chosen], kind="stable")]
+        points = axes.scatter(
+            np.abs(mean[order]),
+            std[order],
+            c=p[order],
+            s=max(1.0, min(12.0, 6000 / mean.size)),
+            cmap="viridis",
+            norm=Normalize(0, 1),
+            linewidths=0,
+            rasterized=True,
+        )
+        axes.set(xscale="log", yscale="log", xlim=limits[0][::sign], ylim=limits[1])
+        across = np.array(limits[0])
+        axes.plot(across, across / threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+        axes.fill_between(across, limits[1][0], across / threshold, color=FAINT, zorder=0)
+        share = float((p[chosen] < alpha).mean()) if chosen.any() else 0.0
+        word = words[0] if sign == helpful_sign(summary.attrs) else words[1]
+        axes.set_title(f"{word}: {chosen.sum():,} pairs, {share:.0%} below the line", loc="center")
+        if sign < 0:
+            axes.xaxis.set_major_formatter(FuncFormatter(_negative_power))
+    figure.supxlabel("mean of τ", fontsize=7.5)
+    left.set_ylabel("standard deviation of τ over members")
+    right.tick_params(axis="y", which="both", left=False)
+    right.spines["left"].set_visible(False)
+    bar = figure.colorbar(points, ax=[left, right], pad=0.02, aspect=30, label="p-value")
+    bar.ax.axhline(alpha, color="white", linewidth=1)
+    bar.outline.set_visible(False)
+    finite = np.isfinite(p)
+    return with_alt(
+        figure,
+        f"Mean against standard deviation of {mean.size:,} train-test pairs,"
+        f" {summary.attrs['members']} members."
+        f" {int((p < alpha).sum()):,} pairs ({(p[finite] < alpha).mean():.1%}) have p < {alpha:g},"
+        f" that is a mean larger than {threshold:.3g} standard deviations; mean p"
+        f" {p[finite].mean():.3f}. {int((~drawable).sum())} pairs cannot be drawn.",
+    )
+
+
+def _negative_power(size: float, _position: int) -> str:
+    return rf"$-10^{{{round(np.log10(size))}}}$"
+
+
+def _log_limits(values: np.ndarray) -> tuple[float, float]:
+    """Return limits that hold all but the smallest 0.5 %, which may lie decades below the rest."""
+    low, high = np.quantile(values, 0.005), values.max()
+    return low / 1.3, high * 1.3
+
+
+@journal
+def reliability_map(
+    summary: xr.Dataset, alpha: float = 0.05, correction: str | None = "bh"
+) -> Figure:
+    """The train x test map of mean scores, in colour only where they can be told from noise.
+
+    Parameters
+    ----------
+    summary : Dataset, (train, test)
+        What `summarise` returns. With ``train_label`` and ``test_label`` samples are grouped by
+        class.
+    alpha : float
+        Level.
+    correction : {"bh", "by", None}
+        See `tda_utils.reliability.significant`.
+
+    Returns
+    -------
+    Figure
+        Blue where the training sample helps, red where it hurts, grey where the mean is not
+        significant. Within a class, samples with more significant pairs come first. The bars give
+        the fraction of significant pairs of each training sample.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `summary` is not one, or `alpha` or `correction` is not allowed.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, "noise-independent train-test pairs are rare, but exist".
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> from tda_utils.reliability import summarise
+    >>> draws = np.random.default_rng(0).normal(size=(8, 6, 9))
+    >>> draws[:, 2] += 5
+    >>> tau = xr.DataArray(draws, dims=("member", "train", "test"))
+    >>> figure = plots.reliability_map(summarise(tau))
+    >>> outputs.alt_text(figure)[:60]
+    'Map of 6 training x 9 test samples. 9 of 54 pairs (16.7%) ar'
+    """
+    check_summary(summary)
+    summary = summary.transpose("train", "test")
+    trusted = significant(summary["p"], alpha, correction)
+    rows, columns = (_sorted_samples(summary, trusted, dim) for dim in ("train", "test"))
+    shown = summary["mean"].where(trusted).values[np.ix_(rows, columns)]
+    fractions = trusted.values[rows].mean(1)
+    figure = new_figure(TEXT_WIDTH, 2.7)
+    axes, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1, 0.13])
+    found = np.abs(shown[np.isfinite(shown)])
+    reach = float(np.quantile(found, 0.98)) if found.size else 1.0
+    axes.set_facecolor(UNTRUSTED)
+    drawn = axes.imshow(
+        shown,
+        cmap=SIGNED if helpful_sign(summary.attrs) > 0 else f"{SIGNED}_r",
+        vmin=-reach,
+        vmax=reach,
+        aspect="auto",
+        interpolation="none",
+    )
+    _label_classes(axes, summary, "train", rows)
+    _label_classes(axes, summary, "test", columns)
+    axes.set(xlabel="test sample, by class", ylabel="training sample, by class")
+    bars.barh(np.arange(len(rows)), fractions, height=1.0, color=SOFT, linewidth=0)
+    bars.set_xlim(0, 1)
+    bars.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    bars.set_xticks([0, 1])
+    bars.set_xlabel("significant")
+    bars.tick_params(axis="y", left=False, labelleft=False)
+    bar = figure.colorbar(
+        drawn, ax=axes, location="top", aspect=50, pad=0.01, extend="both", extendfrac=0.015
+    )
+    bar.outline.set_visible(False)
+    bar.set_label(
+        f"mean of τ ({sign_note(summary.attrs)}); grey: not significant at {alpha:g}"
+        f" ({correction_text(correction)})"
+    )
+    return with_alt(figure, _map_alt(summary, trusted, alpha, correction))
+
+
+def _map_alt(summary: xr.Dataset, trusted: xr.DataArray, alpha: float, correction: Any) -> str:
+    found = int(trusted.sum())
+    helping = int((trusted & (summary["mean"] * helpful_sign(summary.attrs) > 0)).sum())
+    sizes = f"{summary.sizes['train']} training x {summary.sizes['test']} test samples"
+    sentences = [
+        f"Map of {sizes}. {found:,} of {trusted.size:,} pairs ({found / trusted.size:.1%}) are"
+        f" significant at {alpha:g}, {correction_text(correction)}: {helping:,} help and"
+        f" {found - helping:,} hurt. The rest is grey."
+    ]
+    if {"train_label", "test_label"} <= set(summary.coords):
+        same = summary["train_label"] == summary["test_label"]
+        for word, group in (("same", same), ("different", ~same)):
+            size = int(group.sum())
+            if size:
+                share = int((trusted & group).sum()) / size
+                sentences.append(f"Of the pairs of {word} class {share:.1%} are significant.")
+    return " ".join(sentences)
+
+
+def _sorted_samples(summary: xr.Dataset, trusted: xr.DataArray, dim: str) -> np.ndarray:
+    """Return positions along a dimension: by class, then by how many pairs can be trusted."""
+    count = trusted.sum("test" if dim == "train" else "train").values
+    label = f"{dim}_label"
+    labels = summary[label].values if label in summary.coords else np.zeros(count.size)
+    return np.lexsort((-count, labels))
+
+
+def _label_classes(axes: Axes, summary: xr.Dataset, dim: str, order: np.ndarray) -> None:
+    """Put class names in the middle of their block and a line between blocks."""
+    axis = axes.yaxis if dim == "train" else axes.xaxis
+    label = f"{dim}_label"
+    if label not in summary.coords:
+        return
+    labels = summary[label].values[order]
+    edges = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    bounds = np.concatenate([[0], edges, [labels.size]])
+    axis.set_ticks((bounds[:-1] + bounds[1:] - 1) / 2, [str(labels[i]) for i in bounds[:-1]])
+    axis.set_tick_params(length=0)
+    draw_line = axes.axhline if dim == "train" else axes.axvline
+    for edge in edges:
+        draw_line(edge - 0.5, color=INK, linewidth=0.7)
+
+
+@journal
+def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int = 5) -> Figure:
+    """How the ranking of training samples changes from one model to another.
+
+    Parameters
+    ----------
+    scores_a, scores_b : DataArray, (train,)
+        Scores of the same training samples on the same test sample(s) under two models, such as
+        ``tau.sel(member=446, test=9).mean("checkpoint")``. A scalar coordinate ``member`` names
+        the column.
+    highlight : int
+        How many of the most helpful samples under each model to mark.
+
+    Returns
+    -------
+    Figure
+        A line for each training sample, from its rank under one model to that under the other;
+        rank 1 helps most, whichever sign the scores have.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the two are not over the same training samples, or `highlight` is out of range.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, the influence of one sample against the noise of the seed.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> a = xr.DataArray(np.arange(6.0), {"train": np.arange(6)}, ("train",))
+    >>> print(outputs.alt_text(plots.rank_change(a, -a, highlight=2)))
+    Ranks of 6 training samples under model a and model b. Spearman correlation -1.00; 0 of the
+    2 most helpful are the same.
+    """
+    for name, scores in (("scores_a", scores_a), ("scores_b", scores_b)):
+        if not isinstance(scores, xr.DataArray) or scores.dims != ("train",):
+            found = getattr(scores, "dims", type(scores).__name__)
+            raise ValueError(f"{name} must be a DataArray over (train,), not {found}.")
+    if not np.array_equal(scores_a["train"], scores_b["train"]):
+        raise ValueError("scores_b must be over the same training samples as scores_a.")
+    size = scores_a.size
+    if not isinstance(highlight, int) or not 1 <= highlight <= size:
+        raise ValueError(f"highlight must be between 1 and {size}, not {highlight!r}.")
+    ranks = [_helpful_ranks(scores) for scores in (scores_a, scores_b)]
+    names = [_model_name(scores_a, "model a"), _model_name(scores_b, "model b")]
+    figure = new_figure(TEXT_WIDTH * 0.55, 3.2)
+    axes = figure.subplots()
+    top = [rank <= highlight for rank in ranks]
+    for i in np.argsort(top[0] | top[1], kind="stable"):
+        colour, strength = _slope_colour(top[0][i], top[1][i])
+        width = 1.4 if strength == 1 else 0.6
+        axes.plot([0, 1], [ranks[0][i], ranks[1][i]], color=colour, alpha=strength, lw=width)
+        for x, side, at in ((0, "right", ranks[0][i]), (1, "left", ranks[1][i])):
+            if top[x][i]:
+                text = str(scores_a["train"].values[i])
+                axes.text(
+                    x + (0.03 if x else -0.03),
+                    at,
+                    text,
+                    ha=side,
+                    va="center",
+                    color=colour,
+                    fontsize=6.5,
+                )
+    axes.set(xlim=(-0.25, 1.25), ylim=(size + 0.6, 0.4), xticks=[0, 1], xticklabels=names)
+    axes.tick_params(axis="x", length=0, labelsize=7.5, labeltop=True, labelbottom=False)
+    axes.spines[["bottom", "left"]].set_visible(False)
+    axes.set_yticks(sorted({1, *range(5, size + 1, max(5, size // 6 // 5 * 5))}))
+    axes.set_ylabel("rank of the training sample (1 helps most)")
+    correlation = float(np.corrcoef(ranks)[0, 1])
+    kept = int((top[0] & top[1]).sum())
+    axes.set_xlabel(
+        f"Spearman {correlation:.2f}; {kept} of the top {highlight} in both".replace(
+            "-", "\N{MINUS SIGN}"
+        )
+    )
+    return with_alt(
+        figure,
+        f"Ranks of {size} training samples under {names[0]} and {names[1]}. Spearman correlation"
+        f" {correlation:.2f}; {kept} of the {highlight} most helpful are the same.",
+    )
+
+
+def _slope_colour(top_a: bool, top_b: bool) -> tuple[str, float]:
+    """Return colour and opacity of a line: stays on top, falls, rises, or is none of these."""
+    if top_a and top_b:
+        return INK, 1.0
+    if top_a:
+        return NOISY_COLOUR, 1.0
+    return (TRUSTED_COLOUR, 1.0) if top_b else (SOFT, 0.35)
+
+
+def _helpful_ranks(scores: xr.DataArray) -> np.ndarray:
+    return stats.rankdata(-helpful_sign(scores.attrs) * scores.values.astype(np.float64))
+
+
+def _model_name(scores: xr.DataArray, otherwise: str) -> str:
+    return f"seed {scores['member'].item()}" if "member" in scores.coords else otherwise

@@ -1,0 +1,303 @@
+"""Figures of single pairs: the posterior of one score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy import stats
+
+from tda_utils.outputs import with_alt
+from tda_utils.plots.look import (
+    INK,
+    NOISY_COLOUR,
+    TEXT_WIDTH,
+    TRUSTED_COLOUR,
+    checked_methods,
+    journal,
+    looks_of,
+    new_figure,
+    number_text,
+    p_text,
+    sign_note,
+)
+from tda_utils.plots.pictures import both_given, checked_pictures, draw_picture
+from tda_utils.reliability.checks import Test
+from tda_utils.reliability.significance import summarise
+
+#: A train-test pair, as original indices, or as a Dataset of pairs of which the first is meant.
+Pair = tuple[int, int] | xr.Dataset
+
+
+@journal
+def concept(
+    scores: xr.DataArray,
+    pairs: Mapping[str, Pair],
+    train_images: Any = None,
+    test_images: Any = None,
+    test: Test = "t",
+) -> Figure:
+    """The idea in one picture: an attribution is a distribution, and only some are off zero.
+
+    Parameters
+    ----------
+    scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
+        Attribution scores; at least two members.
+    pairs : mapping of str to pair
+        Title of each panel, and which pair it shows: original train and test index, or what
+        `clearest_pairs` or `least_certain_pairs` return.
+    train_images, test_images : array, (train, height, width) or with channels, optional
+        Pictures in the order of the scores' train and test samples, to put above the densities.
+    test : {"t", "released"}
+        Which p-value; see `tda_utils.reliability.p_values`.
+
+    Returns
+    -------
+    Figure
+        For each pair the histogram of its draws (members x checkpoints), the normal density of the
+        same mean and standard deviation, a tick for each member's average, the zero line, and the
+        mean, standard deviation and p-value over members.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If scores or images do not have these shapes, or a pair is not among the scores.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, the attribution of a pair as a distribution over models.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> draws = np.random.default_rng(0).normal([[0.0, 3.0]], size=(8, 5, 1, 2))
+    >>> tau = xr.DataArray(draws, dims=("member", "checkpoint", "train", "test"))
+    >>> figure = plots.concept(tau, {"Trusted": (0, 1), "Noise": (0, 0)})
+    >>> print(outputs.alt_text(figure)[:75])
+    Distribution of tau over 8 members x 5 checkpoints for 2 train-test pairs.
+    """
+    summary = summarise(scores, test)
+    chosen = _chosen_pairs(scores, pairs)
+    pictures = None
+    if both_given(train_images, test_images):
+        pictures = (
+            checked_pictures(train_images, "train_images", scores.sizes["train"]),
+            checked_pictures(test_images, "test_images", scores.sizes["test"]),
+        )
+    figure = new_figure(TEXT_WIDTH, 1.75 if pictures is None else 2.75)
+    columns = figure.subfigures(1, len(chosen), wspace=0.04, squeeze=False)[0]
+    for i, (panel, (title, pair)) in enumerate(zip(columns, chosen.items(), strict=True)):
+        grid = panel.add_gridspec(1 if pictures is None else 2, 1, height_ratios=None)
+        if pictures is not None:
+            grid.set_height_ratios([0.85, 1.5])
+            _draw_pair(panel, grid[0], summary, pair, pictures)
+        axes = panel.add_subplot(grid[-1])
+        colour = (TRUSTED_COLOUR, NOISY_COLOUR)[i % 2]
+        _draw_distribution(axes, scores, summary, pair, colour)
+        axes.set_xlabel(rf"attribution $\tau$ ({sign_note(scores.attrs)})")
+        panel.suptitle(title, fontweight="bold", color=colour, fontsize=9)
+    return with_alt(figure, _distribution_alt(scores, {"": summary}, chosen))
+
+
+@journal
+def tau_histograms(
+    scores_by_method: Mapping[str, xr.DataArray], pairs: Mapping[str, Pair], test: Test = "t"
+) -> Figure:
+    """Histograms of tau over members and checkpoints: a row for each method, a column each pair.
+
+    Parameters
+    ----------
+    scores_by_method : mapping of str to DataArray
+        Scores of each method, all of the same train and test samples.
+    pairs : mapping of str to pair
+        As for `concept`.
+    test : {"t", "released"}
+        Which p-value; see `tda_utils.reliability.p_values`.
+
+    Returns
+    -------
+    Figure
+        Each panel on its own scale, as methods have different units, with its zero line.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If scores do not have these dimensions, or a pair is not among them.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, the example pairs of low and of high noise.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import plots
+    >>> draws = np.random.default_rng(0).normal([[0.0, 3.0]], size=(8, 5, 1, 2))
+    >>> tau = xr.DataArray(draws, dims=("member", "checkpoint", "train", "test"))
+    >>> len(plots.tau_histograms({"loo": tau, "ats": -tau}, {"a": (0, 1), "b": (0, 0)}).axes)
+    4
+    """
+    looks = looks_of(checked_methods(scores_by_method, "scores_by_method"))
+    summaries = {name: summarise(scores_by_method[name], test) for name in looks}
+    first = scores_by_method[next(iter(looks))]
+    chosen = _chosen_pairs(first, pairs)
+    figure = new_figure(TEXT_WIDTH, 0.6 + 0.95 * len(looks))
+    grid = figure.subplots(len(looks), len(chosen), squeeze=False)
+    for row, (name, look) in zip(grid, looks.items(), strict=True):
+        for axes, (title, pair) in zip(row, chosen.items(), strict=True):
+            _check_pair(scores_by_method[name], pair, title)
+            _draw_distribution(axes, scores_by_method[name], summaries[name], pair, look.colour)
+        row[0].set_ylabel(look.label, rotation=0, ha="right", va="center", fontweight="bold")
+    for axes, (title, pair) in zip(grid[0], chosen.items(), strict=True):
+        axes.annotate(
+            f"{title}\n{_pair_text(summaries[next(iter(looks))], pair)}",
+            (0.5, 1),
+            (0, 16),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            linespacing=1.4,
+        )
+    for axes in grid[-1]:
+        axes.set_xlabel(r"attribution $\tau$")
+    named = {look.label: summaries[name] for name, look in looks.items()}
+    return with_alt(figure, _distribution_alt(first, named, chosen))
+
+
+def _draw_pair(
+    panel: Any,
+    cell: Any,
+    summary: xr.Dataset,
+    pair: tuple[int, int],
+    pictures: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Draw the training picture, an arrow and the test picture."""
+    inner = cell.subgridspec(1, 3, width_ratios=[1, 0.5, 1])
+    positions = _positions(summary, pair)
+    for slot, images_of, position, dim in (
+        (inner[0], pictures[0], positions[0], "train"),
+        (inner[2], pictures[1], positions[1], "test"),
+    ):
+        axes = panel.add_subplot(slot)
+        draw_picture(axes, images_of[position])
+        axes.set_title(_sample_text(summary, dim, position), loc="center", fontsize=7)
+    arrow = panel.add_subplot(inner[1])
+    arrow.set_axis_off()
+    arrow.annotate(
+        "",
+        (1.0, 0.5),
+        (0.0, 0.5),
+        xycoords="axes fraction",
+        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1},
+    )
+    arrow.text(0.5, 0.62, r"$\tau$?", transform=arrow.transAxes, ha="center", fontsize=9)
+
+
+def _draw_distribution(
+    axes: Axes, scores: xr.DataArray, summary: xr.Dataset, pair: tuple[int, int], colour: str
+) -> None:
+    """Draw a histogram of all draws, the matching normal density, member ticks and the numbers."""
+    train, test = _positions(summary, pair)
+    draws = scores.isel(train=train, test=test).astype(np.float64)
+    members = draws.mean("checkpoint") if "checkpoint" in draws.dims else draws
+    values = draws.values.ravel()
+    spread = values.std(ddof=1)
+    axes.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=3)
+    bins = max(5, min(16, values.size // 4))
+    axes.hist(values, bins=bins, density=True, color=colour, alpha=0.3, linewidth=0)
+    low, high = min(values.min(), 0), max(values.max(), 0)
+    margin = 0.12 * (high - low) + 0.5 * spread or 1.0
+    if spread > 0:
+        grid = np.linspace(low - margin, high + margin, 400)
+        density = stats.norm.pdf(grid, values.mean(), spread)
+        axes.plot(grid, density, color=colour)
+    axes.plot(
+        members.values,
+        np.full(members.size, -0.045),
+        "|",
+        color=colour,
+        markersize=4.5,
+        markeredgewidth=0.8,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+    )
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.02)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="x", pad=5)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    mean, std, p = (float(summary[v][{"train": train, "test": test}]) for v in ("mean", "std", "p"))
+    axes.set_title(
+        f"mean {number_text(mean)}   std {number_text(std)}   {p_text(p)}",
+        loc="center",
+        fontsize=6.2,
+    )
+
+
+def _distribution_alt(
+    scores: xr.DataArray, summaries: Mapping[str, xr.Dataset], chosen: Mapping[str, tuple[int, int]]
+) -> str:
+    sizes = f"{scores.sizes['member']} members x {scores.sizes.get('checkpoint', 1)} checkpoints"
+    sentences = [f"Distribution of tau over {sizes} for {len(chosen)} train-test pairs."]
+    for title, pair in chosen.items():
+        for name, summary in summaries.items():
+            train, test = _positions(summary, pair)
+            values = summary.isel(train=train, test=test)
+            of_method = f", {name}" if name else ""
+            sentences.append(
+                f"{title}{of_method} ({_pair_text(summary, pair)}): mean"
+                f" {float(values['mean']):.3g}, standard deviation {float(values['std']):.3g},"
+                f" p {float(values['p']):.2g}."
+            )
+    return " ".join(sentences)
+
+
+def _chosen_pairs(scores: xr.DataArray, pairs: Mapping[str, Pair]) -> dict[str, tuple[int, int]]:
+    """Return title -> (train, test) in original indices, checked."""
+    if not isinstance(pairs, Mapping) or not pairs:
+        raise ValueError(f"pairs must map at least one title to a pair, not {pairs!r}.")
+    chosen = {}
+    for title, pair in pairs.items():
+        if isinstance(pair, xr.Dataset):
+            pair = (pair["train"].values.ravel()[0], pair["test"].values.ravel()[0])
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(f"pairs[{title!r}] must be (train, test), not {pair!r}.")
+        _check_pair(scores, pair, title)
+        chosen[title] = pair
+    return chosen
+
+
+def _check_pair(scores: xr.DataArray, pair: tuple[int, int], title: str) -> None:
+    for dim, index in zip(("train", "test"), pair, strict=True):
+        if index not in scores[dim].values:
+            raise ValueError(
+                f"pairs[{title!r}] has {dim} index {index}, which is not in the scores'"
+                f" coordinate {dim!r}."
+            )
+
+
+def _positions(summary: xr.Dataset, pair: tuple[int, int]) -> tuple[int, int]:
+    """Return where a pair lies along train and test."""
+    train, test = (
+        int(np.flatnonzero(summary[dim].values == index)[0])
+        for dim, index in zip(("train", "test"), pair, strict=True)
+    )
+    return train, test
+
+
+def _sample_text(summary: xr.Dataset, dim: str, position: int) -> str:
+    label = f"{dim}_label"
+    name = f"{dim} {summary[dim].values[position]}"
+    return f"{name} (class {summary[label].values[position]})" if label in summary.coords else name
+
+
+def _pair_text(summary: xr.Dataset, pair: tuple[int, int]) -> str:
+    train, test = _positions(summary, pair)
+    return f"{_sample_text(summary, 'train', train)} → {_sample_text(summary, 'test', test)}"

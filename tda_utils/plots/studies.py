@@ -1,0 +1,300 @@
+"""Figures that compare studies, and sources of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from tda_utils.checks import brief
+from tda_utils.outputs import with_alt
+from tda_utils.plots.look import (
+    FAINT,
+    INK,
+    SIGNED,
+    SOFT,
+    STYLE,
+    TEXT_WIDTH,
+    Look,
+    checked_methods,
+    journal,
+    looks_of,
+    new_figure,
+    two_digits,
+)
+from tda_utils.reliability.significance import null_reference
+
+SOURCE_TITLES = {
+    "initialisation": "initialisation",
+    "order": "batch order",
+    "interaction": "both together",
+    "epoch": "epoch, all runs",
+    "checkpoint": "checkpoint",
+}
+
+
+@journal
+def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
+    """Shares of the sources of noise in the variance of each method's scores, with intervals.
+
+    Parameters
+    ----------
+    shares : mapping of str to Dataset
+        What `tda_utils.reliability.variance_shares` returns for each method.
+
+    Returns
+    -------
+    Figure
+        A panel a source, a row a method; lines are the bootstrap intervals.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is none, or one is not what `variance_shares` returns.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> from tda_utils.reliability import variance_shares
+    >>> dims = ("initialisation", "order", "checkpoint", "train", "test")
+    >>> draws = np.random.default_rng(0).normal(size=(5, 1, 1, 9, 9)).repeat(4, 1).repeat(2, 2)
+    >>> shares = variance_shares(xr.DataArray(draws, dims=dims), resamples=20)
+    >>> print(outputs.alt_text(plots.noise_sources({"loo": shares})))
+    Shares of the variance of the scores by source, with intervals of 95%. LOO: initialisation 100%
+    (100% to 100%), batch order 0% (0% to 0%), both together 0% (0% to 0%), epoch, all runs 0% (0%
+    to 0%), checkpoint 0% (0% to 0%).
+    """
+    looks = looks_of(checked_methods(shares, "shares"))
+    for name, one in shares.items():
+        if not isinstance(one, xr.Dataset) or not {"share", "low", "high"} <= set(one):
+            raise TypeError(
+                f"shares[{name!r}] is not what variance_shares returns: a Dataset of share, low "
+                "and high."
+            )
+    figure = new_figure(TEXT_WIDTH, 0.5 + 0.26 * len(looks))
+    panels = figure.subplots(1, len(SOURCE_TITLES), sharex=True, sharey=True)
+    rows = range(len(looks), 0, -1)
+    for axes, (source, title) in zip(panels, SOURCE_TITLES.items(), strict=True):
+        for row, (name, look) in zip(rows, looks.items(), strict=True):
+            one = shares[name].sel(source=source)
+            axes.plot([one["low"], one["high"]], [row, row], color=look.colour, linewidth=1)
+            axes.plot(one["share"], row, look.marker, color=look.colour, markersize=4)
+        axes.set_title(title)
+        axes.grid(axis="x", color=FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].set_xlim(-0.04, 1.04)
+    panels[0].set_xticks([0, 0.5, 1])
+    panels[0].set_yticks(list(rows), [look.label for look in looks.values()])
+    panels[0].set_ylim(0.4, len(looks) + 0.6)
+    figure.supxlabel("share of the variance", fontsize=STYLE["axes.labelsize"])
+    level = next(iter(shares.values())).attrs.get("level", 0.95)
+    sentences = [
+        f"{look.label}: {', '.join(_share_text(shares[name], source) for source in SOURCE_TITLES)}."
+        for name, look in looks.items()
+    ]
+    return with_alt(
+        figure,
+        f"Shares of the variance of the scores by source, with intervals of {level:.0%}. "
+        + " ".join(sentences),
+    )
+
+
+def _share_text(shares: xr.Dataset, source: str) -> str:
+    share, low, high = (float(shares[name].sel(source=source)) for name in ("share", "low", "high"))
+    return f"{SOURCE_TITLES[source]} {share:.0%} ({low:.0%} to {high:.0%})"
+
+
+MEASURE_TITLES = {
+    "mean_p": "mean p",
+    "significant": "p < 0.05",
+    "sign_uncertain": "std > |mean|",
+}
+
+
+@journal
+def reliability_by(
+    studies: Mapping[str, Mapping[str, Mapping[str, xr.Dataset]]], xlabel: str
+) -> Figure:
+    """Reliability of several studies side by side, a line a method, with intervals over members.
+
+    Parameters
+    ----------
+    studies : mapping of str to mapping of str to mapping of str to Dataset
+        ``studies[panel][study][method]`` is what `overall_reliability` returns. Panels are drawn
+        side by side, studies of one panel from left to right.
+    xlabel : str
+        What differs between the studies of a panel.
+
+    Returns
+    -------
+    Figure
+        Three rows: mean p and fraction of significant pairs, each with a dashed line where pure
+        noise would be, and fraction of pairs whose standard deviation is larger than their mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no study, or one is not what `overall_reliability` returns.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, p-values against training-set size and model; intervals are not in it.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> from tda_utils.reliability.overall import overall_reliability
+    >>> noise = np.random.default_rng(0).normal(size=(8, 20, 50))
+    >>> tau = xr.DataArray(noise, dims=("member", "train", "test"))
+    >>> few, many = overall_reliability(tau), overall_reliability(tau + 1)
+    >>> figure = plots.reliability_by({"noise": {"10": {"loo": few}, "20": {"loo": many}}}, "size")
+    >>> print(outputs.alt_text(figure))
+    Reliability by size. noise, LOO: mean p 0.49 with 10, 0.07 with 20; significant 5% with 10, 68%
+    with 20.
+    """
+    if not isinstance(studies, Mapping) or not all(
+        isinstance(p, Mapping) for p in studies.values()
+    ):
+        raise TypeError(f"studies must map panels to studies, not {brief(studies)}.")
+    for panel in studies.values():
+        for methods in panel.values():
+            for name in checked_methods(methods, "studies"):
+                if not isinstance(methods[name], xr.Dataset) or "measure" not in methods[name].dims:
+                    raise TypeError(
+                        f"studies has for {name!r} a {type(methods[name]).__name__}; it must be "
+                        "what overall_reliability returns."
+                    )
+    if not studies or not all(studies.values()):
+        raise ValueError("studies is empty, or one of its panels is; each needs a study.")
+    names = {name for panel in studies.values() for methods in panel.values() for name in methods}
+    looks = looks_of(sorted(names))
+    widths = [1 + len(panel) for panel in studies.values()]
+    figure = new_figure(TEXT_WIDTH, 4.2)
+    grid = figure.subplots(
+        len(MEASURE_TITLES),
+        len(studies),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        width_ratios=widths,
+    )
+    for column, (title, panel) in enumerate(studies.items()):
+        for row, measure in enumerate(MEASURE_TITLES):
+            _draw_measure(grid[row, column], panel, measure, looks)
+        grid[0, column].set_title(title.replace(", ", "\n"))
+        labels = [label.replace(" ", "\n") for label in panel]
+        grid[-1, column].set_xticks(range(len(panel)), labels)
+        grid[-1, column].set_xlim(-0.5, len(panel) - 0.5)
+    for row, text in enumerate(MEASURE_TITLES.values()):
+        grid[row, 0].set(ylabel=text, ylim=(-0.02, 1.02))
+    grid[0, 0].set_ylim(-0.01, None)
+    figure.supxlabel(xlabel, fontsize=STYLE["axes.labelsize"])
+    handles, labels = grid[-1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    sentences = [
+        f"{title}, {look.label}: mean p {_along(panel, name, 'mean_p', '.2f')}; significant "
+        f"{_along(panel, name, 'significant', '.0%')}."
+        for title, panel in studies.items()
+        for name, look in looks.items()
+        if all(name in methods for methods in panel.values())
+    ]
+    return with_alt(figure, f"Reliability by {xlabel}. {' '.join(sentences)}")
+
+
+def _draw_measure(
+    axes: Axes, panel: Mapping[str, Mapping[str, xr.Dataset]], measure: str, looks: dict[str, Look]
+) -> None:
+    """Draw one measure of one panel's studies; methods stand beside each other at each study."""
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for rank, (name, look) in enumerate(looks.items()):
+        at = [x for x, methods in enumerate(panel.values()) if name in methods]
+        own = [methods[name].sel(measure=measure) for methods in panel.values() if name in methods]
+        x = np.array(at) + 0.09 * (rank - (len(looks) - 1) / 2)
+        value, low, high = (np.array([float(o[v]) for o in own]) for v in ("value", "low", "high"))
+        axes.plot(x, value, look.marker + "-", color=look.colour, ms=3, lw=0.7, label=look.label)
+        axes.vlines(x, low, high, color=look.colour, linewidth=0.9)
+    if measure == "sign_uncertain":
+        return
+    for x, methods in enumerate(panel.values()):
+        for members, test, alpha in {
+            (o.attrs["members"], o.attrs["test"], o.attrs["alpha"]) for o in methods.values()
+        }:
+            null = null_reference(members, test, alpha)
+            height = null.mean_p if measure == "mean_p" else null.fraction_significant
+            axes.hlines(height, x - 0.45, x + 0.45, color=SOFT, lw=0.9, linestyle=(0, (4, 2)))
+
+
+def _along(
+    panel: Mapping[str, Mapping[str, xr.Dataset]], name: str, measure: str, form: str
+) -> str:
+    return ", ".join(
+        f"{float(methods[name]['value'].sel(measure=measure)):{form}} with {study}"
+        for study, methods in panel.items()
+    )
+
+
+@journal
+def agreement_by_study(correlations: pd.DataFrame) -> Figure:
+    """Correlation of each two methods in each study, as an annotated matrix.
+
+    Parameters
+    ----------
+    correlations : DataFrame
+        A row for each two methods (its index says which), a column a study; NaN stays empty.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a DataFrame, is empty or holds a number outside -1 to 1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from tda_utils import outputs, plots
+    >>> table = pd.DataFrame({"MNIST3": [0.5, 0.9]}, index=["LOO, ATS", "IF, GD"])
+    >>> print(outputs.alt_text(plots.agreement_by_study(table)))
+    Correlation of each two methods in each study. MNIST3: LOO, ATS 0.50; IF, GD 0.90.
+    """
+    if not isinstance(correlations, pd.DataFrame):
+        raise TypeError(f"correlations is a {type(correlations).__name__}; it must be a DataFrame.")
+    values = correlations.to_numpy(float)
+    if not values.size or np.nanmax(np.abs(values), initial=0) > 1 + 1e-9:
+        raise ValueError("correlations must hold numbers from -1 to 1, at least one.")
+    rows, columns = values.shape
+    figure = new_figure(min(TEXT_WIDTH * 1.3, 1.6 + 0.55 * columns), 1.1 + 0.2 * rows)
+    axes = figure.subplots()
+    axes.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = abs(value) > 0.6
+            axes.text(
+                column,
+                row,
+                two_digits(value),
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if dark else INK,
+            )
+    axes.set_xticks(range(columns), list(correlations.columns), rotation=40, ha="right")
+    axes.set_yticks(range(rows), list(correlations.index))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    sentences = []
+    for study, column in correlations.items():
+        said = "; ".join(f"{pair} {value:.2f}" for pair, value in column.dropna().items())
+        sentences.append(f"{study}: {said}.")
+    return with_alt(figure, f"Correlation of each two methods in each study. {' '.join(sentences)}")

@@ -1,0 +1,79 @@
+r"""Reliability: how far a training data attribution score can be trusted.
+
+A score tau(z_j, z) belongs to one trained model, and a trained model is one draw from a posterior.
+The score is therefore a random variable, and what can be said about it comes from a sample of
+models: its mean, its spread, and a test of whether the mean differs from zero at all. Everything
+here starts from one labelled array, ``scores``, with dimensions ``(member, checkpoint, train,
+test)`` (``checkpoint`` may be missing):
+
+========================================= ======================================================
+`summarise`                               mean, standard deviation, signal-to-noise ratio and p
+`p_values`                                p alone, by a t-test or by the released code's formula
+`snr_threshold`, `null_reference`         what these look like when scores are pure noise
+`significant`                             which pairs stand out, many tests at once
+`clearest_pairs`, `least_certain_pairs`   the two ends of the list
+`mean_p_by_checkpoints`                   do more checkpoints help?
+`variance_components`                     does the noise come from members or from checkpoints?
+`crossed_components`, `variance_shares`   from initialisation, batch order, or checkpoints?
+`overall.overall_reliability`             an experiment in three numbers, with intervals
+`agreement`                               do two methods tell one story, more than by chance?
+`removal_signed`, `remove_drift`          scores that mean the same, before they are compared
+========================================= ======================================================
+
+The members are the independent draws. Checkpoints of one member follow each other along one
+training run, so they are averaged within a member before any test; counting them as further
+independent draws would make every p too small.
+
+Scores may come from any library: only xarray, NumPy and SciPy are used here.
+
+Source: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training Data Attribution",
+NeurIPS 2023, arXiv 2305.19765.
+"""
+
+from tda_utils.face import lazy
+from tda_utils.reliability.agreement import agreement
+from tda_utils.reliability.overall import mean_p_by_checkpoints
+from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
+from tda_utils.reliability.significance import (
+    NullReference,
+    null_reference,
+    p_values,
+    significant,
+    snr_threshold,
+    summarise,
+)
+from tda_utils.reliability.signs import drift_share, removal_signed, remove_drift
+from tda_utils.reliability.variance import (
+    crossed_components,
+    variance_components,
+    variance_shares,
+)
+
+__all__ = [
+    "NullReference",
+    "agreement",
+    "clearest_pairs",
+    "crossed_components",
+    "drift_share",
+    "least_certain_pairs",
+    "mean_p_by_checkpoints",
+    "null_reference",
+    "p_values",
+    "removal_signed",
+    "remove_drift",
+    "significant",
+    "snr_threshold",
+    "summarise",
+    "variance_components",
+    "variance_shares",
+]
+
+__getattr__, _ = lazy(
+    __name__,
+    {},
+    {
+        "noisiest_pairs": "tda_utils.reliability.least_certain_pairs",
+        "overall_reliability": "tda_utils.reliability.overall.overall_reliability",
+        "trusted_pairs": "tda_utils.reliability.clearest_pairs",
+    },
+)

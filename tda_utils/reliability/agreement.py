@@ -1,0 +1,179 @@
+"""Agreement: do two methods tell one story, more than by chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from tda_utils.checks import brief, check_choice, check_count
+from tda_utils.reliability.checks import QUANTITIES, Test, check_summary, check_test
+from tda_utils.reliability.significance import summarise
+
+
+def agreement(
+    scores_by_method: Mapping[str, xr.DataArray | xr.Dataset],
+    of: Literal["mean", "std", "p", "snr"] = "mean",
+    kind: Literal["pearson", "spearman"] = "pearson",
+    test: Test = "t",
+    permutations: int = 200,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Correlation between methods over all train-test pairs, beside what chance alone would give.
+
+    Pairs are not independent: those of one training sample, or of one test sample, move together.
+    So the reference is not the textbook distribution of a correlation but a permutation one: the
+    training samples, and the test samples, of one of the two methods are shuffled, which keeps each
+    method's rows and columns and breaks what the two share.
+
+    Parameters
+    ----------
+    scores_by_method : mapping of str to DataArray or Dataset
+        Scores, (member, checkpoint, train, test) or (member, train, test), or the summaries that
+        `summarise` made of them. All must hold the same training and test samples; they are matched
+        by coordinate, in whatever order they come.
+    of : {"mean", "std", "p", "snr"}
+        Which variable of `summarise` to correlate. Note that the released code draws its matrices
+        "of p-values" from the signed ratio of mean and standard deviation, which is ``"snr"`` here.
+    kind : {"pearson", "spearman"}
+        Of the values, or of their ranks (ties share their mean rank).
+    test : {"t", "released"}
+        Which p-value, for ``of="p"``. Summaries must have been made with the same.
+    permutations : int
+        How many shuffles, 1 or more.
+    seed : int
+        Seed of the shuffles.
+
+    Returns
+    -------
+    Dataset, (method_a, method_b), float64
+        ``correlation``, and ``null_low`` and ``null_high``, the central 95 % of the correlations
+        after shuffling (two unrelated methods leave that interval 5 % of the time). A method that
+        is constant over pairs, or has a NaN (or, for Pearson, an infinite value), has NaN.
+        Coordinate ``sign`` repeats each method's attribute: **signs are never flipped**, so a
+        method of removal sign and one of up-weighting sign that agree perfectly have a correlation
+        of -1 in ``mean`` and ``snr``.
+
+    Raises
+    ------
+    TypeError
+        If an entry is neither a DataArray nor a Dataset.
+    ValueError
+        If there is no method, pairs do not match, an argument is unknown, or a summary was made
+        with another test.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, the matrices of Pearson and Spearman correlations of means, standard
+    deviations and p-values; the permutation reference is not in the paper.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils.reliability import agreement
+    >>> values = np.random.default_rng(0).normal(size=(4, 5, 6))
+    >>> tau = xr.DataArray(values, dims=("member", "train", "test"))
+    >>> agreement({"loo": tau, "twice": 2 * tau})["correlation"].round(6).values
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    if not isinstance(scores_by_method, Mapping) or not scores_by_method:
+        given = brief(scores_by_method)
+        raise ValueError(f"scores_by_method must map at least one method to scores, not {given}.")
+    check_choice("of", of, QUANTITIES)
+    check_choice("kind", kind, ("pearson", "spearman"))
+    check_test(test)
+    check_count("permutations", permutations, least=1)
+    names = list(scores_by_method)
+    summaries = [_summary_of(name, scores_by_method[name], test) for name in names]
+    tables = np.stack(
+        [_matched(s, summaries[0], n)[of].values for n, s in zip(names, summaries, strict=True)]
+    )
+    unit = _unit_tables(tables, kind)
+    shuffled = _shuffled_correlations(unit, permutations, np.random.default_rng(seed))
+    low, high = np.quantile(shuffled, [0.025, 0.975], axis=0)
+    results = {"correlation": _correlations(unit, unit), "null_low": low, "null_high": high}
+    return xr.Dataset(
+        {name: (("method_a", "method_b"), values) for name, values in results.items()},
+        {
+            # Not "method": that is an argument of sel already, so it could not be selected by name.
+            "method_a": names,
+            "method_b": names,
+            "sign": ("method_a", [s.attrs.get("sign", "unknown") for s in summaries]),
+        },
+        {"of": of, "kind": kind, "test": test, "permutations": permutations, "seed": seed},
+    )
+
+
+def _summary_of(name: str, entry: xr.DataArray | xr.Dataset, test: Test) -> xr.Dataset:
+    """Summarise scores; pass on a summary that was made with the same test."""
+    if isinstance(entry, xr.DataArray):
+        return summarise(entry, test)
+    check_summary(f"scores_by_method[{name!r}]", entry)
+    if entry.attrs.get("test", test) != test:
+        raise ValueError(
+            f"scores_by_method[{name!r}] is a summary made with test={entry.attrs['test']!r},"
+            f" which must be the test={test!r} asked for."
+        )
+    return entry
+
+
+def _matched(summary: xr.Dataset, reference: xr.Dataset, name: str) -> xr.Dataset:
+    """Bring a summary's pairs into the order of the reference, if they are the same pairs."""
+    for dim in ("train", "test"):
+        own, wanted = summary[dim].values, reference[dim].values
+        if len(np.unique(own)) != own.size:
+            raise ValueError(
+                f"scores_by_method[{name!r}] names a {dim} sample twice, but each must occur once."
+            )
+        if own.size != wanted.size or not np.isin(own, wanted).all():
+            raise ValueError(
+                f"scores_by_method[{name!r}] has {own.size} {dim} samples that are not the"
+                f" {wanted.size} of the first method, but all methods must score the same pairs."
+            )
+        if dim in summary.indexes:
+            summary = summary.sel({dim: wanted})
+    return summary.transpose("train", "test", ...)
+
+
+def _unit_tables(tables: np.ndarray, kind: str) -> np.ndarray:
+    """Give each (train, test) table, or its ranks, mean 0 and norm 1; NaN if that cannot be."""
+    flat = tables.reshape(len(tables), -1).astype(np.float64)
+    usable = ~np.isnan(flat).any(1) if kind == "spearman" else np.isfinite(flat).all(1)
+    unit = np.full_like(flat, np.nan)
+    for row in np.flatnonzero(usable):
+        values = stats.rankdata(flat[row]) if kind == "spearman" else flat[row]
+        # Dividing by the largest value first keeps squares of very small or large scores in range.
+        values = values / (np.abs(values).max() or 1.0)
+        centred = values - values.mean()
+        norm = np.linalg.norm(centred)
+        if np.ptp(values) > 0 and norm > 0:
+            unit[row] = centred / norm
+    return unit.reshape(tables.shape)
+
+
+def _correlations(unit: np.ndarray, unit_other: np.ndarray) -> np.ndarray:
+    """Correlate each unit table of one stack with each of the other, (method_a, method_b)."""
+    flat, flat_other = unit.reshape(len(unit), -1), unit_other.reshape(len(unit_other), -1)
+    return np.clip(flat @ flat_other.T, -1, 1)
+
+
+def _shuffled_correlations(
+    unit: np.ndarray, permutations: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Correlate after shuffling one side's samples, (2 * permutations, method_a, method_b)."""
+    _, train, test = unit.shape
+    draws = []
+    for _ in range(permutations):
+        # Shuffling the rows of one side and the columns of the other is the same as shuffling both
+        # on one side.
+        rows_shuffled = np.take(unit, rng.permutation(train), axis=1)
+        columns_shuffled = np.take(unit, rng.permutation(test), axis=2)
+        draws.append(_correlations(rows_shuffled, columns_shuffled))
+    one_side = np.stack(draws)
+    # Which of the two methods is shuffled makes no difference in distribution: using both keeps the
+    # result symmetric.
+    return np.concatenate([one_side, one_side.transpose(0, 2, 1)])

@@ -1,0 +1,117 @@
+"""Signs and drift: scores that mean the same before they are compared."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import xarray as xr
+
+from tda_utils.reliability.checks import check_scores
+
+
+def removal_signed(scores: xr.DataArray) -> xr.DataArray:
+    """Return the scores with removal sign: positive where removing the sample raises the loss.
+
+    Under the released protocol ATS and influence come with up-weighting sign, which is the
+    opposite.
+
+    Parameters
+    ----------
+    scores : DataArray, any dims
+        With ``attrs["sign"]``, ``"removal"`` or ``"upweighting"``; scores of this package have it.
+
+    Returns
+    -------
+    DataArray, same dims, dtype and unit
+        The scores, negated if they had up-weighting sign, with ``attrs["sign"] = "removal"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If these are no scores, or they do not say which sign they have.
+
+    Examples
+    --------
+    >>> up = xr.DataArray([1.0, -2.0], attrs={"sign": "upweighting"})
+    >>> removal_signed(up).values
+    array([-1.,  2.])
+    """
+    check_scores(scores)
+    sign = scores.attrs.get("sign")
+    if sign not in ("removal", "upweighting"):
+        raise ValueError(f"scores have sign {sign!r}; it must be 'removal' or 'upweighting'.")
+    if sign == "removal":
+        return scores
+    return (-scores).assign_attrs({**scores.attrs, "sign": "removal"})
+
+
+def remove_drift(scores: xr.DataArray) -> xr.DataArray:
+    """Subtract what further training does to the loss even when no training sample is singled out.
+
+    Parameters
+    ----------
+    scores : DataArray
+        Scores with the coordinate ``drift``, dims (member, checkpoint, test): continued
+        leave-one-out (``loo(..., protocol="released")``) or `ats`.
+
+    Returns
+    -------
+    DataArray
+        ``scores - drift`` with ``attrs["drift"] = "removed"`` and without the coordinate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If these are no scores, or they carry no drift.
+
+    Examples
+    --------
+    >>> dims = ("member", "checkpoint", "train", "test")
+    >>> tau = xr.DataArray([[[[3.0], [4.0]]]], dims=dims)
+    >>> tau = tau.assign_coords(drift=(("member", "checkpoint", "test"), [[[3.5]]]))
+    >>> remove_drift(tau).values.ravel()
+    array([-0.5,  0.5])
+    """
+    check_scores(scores)
+    if "drift" not in scores.coords:
+        raise ValueError(
+            "scores have no coordinate 'drift'; only continued leave-one-out and ATS carry one."
+        )
+    drift = scores.coords["drift"].reset_coords(drop=True)
+    corrected = (scores.drop_vars("drift") - drift).transpose(*scores.dims)
+    return corrected.assign_attrs({**scores.attrs, "drift": "removed"}).rename(scores.name)
+
+
+def drift_share(scores: xr.DataArray) -> float:
+    """Return the share of the scores' variance that is drift, common to all training samples.
+
+    Parameters
+    ----------
+    scores : DataArray, dims (..., train, test)
+        For example continued leave-one-out of one member and checkpoint, or of many.
+
+    Returns
+    -------
+    float
+        Variance over everything but `train` of the mean over `train`, divided by the variance over
+        all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `scores` is no DataArray of real numbers with a dimension `train`, or does not vary.
+
+    Examples
+    --------
+    >>> tau = xr.DataArray([[1.0, 3.0], [1.0, 3.0]], dims=("train", "test"))
+    >>> drift_share(tau)
+    1.0
+    """
+    check_scores(scores, "train")
+    if not scores.size:
+        raise ValueError("scores is empty; its variance has no shares.")
+    total = float(np.var(scores.values.astype(np.float64)))
+    if not total > 0 or not math.isfinite(total):
+        raise ValueError(f"scores has the variance {total:g}, which has no shares.")
+    return float(np.var(scores.mean("train").values.astype(np.float64))) / total

@@ -1,0 +1,350 @@
+"""Where the noise comes from: variances by source, and their shares."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from tda_utils.checks import check_count
+from tda_utils.reliability.checks import (
+    CROSSED,
+    bare,
+    check_crossed,
+    check_level,
+    check_member_scores,
+)
+
+# The sources of noise that a crossed design tells apart.
+SOURCES = ("initialisation", "order", "interaction", "epoch", "checkpoint")
+
+
+def variance_components(scores: xr.DataArray) -> xr.Dataset:
+    r"""Split the variance of each pair's score between members and checkpoints.
+
+    The model is nested, :math:`\tau_{mc} = \mu + a_m + e_{mc}`, with :math:`M` members and
+    :math:`C` checkpoints each. The method of moments equates mean squares and their expectations,
+
+    .. math:: \hat\sigma_e^2 = \mathrm{MS}_\text{within}, \qquad
+              \hat\sigma_a^2 =
+              \max\{0, (\mathrm{MS}_\text{between} - \mathrm{MS}_\text{within}) / C\} .
+
+    Parameters
+    ----------
+    scores : DataArray, (member, checkpoint, train, test)
+        Attribution scores, at least two members and two checkpoints. For a crossed design see
+        `crossed_components`.
+
+    Returns
+    -------
+    Dataset, (train, test), float64
+        Variances in squared units of the score: ``member`` and ``checkpoint``,
+        :math:`\hat\sigma_a^2` and :math:`\hat\sigma_e^2`, and ``member_share``, the first over
+        their sum (NaN if both are 0). A pair with any NaN is NaN.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If its dimensions are others, there are fewer than two members or checkpoints, or a value is
+        infinite.
+
+    Notes
+    -----
+    Successive checkpoints are correlated, and a trend over epochs that all members share counts as
+    checkpoint variance; `crossed_components` tells it apart.
+
+    The sources of noise are those of arXiv 2305.19765 (deep ensemble and checkpoints along
+    training); the estimator is the textbook one, S. R. Searle, G. Casella and C. E. McCulloch,
+    Variance Components, 1992, chapter 3.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from tda_utils.reliability import variance_components
+    >>> tau = xr.DataArray([[0.0, 2.0], [10.0, 12.0]], dims=("member", "checkpoint"))
+    >>> parts = variance_components(tau.expand_dims(("train", "test")))
+    >>> parts["member"].item(), parts["checkpoint"].item(), round(parts["member_share"].item(), 3)
+    (49.0, 2.0, 0.961)
+    """
+    if isinstance(scores, xr.DataArray) and set(CROSSED) <= set(scores.dims):
+        raise ValueError(
+            f"scores has dimensions {scores.dims}, a crossed design; crossed_components splits its "
+            "variance."
+        )
+    check_member_scores(scores, need_checkpoints=2)
+    scores64 = scores.astype(np.float64)
+    checkpoints = scores64.sizes["checkpoint"]
+    member_means = scores64.mean("checkpoint", skipna=False)
+    # All members have the same number of checkpoints, so the pooled variance is the plain average.
+    within = scores64.var("checkpoint", ddof=1, skipna=False).mean("member", skipna=False)
+    between = checkpoints * member_means.var("member", ddof=1, skipna=False)
+    member = np.maximum((between - within) / checkpoints, 0)
+    total = member + within
+    share = xr.where(total > 0, member / total.where(total > 0), np.nan)
+    variables = {"member": member, "checkpoint": within, "member_share": share}
+    attributes = dict(scores.attrs, members=scores.sizes["member"], checkpoints=checkpoints)
+    return xr.Dataset({name: bare(values) for name, values in variables.items()}, attrs=attributes)
+
+
+def crossed_components(scores: xr.DataArray) -> xr.Dataset:
+    r"""Split the variance of each pair's score by the sources of a crossed design.
+
+    Where :math:`I` initialisations are crossed with :math:`J` batch orders, initialisation and
+    order are random and the epochs of the :math:`C` checkpoints fixed,
+
+    .. math:: \tau_{ijc} = \mu + a_i + b_j + (ab)_{ij}
+              + \gamma_c + (a\gamma)_{ic} + (b\gamma)_{jc} + e_{ijc} ,
+
+    where the last three sum to zero over the checkpoints of a run: a trend that all runs share, a
+    pace of each initialisation and of each order, and the rest. With the usual mean squares,
+
+    .. math:: \hat\sigma_a^2 = \frac{\mathrm{MS}_a - \mathrm{MS}_{ab}}{J C}, \quad
+              \hat\sigma_b^2 = \frac{\mathrm{MS}_b - \mathrm{MS}_{ab}}{I C}, \quad
+              \hat\sigma_{ab}^2 = \frac{\mathrm{MS}_{ab} - \mathrm{MS}_e}{C}, \quad
+              \hat\sigma_{a\gamma}^2 = \frac{\mathrm{MS}_{a\gamma} - \mathrm{MS}_e}{J}, \quad
+              \hat\sigma_{b\gamma}^2 = \frac{\mathrm{MS}_{b\gamma} - \mathrm{MS}_e}{I}, \quad
+              \hat\sigma_\gamma^2 = \frac{\mathrm{MS}_\gamma - \mathrm{MS}_{a\gamma}
+              - \mathrm{MS}_{b\gamma} + \mathrm{MS}_e}{I J} ,
+
+    each at least 0.
+
+    Parameters
+    ----------
+    scores : DataArray, (initialisation, order, checkpoint, train, test)
+        Attribution scores, at least two of each of the first three dims, as
+        ``Experiment(orders=...)`` gives them.
+
+    Returns
+    -------
+    Dataset, (train, test), float64
+        Variances in squared units of the score: ``initialisation``, ``order``, ``interaction`` and
+        ``epoch``, those of :math:`a`, :math:`b`, :math:`ab` and :math:`\gamma`, and
+        ``checkpoint``, the sum of the other three; `variance_shares` sums them up over pairs. A
+        pair with any NaN is NaN.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If its dimensions are others, one of the first three is smaller than two, or a value is
+        infinite.
+
+    Notes
+    -----
+    Sources: as for `variance_components`.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils.reliability import crossed_components
+    >>> by_initialisation = np.array([0.0, 2.0]).reshape(2, 1, 1, 1, 1)
+    >>> tau = xr.DataArray(
+    ...     np.broadcast_to(by_initialisation, (2, 2, 2, 1, 1)),
+    ...     dims=("initialisation", "order", "checkpoint", "train", "test"),
+    ... )
+    >>> parts = crossed_components(tau)
+    >>> parts["initialisation"].item(), parts["order"].item()
+    (2.0, 0.0)
+    """
+    check_crossed(scores)
+    values = scores.astype(np.float64)
+    cells = values.mean("checkpoint", skipna=False)
+    counts = {dim: scores.sizes[dim] for dim in CROSSED}
+    weights = 1 / counts["initialisation"], 1 / counts["order"]
+    components = _components(
+        _squares_of(cells), _squares_of(values - cells), *counts.values(), weights
+    )
+    return xr.Dataset(
+        {name: bare(np.maximum(value, 0)) for name, value in zip(SOURCES, components, strict=True)},
+        attrs=dict(scores.attrs, **counts),
+    )
+
+
+class _Squares(NamedTuple):
+    """Sums of squares over levels, and over checkpoints where there are any."""
+
+    mean: Any  # Of the mean over all runs.
+    initialisation: Any  # Of what each initialisation adds to the mean; so for the order.
+    order: Any
+    left: Any  # Of what is left of the runs.
+
+
+def _squares_of(values: xr.DataArray) -> _Squares:
+    whole = values.mean(["initialisation", "order"], skipna=False)
+    by_initialisation = values.mean("order", skipna=False) - whole
+    by_order = values.mean("initialisation", skipna=False) - whole
+    left = values - whole - by_initialisation - by_order
+    parts = (whole, by_initialisation, by_order, left)
+    return _Squares(
+        *(
+            (part**2).sum([dim for dim in CROSSED if dim in part.dims], skipna=False)
+            for part in parts
+        )
+    )
+
+
+def _components(
+    cells: _Squares,
+    within: _Squares,
+    initialisations: int,
+    orders: int,
+    checkpoints: int,
+    weights: tuple[float, float],
+) -> tuple[Any, ...]:
+    """Return the variances of the `SOURCES`, by the method of moments; they may be negative.
+
+    `cells` are the means over checkpoints, `within` is what differs from them. `weights` are the
+    sums of the squared weights of initialisations and of orders in a mean over them: one over their
+    number, unless some are drawn several times.
+    """
+    of_i, of_j = initialisations - 1, orders - 1
+    of_c = checkpoints - 1
+    heavy_i, heavy_j = weights
+    # The interaction, with what is left of the noise within runs in a mean over checkpoints.
+    cell = cells.left / (of_i * of_j)
+    left = within.left / (of_i * of_j * of_c)
+    pace_i = within.initialisation / (of_i * of_c) - left * heavy_j
+    pace_j = within.order / (of_j * of_c) - left * heavy_i
+    trend = within.mean / of_c
+    return (
+        cells.initialisation / of_i - cell * heavy_j,
+        cells.order / of_j - cell * heavy_i,
+        cell - left / checkpoints,
+        trend - pace_i * heavy_i - pace_j * heavy_j - left * heavy_i * heavy_j,
+        pace_i + pace_j + left,
+    )
+
+
+def variance_shares(
+    scores: xr.DataArray, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> xr.Dataset:
+    r"""Shares of the sources of noise in the variance of a crossed design, with intervals.
+
+    The variances of `crossed_components` are summed over all pairs before they are set to at least
+    0, so that their errors cancel, and divided by their sum.
+
+    Parameters
+    ----------
+    scores : DataArray, (initialisation, order, checkpoint, train, test)
+        Attribution scores, finite, at least two of each of the first three.
+    resamples : int
+        Number of bootstrap resamples.
+    level : float
+        Probability that the interval covers, between 0 and 1.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    Dataset, (source,)
+        ``share``, ``low`` and ``high`` of each `source`: ``initialisation``, ``order``,
+        ``interaction``, ``epoch`` and ``checkpoint``.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not a DataArray of real numbers.
+    ValueError
+        If dimensions or an argument do not fit, or a score is not finite.
+
+    Notes
+    -----
+    The intervals are percentiles over resamples with replacement of the initialisations and, apart
+    from them, of the orders (the "pigeonhole" bootstrap: A. B. Owen, Annals of Applied Statistics,
+    2007). A resample of :math:`I` levels holds only :math:`1 - 1/I` of their variance, so sums of
+    squares are scaled by :math:`I / (I - 1)`, and by the like for orders. With five levels of each
+    such intervals are rough: they are there to tell large shares from small ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from tda_utils.reliability import variance_shares
+    >>> dims = ("initialisation", "order", "checkpoint", "train", "test")
+    >>> generator = np.random.default_rng(0)
+    >>> effect = generator.normal(size=(6, 1, 1, 10, 10))
+    >>> noise = 0.1 * generator.normal(size=(6, 6, 2, 10, 10))
+    >>> shares = variance_shares(xr.DataArray(effect + noise, dims=dims))
+    >>> bool(shares["share"].sel(source="initialisation") > 0.95)
+    True
+    """
+    check_crossed(scores)
+    check_count("resamples", resamples, least=1)
+    check_level(level)
+    values = scores.transpose(*CROSSED, "train", "test").values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
+    i, j, c = values.shape[:3]
+    cells = values.mean(2, keepdims=True)
+    # All sums of squares are quadratic in these, so inner products between runs are all it takes.
+    products = tuple(
+        _products(part.reshape(i * j, -1), (i, j))
+        for part in (cells - cells.mean(), values - cells)
+    )
+    generator = np.random.default_rng(seed)
+    draws = np.array(
+        [
+            _shares(
+                products,
+                c,
+                generator.integers(i, size=i),
+                generator.integers(j, size=j),
+                (i / (i - 1), j / (j - 1)),
+            )
+            for _ in range(resamples)
+        ]
+    )
+    share = _shares(products, c, np.arange(i), np.arange(j), (1.0, 1.0))
+    tail = (1 - level) / 2
+    if np.isnan(draws).all():
+        low = high = share
+    else:
+        low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
+    variables = {"share": share, "low": low, "high": high}
+    counts = {dim: scores.sizes[dim] for dim in CROSSED}
+    return xr.Dataset(
+        {name: ("source", value) for name, value in variables.items()},
+        coords={"source": list(SOURCES)},
+        attrs=dict(scores.attrs, resamples=resamples, level=level, **counts),
+    )
+
+
+def _products(runs: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return (runs @ runs.T).reshape(*shape, *shape)
+
+
+def _shares(
+    products: tuple[np.ndarray, np.ndarray],
+    checkpoints: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    scales: tuple[float, float],
+) -> np.ndarray:
+    """Return the shares of a resample; NaN where its variance is zero.
+
+    `products` are the inner products between the cells of runs, and between what differs within.
+    """
+    i, j = products[0].shape[:2]
+    chosen = np.ix_(rows, columns, rows, columns)
+    cells, within = (_squares_of_products(part[chosen], scales) for part in products)
+    weights = _sum_of_squared_weights(rows), _sum_of_squared_weights(columns)
+    components = np.maximum(_components(cells, within, i, j, checkpoints, weights), 0)
+    total = components.sum()
+    return components / total if total > 0 else np.full(len(components), np.nan)
+
+
+def _squares_of_products(products: np.ndarray, scales: tuple[float, float]) -> _Squares:
+    i, j = products.shape[:2]
+    whole = products.sum() / (i * j) ** 2
+    by_row = np.einsum("ijik->", products) / j**2 - i * whole
+    by_column = np.einsum("ijkj->", products) / i**2 - j * whole
+    left = np.einsum("ijij->", products) - i * j * whole - j * by_row - i * by_column
+    return _Squares(whole, by_row * scales[0], by_column * scales[1], left * scales[0] * scales[1])
+
+
+def _sum_of_squared_weights(drawn: np.ndarray) -> float:
+    return float((np.unique(drawn, return_counts=True)[1] ** 2).sum()) / len(drawn) ** 2

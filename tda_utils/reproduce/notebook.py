@@ -1,0 +1,172 @@
+"""Notebooks as the manifest needs them: read from their source, and their parameters."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Always the kernel of the running environment, whatever the notebook was last opened with.
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+class ManifestError(ValueError):
+    """The manifest, a name from it or a notebook's parameters are not what they have to be."""
+
+
+def all_of(names: Iterable[Any]) -> str:
+    """Write names one after the other.
+
+    >>> all_of(["pdf", "png"]), all_of([])
+    ('pdf, png', 'none')
+    """
+    return ", ".join(map(str, names)) or "none"
+
+
+def unknown_name(kind: str, name: Any, known: Iterable[str]) -> str:
+    """Return a sentence on a name that is not known, with those that are close to it."""
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=2)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+    return f"unknown {kind} {name!r}{hint} Known: {all_of(known)}."
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a notebook's ``parameters`` cell."""
+
+    annotation: str
+    default: Any
+    comment: str
+
+
+def read_notebook(path: str | Path) -> Any:
+    """Read a py:percent notebook as a notebook that Jupyter can run.
+
+    Raises
+    ------
+    ManifestError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "01_x.py"
+    >>> _ = path.write_text("# %% [markdown]\\n# # Title\\n\\n# %%\\n1 + 1\\n")
+    >>> [cell.cell_type for cell in read_notebook(path).cells]
+    ['markdown', 'code']
+    """
+    import jupytext  # slow to import, and not needed to list the figures
+
+    path = Path(path)
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.py"))
+        raise ManifestError(f"{path.parent.name}/: {unknown_name('notebook', path.stem, known)}")
+    notebook = jupytext.read(path, fmt="py:percent")
+    # Left in, it would tie an executed copy to the source, and Jupyter would write it back there.
+    notebook.metadata.pop("jupytext", None)
+    notebook.metadata["kernelspec"] = dict(KERNELSPEC)
+    return notebook
+
+
+def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
+    """Parameters that a notebook declares in its one cell tagged ``parameters``.
+
+    The cell is parsed, not matched line by line as papermill does (which misses ``int | None``).
+
+    Raises
+    ------
+    ManifestError
+        If no cell or several have the tag, or a line is not ``name: type = literal  # meaning``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "01_x.py"
+    >>> _ = path.write_text('# %% tags=["parameters"]\\nmembers: int = 3  # seeds\\n')
+    >>> notebook_parameters(path)
+    {'members': Parameter(annotation='int', default=3, comment='seeds')}
+    """
+    name = Path(path).name
+    cells = [
+        cell.source
+        for cell in read_notebook(path).cells
+        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
+    ]
+    if len(cells) != 1:
+        raise ManifestError(
+            f"notebook {name} has {len(cells)} code cells tagged 'parameters'; it needs exactly "
+            "one."
+        )
+    lines = cells[0].splitlines()
+    try:
+        statements = ast.parse(cells[0]).body
+    except SyntaxError as error:
+        raise ManifestError(f"notebook {name}, parameters cell: {error.msg}.") from error
+    parameters = {}
+    for statement in statements:
+        try:
+            if not isinstance(statement, ast.AnnAssign) or statement.value is None:
+                raise ValueError
+            default = ast.literal_eval(statement.value)
+        except ValueError:
+            raise ManifestError(
+                f"notebook {name}, parameters cell, line {lines[statement.lineno - 1]!r}: only "
+                "'name: type = literal  # meaning' is allowed there."
+            ) from None
+        # Columns count bytes of UTF-8, not characters.
+        tail = lines[statement.end_lineno - 1].encode()[statement.end_col_offset :].decode()
+        parameters[ast.unparse(statement.target)] = Parameter(
+            ast.unparse(statement.annotation), default, tail.strip().lstrip("# ")
+        )
+    return parameters
+
+
+def fits(value: Any, annotation: str) -> bool:
+    """Tell whether a value from the manifest has the type that the notebook declares.
+
+    Knows ``int``, ``float`` (an int is fine), ``str``, ``bool``, ``None``, ``list``, ``dict``,
+    ``list[T]``, ``dict[K, V]``, ``Literal[...]`` and unions with ``|``.
+
+    Raises
+    ------
+    ManifestError
+        If the annotation is of another kind.
+
+    Examples
+    --------
+    >>> fits(3, "int"), fits(True, "int"), fits("1e-3", "float"), fits([1, 2], "list[int] | None")
+    (True, False, False, True)
+    """
+    return _fits(value, ast.parse(annotation, mode="eval").body)
+
+
+def _fits(value: Any, kind: ast.expr) -> bool:
+    plain = {"str": str, "bool": bool, "list": list, "dict": dict}
+    match kind:
+        case ast.Name(id="int"):
+            return isinstance(value, int) and not isinstance(value, bool)
+        case ast.Name(id="float"):
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case ast.Name(id=name) if name in plain:
+            return isinstance(value, plain[name])
+        case ast.Constant(value=None):
+            return value is None
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _fits(value, left) or _fits(value, right)
+        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
+            return isinstance(value, list) and all(_fits(item, inner) for item in value)
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, inner])):
+            return isinstance(value, dict) and all(
+                _fits(k, key) and _fits(v, inner) for k, v in value.items()
+            )
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
+            allowed = ast.literal_eval(inner)
+            return value in (allowed if isinstance(allowed, tuple) else (allowed,))
+    raise ManifestError(
+        f"annotation {ast.unparse(kind)!r} is not one that a parameter may have: int, float, str, "
+        "bool, None, list, dict, list[...], dict[..., ...], Literal[...] or a union of them."
+    )

@@ -1,0 +1,188 @@
+"""What the notebooks compute: the score files behind each execution, before anything is run.
+
+A notebook says in cells tagged ``experiments`` which experiments it will ask for which methods:
+``work = {experiment: methods}``. These cells use the parameters and imports only, so they can be
+executed apart, in a moment, to learn which files a figure needs. That is what a workflow engine
+wants to know, and what makes it possible to compute scores on many machines and draw afterwards.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tda_utils.experiments.experiment import Experiment
+from tda_utils.experiments.names import Run
+from tda_utils.reproduce.manifest import Execution as NotebookRun
+from tda_utils.reproduce.manifest import Manifest, run_parameters
+from tda_utils.reproduce.notebook import ManifestError, read_notebook
+
+TAG = "experiments"
+#: The one variable that the tagged cells have to set.
+VARIABLE = "work"
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """A file that a notebook needs, and how it is made."""
+
+    path: Path
+    experiment: Experiment
+    method: str
+    run: Run
+
+    @property
+    def needs(self) -> Path | None:
+        """The posterior that scores are of; None for a posterior."""
+        return None if self.method == "posterior" else self.experiment.file("posterior", self.run)
+
+
+def score_files(work: Mapping[Experiment, tuple[str, ...]]) -> list[ScoreFile]:
+    """List the files of experiments and methods, each once, posteriors first.
+
+    Examples
+    --------
+    >>> work = {Experiment(members=2): ("loo",), Experiment(members=1): ("loo", "ats")}
+    >>> [(one.method, one.run.initialisation) for one in score_files(work)]
+    [('posterior', 446), ('posterior', 724), ('loo', 446), ('loo', 724), ('ats', 446)]
+    """
+    found: dict[Path, ScoreFile] = {}
+    for posterior in (True, False):
+        for experiment, methods in work.items():
+            for method in ("posterior",) if posterior else methods:
+                for run in experiment.runs:
+                    path = experiment.file(method, run)
+                    found.setdefault(path, ScoreFile(path, experiment, method, run))
+    return list(found.values())
+
+
+def without_spare(
+    files: Iterable[ScoreFile], finished: Callable[[Path], bool] = Path.is_file
+) -> list[ScoreFile]:
+    """Leave out posteriors that are not finished, but all scores of which are.
+
+    Whoever has the scores, from another machine or from a run before, need not train for them.
+
+    Examples
+    --------
+    >>> files = score_files({Experiment(members=1): ("loo", "ats")})
+    >>> scores = {file.path for file in files if file.needs}
+    >>> [file.method for file in without_spare(files, finished=scores.__contains__)]
+    ['loo', 'ats']
+    """
+    files = list(files)
+    done = {file.path for file in files if finished(file.path)}
+    spare = {f.needs for f in files if f.path in done} - {
+        f.needs for f in files if f.path not in done
+    }
+    return [file for file in files if file.path in done or file.path not in spare]
+
+
+def work_of(manifest: Manifest, run: NotebookRun, store: Path) -> dict[Experiment, tuple[str, ...]]:
+    """Return what an execution of a notebook asks for: the methods of each experiment.
+
+    Parameters
+    ----------
+    manifest
+        What `tda_utils.reproduce.manifest.load_manifest` gave.
+    run
+        One of `tda_utils.reproduce.plan`.
+    store
+        Folder of finished scores.
+
+    Returns
+    -------
+    dict of Experiment to tuple of str
+        Empty if the notebook has no cell tagged ``experiments``.
+
+    Raises
+    ------
+    ManifestError
+        If such a cell fails, or does not set ``work`` to a mapping of experiments to methods.
+    """
+    parameters = run_parameters(manifest, run, store)
+    source = manifest.notebooks / f"{run.notebook}.py"
+    with in_notebooks(manifest):
+        return _tagged_work(source, parameters)
+
+
+class Failure(NamedTuple):
+    """Files that could not be made, and why."""
+
+    files: list[ScoreFile]
+    reason: str
+
+
+def compute(files: Iterable[ScoreFile]) -> list[Failure]:
+    """Make the files that are missing or damaged; return what failed, after all the rest is made.
+
+    Files of one experiment and method that follow each other are made together, which is faster
+    than one after the other.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = {"members": 1, "checkpoints": 1, "epochs": 1, "test_per_class": 1}
+    ...     files = score_files({Experiment(store=folder, **size): ("grad_dot",)})
+    ...     failures = compute(files)
+    ...     print(failures, all(file.path.is_file() for file in files))
+    [] True
+    """
+    failures = []
+    together = itertools.groupby(files, key=lambda file: (file.experiment, file.method))
+    for (experiment, method), group in together:
+        own = list(group)
+        try:
+            experiment.compute(method, [file.run for file in own])
+        except (OSError, ValueError, RuntimeError, MemoryError) as problem:
+            failures.append(Failure(own, f"{type(problem).__name__}: {problem}"))
+    return failures
+
+
+@contextlib.contextmanager
+def in_notebooks(manifest: Manifest) -> Iterator[None]:
+    """Work in the folder of the notebooks, as they do: a path in a parameter starts there."""
+    with contextlib.chdir(manifest.notebooks):
+        yield
+
+
+def _tagged_work(source: Path, parameters: Mapping[str, Any]) -> dict[Experiment, tuple[str, ...]]:
+    cells = [cell for cell in read_notebook(source).cells if cell.cell_type == "code"]
+    tagged = [cell.source for cell in cells if TAG in cell.metadata.get("tags", [])]
+    if not tagged:
+        return {}
+    where = f"notebook {source.name}, cells tagged {TAG!r}"
+    defaults = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
+    namespace: dict[str, Any] = {"__name__": source.stem}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(_imports(cells), str(source), "exec"), namespace)
+            for text in defaults:
+                exec(compile(text, str(source), "exec"), namespace)
+            namespace |= parameters
+            for text in tagged:
+                exec(compile(text, str(source), "exec"), namespace)
+    except Exception as problem:
+        raise ManifestError(f"{where}: {type(problem).__name__}: {problem}") from problem
+    work = namespace.get(VARIABLE)
+    if not isinstance(work, dict) or not all(isinstance(one, Experiment) for one in work):
+        raise ManifestError(f"{where}: they have to set 'work' to {{experiment: methods}}.")
+    return {experiment: tuple(methods) for experiment, methods in work.items()}
+
+
+def _imports(cells: list[Any]) -> ast.Module:
+    """Collect what the notebook imports at the top of its cells."""
+    statements = [
+        statement
+        for cell in cells
+        for statement in ast.parse(cell.source).body
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+    ]
+    return ast.Module(statements, type_ignores=[])
