@@ -35,7 +35,7 @@ GROUPS = {
     "torch": "PyTorch, and on Linux its CUDA, 4 GB.",
     "notebooks": "The course and the paper's figures: the package, its extras models, notebooks.",
     "vit": "The vision transformer of notebooks 07 and 09.",
-    "convert": "`make vit-backbone`, which reads an ONNX file once.",
+    "convert": "The conversion of its backbone, once.",
     "test": "Tests, style and this lock.",
     "site": "The pages of the course.",
     "browser": "The tests of these pages in a browser.",
