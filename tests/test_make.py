@@ -59,8 +59,9 @@ COURSE = {"torch", "notebooks", "vit", "package"}
         ("test-notebooks", COURSE | {"test"}),
         ("fuzz", COURSE | {"test"}),
         ("wheel-test", COURSE - {"vit"} | {"test"}),
-        ("test-code", COURSE | {"test", "site", "cluster"}),
-        ("test", COURSE | {"test", "site", "cluster", "browser"}),
+        ("vit-backbone", COURSE | {"convert"}),
+        ("test-code", COURSE | {"test", "site", "convert", "cluster"}),
+        ("test", COURSE | {"test", "site", "convert", "cluster", "browser"}),
     ],
 )
 def test_a_target_installs_its_groups(repository, target, groups):
