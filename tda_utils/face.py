@@ -7,7 +7,6 @@ which, and what installs it; a name that was renamed says its new one.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,9 +101,11 @@ def extra_of(distribution: str) -> str | None:
     >>> extra_of("no-such-package") is None
     True
     """
+    from importlib import metadata  # slow to import, and needed only where something is missing
+
     try:
-        requirements = importlib.metadata.requires(PROJECT) or []
-    except importlib.metadata.PackageNotFoundError:
+        requirements = metadata.requires(PROJECT) or []
+    except metadata.PackageNotFoundError:
         return None
     wanted = _plain(distribution)
     for requirement in requirements:
