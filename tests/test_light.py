@@ -95,7 +95,7 @@ def test_what_is_not_needed_is_not_loaded(code, unneeded):
     ],
 )
 def test_what_is_not_installed_is_said_in_one_sentence(command, missing, installed_by):
-    code = f"import sys\nfrom tda_utils.reproduce.cli import main\nsys.exit(main({command.split()}))"
+    code = f"from tda_utils.reproduce.cli import main\nsys.exit(main({command.split()}))"
     done = fresh(code, without=[missing])
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
