@@ -13,8 +13,8 @@ from scipy import stats
 import tda_utils as tda
 from tda_utils.experiments.names import VERSIONS
 from tda_utils.experiments.studies import BOUNDS, _plain, _read
-from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
-from tda_utils.terms import METHOD_LABELS
+from tda_utils.reproduce.manifest import load_manifest
+from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 
 SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
 

@@ -73,7 +73,7 @@ def test_the_wheel_has_the_package_with_its_files_and_nothing_else(wheel):
         names = file.namelist()
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"tda_utils", f"bayes_tda-{PROJECT['version']}.dist-info"}
-    kept = ("*.py", "data_files/*.npz", "data_files/*.md")
+    kept = ("*.py", "data_files/*.npz", "data_files/*.md", "reproduce/*.json")
     paths = {path for pattern in kept for path in (ROOT / "tda_utils").rglob(pattern)}
     assert {path.relative_to(ROOT).as_posix() for path in paths} <= set(names)
 

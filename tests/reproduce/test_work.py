@@ -13,7 +13,7 @@ from tda_utils.reproduce.manifest import load_manifest, plan
 from tda_utils.reproduce.notebook import ManifestError
 from tda_utils.reproduce.work import Failure, compute, score_files, without_spare, work_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = """\
 # %% tags=["parameters"]
 members: int = 2  # seeds
