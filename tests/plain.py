@@ -68,6 +68,23 @@ def dense_gauss_newton(model, images):
     return total / len(images)
 
 
+def mixed_gradients(model, images, coefficients):
+    """Return ``J^T R c`` of each sample, with autograd's J and R written out."""
+    rows = []
+    for image, c in zip(images, coefficients.double(), strict=True):
+        logits = model(image[None])[0]
+        jacobian = torch.stack(
+            [
+                flat(torch.autograd.grad(logit, list(model.parameters()), retain_graph=True))
+                for logit in logits
+            ]
+        )
+        p = logits.detach().softmax(0)
+        root = torch.diag(p.sqrt()) - torch.outer(p, p.sqrt())
+        rows.append(jacobian.T @ root @ c)
+    return torch.stack(rows)
+
+
 def as_double(posterior):
     """Return the same posterior in float64."""
     states = [[{n: v.double() for n, v in s.items()} for s in m] for m in posterior.states]

@@ -7,8 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tda_utils import Task
+from tda_utils import Recipe, Task
 from tda_utils.data import sources
+
+# Two batches an epoch of a tiny task, so that the order matters.
+SHORT = Recipe(epochs=3, batch_size=5, lr=1e-2, keep_last=2)
 
 
 def make_task(n_train=12, n_test=7, classes=3, channels=1, size=8, seed=0) -> Task:
@@ -145,3 +148,26 @@ def write_folder(folder, names, files, build=build_mlp):
             write = save_file if file.endswith(".safetensors") else torch.save
             write(state, folder / name / file)
     return states
+
+
+class Recurrent(nn.Module):
+    """Takes sequences, (n, steps, features)."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.out = nn.Linear(2, 5), nn.Linear(5, 3)
+
+    def forward(self, sequences):
+        return self.out(torch.tanh(self.mix(sequences)).mean(1))
+
+
+def sequence_task() -> Task:
+    """Return the table with each row as a sequence of two steps."""
+    task = table_task()
+    return Task.from_arrays(
+        task.train_x.reshape(-1, 2, 2), task.train_y, task.test_x.reshape(-1, 2, 2), task.test_y
+    )
+
+
+# Models of inputs that are no images, with their tasks.
+NO_IMAGES = [(build_mlp, table_task), (Recurrent, sequence_task)]

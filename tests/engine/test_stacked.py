@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-import tda_utils as tda
-from tda_utils.engine.parallel import chosen_device
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.engine.stacked import (
     StackedLearner,
@@ -22,7 +20,8 @@ from tda_utils.engine.stacked import (
     with_unfolded_convolutions,
 )
 from tda_utils.engine.training import train_losses, train_states
-from tests.conftest import build_tiny_cnn
+from tests.refusals import refused
+from tests.tiny import build_tiny_cnn
 
 CPU = torch.device("cpu")
 
@@ -158,40 +157,20 @@ def test_memory_bounds_the_stack(monkeypatch):
     assert models_that_fit(build_tiny_cnn(), batch, CPU) == 1
 
 
-def test_buffers_cannot_be_stacked(tiny_task, monkeypatch):
-    monkeypatch.setattr("tda_utils.engine.training.chosen_device", lambda _: torch.device("meta"))
-    with pytest.raises(ValueError, match="this one has buffers.*device='cpu'"):
-        tda.sample_posterior(
-            lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 4)),
-            tiny_task,
-            Recipe(epochs=1, keep_last=1),
-            seeds=(1,),
-        )
-
-
-def test_devices_are_chosen_by_name():
-    assert chosen_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("tpu", "mps", "cuda:x"):
-        with pytest.raises(ValueError, match=f"device is '{name}'"):
-            chosen_device(name)
-
-
-def test_all_methods_agree_between_devices(tiny_task, tiny_posterior):
-    """On whatever "auto" finds, to 1e-3 of the largest score: float32 rounding over the steps."""
-    for method in tda.METHODS:
-        here = tda.attribute(tiny_posterior, tiny_task, method, device="cpu")
-        there = tda.attribute(tiny_posterior, tiny_task, method, device="auto")
-        np.testing.assert_allclose(here, there, atol=1e-3 * float(abs(here).max()))
-
-
 def test_dropout_is_refused_where_models_are_trained_in_step(tiny_task, tiny_recipe):
     def build():
         return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 4))
 
     job = Job(initial_state(build, 1), batch_order(1, 12, tiny_recipe), noise_seed=1)
     data = (build(), tiny_task.train_x, tiny_task.train_y)
-    with pytest.raises(ValueError, match=r"dropout \(p=0.1\) in layer '1'; .*device='cpu'"):
-        train_stacked(*data, tiny_recipe, [job], StackedLearner.kept, CPU)
+    refused(
+        ValueError,
+        lambda: train_stacked(*data, tiny_recipe, [job], StackedLearner.kept, CPU),
+        "dropout",
+        "p=0.1",
+        "'1'",
+        "device='cpu'",
+    )
     look = Job(job.state, [[]])
     once = Recipe(epochs=1, keep_last=1)
     losses = train_stacked(

@@ -1,7 +1,6 @@
-"""EK-FAC against matrices written out in float64, and the released recursion on both sides."""
+"""EK-FAC against matrices written out in float64."""
 
 import dataclasses
-import importlib
 
 import numpy as np
 import pytest
@@ -11,19 +10,11 @@ from torch import nn
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, sample_posterior
 from tda_utils.attribution import ekfac
-from tda_utils.attribution.blocks import dense, gram
+from tda_utils.attribution.blocks import dense
 from tda_utils.attribution.gradients import VmapGradients, gradient_method
-from tests.conftest import make_task
-from tests.test_attribution import (
-    ARCHITECTURES,
-    as_double,
-    autograd_gradients,
-    dense_gauss_newton,
-    flat,
-)
+from tests.plain import as_double, autograd_gradients, dense_gauss_newton, mixed_gradients
+from tests.tiny import ARCHITECTURES, NO_IMAGES, SHORT, make_task
 
-# The function of that name hides the module.
-lissa_module = importlib.import_module("tda_utils.attribution.lissa")
 DAMPING = 5e-3
 
 
@@ -31,23 +22,6 @@ DAMPING = 5e-3
 def drawn_signs(monkeypatch):
     """Make few samples draw their signs, as many do."""
     monkeypatch.setattr(ekfac, "EXPECTED", 0)
-
-
-def mixed_gradients(model, images, coefficients):
-    """Return ``J^T R c`` of each sample, with autograd's J and R written out."""
-    rows = []
-    for image, c in zip(images, coefficients.double(), strict=True):
-        logits = model(image[None])[0]
-        jacobian = torch.stack(
-            [
-                flat(torch.autograd.grad(logit, list(model.parameters()), retain_graph=True))
-                for logit in logits
-            ]
-        )
-        p = logits.detach().softmax(0)
-        root = torch.diag(p.sqrt()) - torch.outer(p, p.sqrt())
-        rows.append(jacobian.T @ root @ c)
-    return torch.stack(rows)
 
 
 def written_out(model, images, draws):
@@ -82,9 +56,6 @@ def solved_densely(model, task, matrix, damping=DAMPING):
     test = autograd_gradients(model, task.test_x.double(), task.test_y)
     damped = matrix + damping * torch.eye(len(matrix), dtype=torch.float64)
     return (train @ torch.linalg.inv(damped) @ test.T / task.n_train).numpy()
-
-
-# ---------------- against a dense construction
 
 
 @pytest.mark.usefixtures("drawn_signs")
@@ -153,21 +124,6 @@ def test_random_signs_give_the_gauss_newton_matrix_on_average(tiny_task):
     assert float(abs(products.mean(0) - wanted).max()) < 0.05 * float(wanted.abs().max())
 
 
-@pytest.mark.parametrize("name", ["strided", "norm"])
-def test_every_way_to_the_gradients_mixes_logits_alike(name, tiny_task):
-    torch.manual_seed(0)
-    model = ARCHITECTURES[name]().double().eval()
-    images, labels = tiny_task.train_x.double(), tiny_task.train_y
-    method = gradient_method(model, images, labels)
-    coefficients = torch.randn(12, 4, generator=torch.Generator().manual_seed(1)).double()
-    blocks = method.curvature_gradients(model, images, coefficients)
-    wanted = mixed_gradients(model, images, coefficients)
-    np.testing.assert_allclose(gram(blocks, blocks), wanted @ wanted.T, rtol=1e-9, atol=1e-12)
-
-
-# ---------------- against the exact solve
-
-
 def test_it_is_nearer_the_exact_solve_than_grad_dot_is():
     """CNN2-L on 30 digits: few samples, the hardest case for a diagonal.
 
@@ -183,9 +139,6 @@ def test_it_is_nearer_the_exact_solve_than_grad_dot_is():
     correlation = np.corrcoef(exact, near)[0, 1]
     assert correlation > 0.6
     assert correlation > np.corrcoef(exact, dots)[0, 1] + 0.2
-
-
-# ---------------- invariants
 
 
 @pytest.mark.parametrize("drawn", [False, True])
@@ -234,28 +187,6 @@ def test_gradients_of_any_architecture_become_matrices(name, tiny_task):
     np.testing.assert_allclose(rotated @ rotated.T, wanted @ wanted.T, rtol=1e-9, atol=1e-12)
 
 
-def test_the_fused_network_gives_the_matrices_of_the_plain_one():
-    """Turned over and with its columns in another order, which is no matter to the method."""
-    task = tda.load_task("mnist3", per_class=10, test_per_class=1)
-    torch.manual_seed(0)
-    model = tda.model_builder("cnn2", channels=1)()
-    plain = nn.Sequential(
-        model.conv1, nn.GELU(), nn.MaxPool2d(2), model.conv2, nn.GELU(), nn.MaxPool2d(2),
-        nn.Flatten(), model.fc1, nn.GELU(), model.fc2,
-    )  # fmt: skip
-    images, labels = task.train_x[:4], task.train_y[:4]
-    fused, by_layer = (
-        one_method.matrices(own, one_method.loss_gradients(own, images, labels))
-        for own in (model, plain)
-        for one_method in [gradient_method(own, images, labels)]
-    )
-    for one, other in zip(fused[:2], by_layer[:2], strict=True):
-        values, wanted = torch.linalg.svdvals(one), torch.linalg.svdvals(other)
-        np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-5 * float(wanted.max()))
-    for one, other in zip(fused[2:], by_layer[2:], strict=True):
-        assert one.errors.shape == other.errors.shape and one.inputs.shape == other.inputs.shape
-
-
 def test_parameters_of_any_shape_have_a_block_each(tiny_task):
     torch.manual_seed(0)
     model = ARCHITECTURES["norm"]().eval()
@@ -266,55 +197,11 @@ def test_parameters_of_any_shape_have_a_block_each(tiny_task):
     assert shapes == [(64, 1), (64, 1), (4, 64), (4, 1)]
 
 
-def test_some_samples_have_the_scores_they_have_among_all(tiny_task, tiny_posterior):
-    whole = tda.influence(as_double(tiny_posterior), tiny_task, solver="ekfac")
-    some = tiny_task.attribute_only([7, 2])
-    scores = tda.influence(as_double(tiny_posterior), some, solver="ekfac")
-    np.testing.assert_allclose(scores, whole[:, :, [7, 2]], rtol=1e-9, atol=1e-13)
-
-
-def test_it_belongs_to_the_paired_protocol(tiny_task, tiny_posterior):
-    with pytest.raises(ValueError, match="'lissa' belongs to 'released'"):
-        tda.influence(tiny_posterior, tiny_task, solver="ekfac", protocol="released")
-
-
-# ---------------- the released recursion on either side
-
-
-@pytest.mark.parametrize("damping", [5e-3, 0.95])
-def test_the_released_recursion_is_the_same_on_either_side(tiny_task, tiny_posterior, damping):
-    """Seven test samples: with eight training samples the test side is taken, with six the other.
-
-    A damping of 0.95 forgets all but the last four of the eight batches.
-    """
-    task = make_task(n_train=60)
-    posterior = as_double(tiny_posterior.select([0]))
-    options = {"protocol": "released", "damping": damping}
-    by_test = tda.influence(posterior, task.attribute_only(range(8)), workers=3, **options)
-    by_train = tda.influence(posterior, task.attribute_only(range(6)), workers=1, **options)
-    np.testing.assert_allclose(by_test[:, :, :6], by_train, rtol=1e-9, atol=1e-15)
-
-
-def test_what_the_recursion_has_forgotten_is_hardly_there(monkeypatch):
-    """With a damping of 0.5 the last 14 of 20 batches are used, or all: the same to 1e-4."""
-    task = make_task(n_train=160, n_test=3)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).double()
-    posterior = Posterior.from_state_dicts(model, [[model.state_dict()]])
-    # A small scale, with which the batches matter.
-    monkeypatch.setattr(lissa_module, "LISSA_SCALE", 50.0)
-    options = {"protocol": "released", "damping": 0.5}
-    some = [
-        tda.influence(posterior, task.attribute_only(range(n)), **options)[:, :, :2] for n in (2, 5)
-    ]
-    monkeypatch.setattr(lissa_module, "LISSA_FORGOTTEN", 1e-300)
-    every = tda.influence(posterior, task.attribute_only(range(2)), **options)
-    largest = float(abs(every).max())
-    for one in some:
-        np.testing.assert_allclose(one, every, rtol=0, atol=1e-4 * largest)
-    np.testing.assert_allclose(*some, rtol=0, atol=1e-12 * largest)
-    assert not np.array_equal(some[0], every)
-    # And the batches do matter: without any, the result would be another.
-    monkeypatch.setattr(lissa_module, "LISSA_SCALE", 1e12)
-    without = tda.influence(posterior, task.attribute_only(range(2)), **options) * (1e12 / 50)
-    assert float(abs(without - every).max()) > 1e-3 * largest
+@pytest.mark.filterwarnings("ignore:influence. the largest curvature")
+@pytest.mark.parametrize(("build", "make"), NO_IMAGES)
+def test_ekfac_takes_inputs_that_are_no_images(build, make):
+    task = make()
+    posterior = sample_posterior(build, task, SHORT, seeds=[1])
+    fine = tda.influence(posterior, task, solver="ekfac", damping=1e3)
+    exact = tda.influence(posterior, task, solver="ggn", damping=1e3)
+    np.testing.assert_allclose(fine, exact, rtol=1e-2, atol=1e-3 * float(abs(exact).max()))

@@ -14,7 +14,8 @@ from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.engine.training import network_for, train_states
 from tda_utils.models.convolutional import CNN2L, CNN3L
 from tda_utils.models.states import AdamState
-from tests.conftest import make_task
+from tests.refusals import refused
+from tests.tiny import make_task
 
 NETWORKS = [(CNN2L, 1, 28), (CNN2L, 3, 32), (CNN3L, 1, 28), (CNN3L, 3, 32)]
 IDS = ["CNN2-L MNIST", "CNN2-L CIFAR", "CNN3-L MNIST", "CNN3-L CIFAR"]
@@ -202,8 +203,8 @@ def test_only_the_networks_as_they_are_are_fused():
 
 
 def test_a_state_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"state has 'fc1.weight' in the shape \(256, 2048\)"):
-        FusedNetwork(CNN2L(), 28, torch.float32).learner(Recipe(), CNN3L().state_dict())
+    network, state = FusedNetwork(CNN2L(), 28, torch.float32), CNN3L().state_dict()
+    refused(ValueError, lambda: network.learner(Recipe(), state), "'fc1.weight'", (256, 2048))
 
 
 def test_leave_one_out_is_the_same_on_both_paths(monkeypatch):
