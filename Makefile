@@ -133,6 +133,10 @@ readme: $(STAMP) ## fill README.md and docs/teaching.md from paper/ and notebook
 	$(PY) -m tools.pages.teaching
 	$(PY) -m tools.pages.reproduction
 
+.PHONY: house
+house: $(STAMP) ## draw the picture of the house, docs/house.svg, from the imports
+	$(PY) -m tools.house
+
 .PHONY: lock
 lock: $(STAMP) ## resolve pyproject.toml's ranges anew into requirements.lock
 	$(PY) -m tools.lock

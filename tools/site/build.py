@@ -31,6 +31,7 @@ from tools.site import notebooks, reference
 
 #: Pages that lie in the repository as they are shown.
 PAGES = (
+    "docs/architecture.md",
     "docs/glossary.md",
     "docs/notation.md",
     "docs/teaching.md",
@@ -69,7 +70,7 @@ def home(readme: dict[str, str]) -> str:
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
         "Results": ["paper/REPRODUCTION", "gallery"],
-        "Package": ["package", "api/index", "CONTRIBUTING"],
+        "Package": ["package", "api/index", "docs/architecture", "CONTRIBUTING"],
     }
     trees = [
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
