@@ -72,7 +72,7 @@ faults: $(STAMP) ## what happens to a run that is killed, starved or fed with ru
 .PHONY: cuda-test
 cuda-test: $(STAMP) ## on a machine with a CUDA card: training, methods and scores there against the CPU
 	@$(PY) -c 'import torch; assert torch.cuda.is_available(), "PyTorch finds no CUDA card here."'
-	$(TEST_ENV) $(PY) -m pytest tests/test_cuda.py tests/test_stacked.py
+	$(TEST_ENV) $(PY) -m pytest tests/test_cuda.py tests/engine/test_stacked.py
 
 .PHONY: lint
 lint: $(STAMP) ## style of code and notebooks

@@ -14,7 +14,7 @@ def refused(error: type[Exception], call: Callable[[], object], *facts: object) 
     with pytest.raises(error) as raised:
         call()
     sentence = str(raised.value)
-    assert "\n" not in sentence and sentence.endswith("."), sentence
+    assert "\n" not in sentence and sentence[-1] in ".?", sentence
     rest = sentence
     for fact in map(str, facts):
         _, found, rest = rest.partition(fact)
