@@ -7,7 +7,7 @@ attributions on each, and says which pairs stand out from the noise.
 
 from tda_utils.face import lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {

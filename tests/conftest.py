@@ -7,9 +7,15 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from tda_utils import Recipe, Task, sample_posterior
 from tests.tiny import build_tiny_cnn, make_task, take_for_originals, write_idx
+
+# `make test` tries the same examples each time, `make fuzz` others, from a seed that it prints.
+settings.register_profile("test", derandomize=True, deadline=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
 @pytest.fixture
