@@ -108,7 +108,7 @@ wheel-test: $(call needs,package test) ## the wheel in an environment without Py
 .PHONY: cuda-test
 cuda-test: $(COURSE) $(call needs,test) ## on a machine with a CUDA card: training, methods and scores there against the CPU
 	@$(PY) -c 'import torch; assert torch.cuda.is_available(), "PyTorch finds no CUDA card here."'
-	$(TEST_ENV) $(PY) -m pytest tests/test_cuda.py tests/test_stacked.py
+	$(TEST_ENV) $(PY) -m pytest tests/test_cuda.py tests/engine/test_stacked.py
 
 .PHONY: lint
 lint: $(call needs,test) ## style of code and notebooks

@@ -13,7 +13,7 @@ from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.engine.stacked import StackedLearner, train_stacked
 from tda_utils.engine.training import train_losses
 from tda_utils.models.convolutional import CNN3L
-from tests.conftest import build_tiny_cnn
+from tests.tiny import build_tiny_cnn
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA card; PyTorch finds none here"

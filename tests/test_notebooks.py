@@ -265,3 +265,14 @@ def test_a_fault_is_found(check, position, change, sentence):
     notebook = good()
     change(notebook, position)
     assert re.search(sentence, "\n".join(check(notebook)))
+
+
+# -------------------------------------------- what a notebook promises
+
+
+def test_from_a_folder_to_clear_pairs_takes_ten_lines():
+    (source,) = FOLDER.glob("10_*.py")
+    cells = source.read_text(encoding="utf-8").split("# %%")
+    (lines,) = [cell.strip().splitlines() for cell in cells if "from_folder(model" in cell]
+    assert lines[0] == "import tda_utils as tda" and "clearest_pairs" in "".join(lines)
+    assert len([line for line in lines if line.strip()]) <= 10

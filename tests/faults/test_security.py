@@ -41,6 +41,14 @@ def test_a_trap_works_where_pickles_are_loaded(tmp_path):
     assert (tmp_path / "sprung").exists()
 
 
+def test_a_malicious_file_in_a_folder_of_checkpoints_is_not_run(sprung, tmp_path):
+    member = tmp_path / "runs" / "a"
+    member.mkdir(parents=True)
+    torch.save({"weight": Trap(sprung)}, member / "1.pt")
+    with pytest.raises(ValueError, match=r"1\.pt .*run code"):
+        tda.Posterior.from_folder(torch.nn.Linear(2, 1), tmp_path / "runs")
+
+
 def test_a_malicious_checkpoint_is_not_run(sprung, tmp_path, count):
     """Torch's own loader, as README tells users to call it, and the folder of a backbone."""
     pytest.importorskip("transformers", reason="needs the extra 'vit'")

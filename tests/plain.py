@@ -1,0 +1,92 @@
+"""What one would write without this package: training loops, gradients, matrices."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tda_utils import Posterior
+
+
+def plain_loop(build_model, task, recipe, seed, dtype=torch.float32):
+    """Train as one would without this package: one model, one DataLoader, PyTorch's own Adam."""
+    torch.manual_seed(seed)
+    model = build_model().to(dtype)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=False
+    )
+    loader = DataLoader(
+        TensorDataset(task.train_x.to(dtype), task.train_y), recipe.batch_size, shuffle=True
+    )
+    kept = []
+    for epoch in range(recipe.epochs):
+        for images, labels in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+        if epoch >= recipe.epochs - recipe.keep_last:
+            kept.append(copy.deepcopy(model.state_dict()))
+    return kept, optimizer
+
+
+def losses_on_test(model, task):
+    """Return the loss of each test sample in the model's type of number."""
+    dtype = next(model.parameters()).dtype
+    with torch.no_grad():
+        return nn.functional.cross_entropy(
+            model(task.test_x.to(dtype)), task.test_y, reduction="none"
+        )
+
+
+def flat(tensors):
+    """Return tensors as one vector."""
+    return torch.cat([t.flatten() for t in tensors])
+
+
+def autograd_gradients(model, images, labels):
+    """Return one gradient a sample, of what is trained, by one backward pass a sample."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rows = []
+    for image, label in zip(images, labels, strict=True):
+        loss = nn.functional.cross_entropy(model(image[None]), label[None])
+        rows.append(flat(torch.autograd.grad(loss, parameters)))
+    return torch.stack(rows)
+
+
+def dense_gauss_newton(model, images):
+    """Return the mean over samples of J^T (diag(p) - p p^T) J, written out."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    total = 0
+    for image in images:
+        logits = model(image[None])[0]
+        jacobian = torch.stack(
+            [flat(torch.autograd.grad(logit, parameters, retain_graph=True)) for logit in logits]
+        )
+        p = logits.detach().softmax(0)
+        total = total + jacobian.T @ (torch.diag(p) - torch.outer(p, p)) @ jacobian
+    return total / len(images)
+
+
+def mixed_gradients(model, images, coefficients):
+    """Return ``J^T R c`` of each sample, with autograd's J and R written out."""
+    rows = []
+    for image, c in zip(images, coefficients.double(), strict=True):
+        logits = model(image[None])[0]
+        jacobian = torch.stack(
+            [
+                flat(torch.autograd.grad(logit, list(model.parameters()), retain_graph=True))
+                for logit in logits
+            ]
+        )
+        p = logits.detach().softmax(0)
+        root = torch.diag(p.sqrt()) - torch.outer(p, p.sqrt())
+        rows.append(jacobian.T @ root @ c)
+    return torch.stack(rows)
+
+
+def as_double(posterior):
+    """Return the same posterior in float64."""
+    states = [[{n: v.double() for n, v in s.items()} for s in m] for m in posterior.states]
+    model = copy.deepcopy(posterior.model).double()
+    return Posterior.from_state_dicts(model, states, seeds=posterior.order_seeds)

@@ -1,0 +1,50 @@
+"""Signs and drift: scores that mean the same before they are compared."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tda_utils.reliability.signs import drift_share, removal_signed, remove_drift
+from tests.refusals import refused
+from tests.reliability.scores import labelled, noise
+
+PAIRS = ("train", "test")
+
+
+def test_upweighting_is_turned_round_and_removal_is_left_as_it_is():
+    up = labelled(noise(), sign="upweighting", method="ats")
+    turned = removal_signed(up)
+    np.testing.assert_array_equal(turned, -up.values)
+    assert turned.attrs == {"sign": "removal", "method": "ats"}
+    assert removal_signed(turned) is turned
+
+
+def test_drift_is_taken_off_every_training_sample_and_said_to_be():
+    scores = labelled(noise(1), method="ats").rename("ats")
+    drift = noise(2, (6, 3, 7))
+    with_drift = scores.assign_coords(drift=(("member", "checkpoint", "test"), drift))
+    found = remove_drift(with_drift)
+    np.testing.assert_allclose(found, scores.values - drift[:, :, None, :])
+    assert (found.dims, found.name) == (scores.dims, "ats")
+    assert found.attrs == {"method": "ats", "drift": "removed"} and "drift" not in found.coords
+
+
+def test_drift_share_of_known_scores():
+    rng = np.random.default_rng(0)
+    common, own = rng.normal(size=(1, 500)), rng.normal(size=(400, 500))
+    tau = xr.DataArray(3 * common + own, dims=PAIRS)
+    assert drift_share(tau) == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "facts"),
+    [
+        (lambda: remove_drift(xr.DataArray([1.0])), ["scores", "'drift'"]),
+        (lambda: removal_signed(xr.DataArray([1.0])), ["sign None", "'removal'", "'upweighting'"]),
+        (lambda: drift_share(xr.DataArray(np.ones((2, 2)), dims=PAIRS)), ["scores", "variance 0"]),
+        (lambda: drift_share(xr.DataArray(np.ones((2, 0)), dims=PAIRS)), ["scores", "empty"]),
+        (lambda: drift_share(xr.DataArray([1.0], dims="test")), ["scores", "train"]),
+    ],
+)
+def test_bad_input_gets_one_clear_sentence(call, facts):
+    refused(ValueError, call, *facts)

@@ -1,0 +1,270 @@
+"""Sampling a posterior, and posteriors of one's own checkpoints."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tda_utils as tda
+from tda_utils import Posterior, Recipe, sample_posterior
+from tda_utils.posterior import check_model
+from tests.plain import autograd_gradients, losses_on_test, plain_loop
+from tests.refusals import refused
+from tests.tiny import (
+    SHORT,
+    build_mlp,
+    build_normalised,
+    build_tiny_cnn,
+    make_task,
+    table_task,
+    write_folder,
+)
+
+
+def test_seeds_can_be_set_apart(tiny_task, tiny_recipe):
+    def members(**seeds):
+        return sample_posterior(build_tiny_cnn, tiny_task, tiny_recipe, **seeds).states
+
+    both = members(seeds=(1, 2))
+    mixed = members(init_seeds=(1, 1, 2), order_seeds=(1, 2, 2))
+    assert torch.equal(mixed[0][-1]["0.weight"], both[0][-1]["0.weight"])
+    assert torch.equal(mixed[2][-1]["0.weight"], both[1][-1]["0.weight"])
+    assert not torch.equal(mixed[1][-1]["0.weight"], mixed[0][-1]["0.weight"])
+    assert not torch.equal(mixed[1][-1]["0.weight"], mixed[2][-1]["0.weight"])
+
+
+def test_the_global_random_state_is_left_alone(tiny_task, tiny_recipe):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    sample_posterior(build_tiny_cnn, tiny_task, tiny_recipe, seeds=(1,))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_frozen_parameters_stay_with_the_model():
+    def build():
+        model = build_tiny_cnn()
+        model[0].requires_grad_(False)
+        model[0].weight.data.fill_(0.1)
+        model[0].bias.data.zero_()
+        return model
+
+    task, recipe = make_task(), Recipe(epochs=2, batch_size=5, keep_last=1)
+    posterior = sample_posterior(build, task, recipe, seeds=(1, 2))
+    trained = {"4.weight", "4.bias", "6.weight", "6.bias"}
+    assert posterior.states[0][0].keys() == posterior.adam[0][0].exp_avg.keys() == trained
+    assert torch.equal(posterior.module(1, 0)[0].weight, build()[0].weight)
+    kept, _ = plain_loop(build, task, recipe, 2)
+    for name in trained:
+        np.testing.assert_allclose(posterior.states[1][0][name], kept[0][name], atol=1e-5)
+    whole = posterior.module(1, 0).state_dict()
+    again = Posterior.from_state_dicts(build(), [[whole]])
+    assert again.states[0][0].keys() == trained
+    whole["0.bias"] = whole["0.bias"] + 1
+    refused(ValueError, lambda: Posterior.from_state_dicts(build(), [[whole]]), "'0.bias'")
+
+
+def test_a_sample_of_the_posterior_is_a_module_in_evaluation_mode(tiny_task, tiny_posterior):
+    one = tiny_posterior.select([1])
+    assert (one.members, one.checkpoints, one.member_labels) == (1, 2, (724,))
+    assert one.samples == [(0, 0), (0, 1)]
+    assert torch.equal(
+        one.adam[0][1].exp_avg["0.bias"], tiny_posterior.adam[1][1].exp_avg["0.bias"]
+    )
+    model = one.module(0, 1)
+    assert not model.training
+    losses = one.losses(tiny_task)
+    np.testing.assert_allclose(losses[0, 1], losses_on_test(model, tiny_task), rtol=1e-5)
+    assert losses.test.values.tolist() == tiny_task.test_index.tolist()
+    # A copy: what is done to it is not done to the posterior.
+    torch.nn.init.zeros_(model[0].weight)
+    assert one.losses(tiny_task).identical(losses)
+
+
+def test_divergence_is_said_with_member_and_epoch():
+    task = make_task()
+    recipe = Recipe(epochs=3, batch_size=12, lr=1e30, keep_last=1)
+    with pytest.warns(RuntimeWarning, match=r"member 446 .* epoch 3"):
+        sample_posterior(build_tiny_cnn, task, recipe, seeds=(446,))
+
+
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        ({"init_seeds": (1, 2), "order_seeds": (1, 2, 3)}, ["init_seeds", 2, "order_seeds", 3]),
+        ({"seeds": ()}, ["init_seeds is ()", "not empty"]),
+        ({"seeds": (1,), "weights": torch.ones(1, 3)}, ["weights", (1, 3), (1, 12)]),
+    ],
+)
+def test_bad_calls_of_sample_posterior(options, facts):
+    recipe = Recipe(epochs=1, keep_last=1)
+    call = partial(sample_posterior, build_tiny_cnn, make_task(), recipe, **options)
+    refused(ValueError, call, *facts)
+
+
+# ---------------- random crops
+
+
+def test_a_cropped_training_differs_and_depends_on_seeds_alone(tiny_task):
+    recipe = replace(SHORT, crop=8)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = sample_posterior(build_tiny_cnn, tiny_task, recipe, seeds=(446,), workers=1)
+    assert torch.equal(before, torch.get_rng_state())
+    two = sample_posterior(build_tiny_cnn, tiny_task, recipe, seeds=(724, 446), workers=2)
+    for name, value in one.states[0][1].items():
+        assert torch.equal(value, two.states[1][1][name]), name
+    plain = sample_posterior(build_tiny_cnn, tiny_task, SHORT, seeds=(446,))
+    assert not torch.equal(one.states[0][1]["6.weight"], plain.states[0][1]["6.weight"])
+
+
+def test_scores_and_losses_see_the_same_crops(tiny_task):
+    recipe = replace(SHORT, crop=8)
+    posterior = sample_posterior(build_tiny_cnn, tiny_task, recipe, seeds=(446,))
+    seen = posterior.seen(tiny_task, 0, 1)
+    assert seen.train_x.shape == (12, 1, 8, 8)
+    assert not torch.equal(seen.test_x, posterior.seen(tiny_task, 0, 0).test_x)
+    model = posterior.module(0, 1)
+    losses = posterior.losses(tiny_task)[0, 1]
+    np.testing.assert_allclose(losses, losses_on_test(model, seen), rtol=1e-5)
+    train = autograd_gradients(model, seen.train_x, seen.train_y)
+    test = autograd_gradients(model, seen.test_x, seen.test_y)
+    dots = tda.grad_dot(posterior, tiny_task)[0, 1]
+    np.testing.assert_allclose(dots, train @ test.T, rtol=1e-3, atol=1e-5)
+
+
+# ---------------- checkpoints of one's own
+
+
+@pytest.mark.parametrize(
+    ("states", "seeds", "facts"),
+    [
+        ([], None, ["states is empty"]),
+        ([[]], None, ["states is empty"]),
+        (lambda s: [[s], [s, s]], None, ["states", [1, 2], "checkpoints"]),
+        (lambda s: [[{"0.weight": s["0.weight"]}]], None, ["states[0][0]", "model", "'0.bias'"]),
+        (
+            lambda s: [[s], [{n: v * torch.nan for n, v in s.items()}]],
+            None,
+            ["states[1][0]", "NaN"],
+        ),
+        (lambda s: [[s]], (1, 2), ["seeds has 2", 1]),
+        (lambda s: [[s]], "446", ["seeds is '446'", "integers"]),
+    ],
+)
+def test_from_state_dicts_checks(states, seeds, facts):
+    model = build_tiny_cnn()
+    states = states(model.state_dict()) if callable(states) else states
+    refused(ValueError, lambda: Posterior.from_state_dicts(model, states, seeds=seeds), *facts)
+
+
+def test_a_state_holds_tensors_alone():
+    state = {**build_tiny_cnn().state_dict(), "epoch": 3}
+    call = partial(Posterior.from_state_dicts, build_tiny_cnn(), [[state]])
+    refused(TypeError, call, "states[0][0]['epoch']", "int", "tensor")
+
+
+def test_from_state_dicts_copies_what_it_gets(tiny_task):
+    model = build_tiny_cnn()
+    posterior = Posterior.from_state_dicts(model, [[model.state_dict()]])
+    before = posterior.losses(tiny_task)
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert posterior.losses(tiny_task).equals(before)
+
+
+def test_a_folder_is_what_its_states_are(tmp_path):
+    """Names, order, batch normalisation's buffers, and what the folders' names say."""
+    files = ["epoch-9.safetensors", "epoch-10.safetensors"]
+    states = write_folder(tmp_path, ["seed-2", "seed-10"], files, build_normalised)
+    read = Posterior.from_folder(build_normalised(), tmp_path)
+    assert (read.init_seeds, read.order_seeds, read.epochs) == ((2, 10), (2, 10), (9, 10))
+    own = Posterior.from_state_dicts(build_normalised(), states)
+    assert (own.order_seeds, own.epochs, own.member_labels) == (None, (1, 2), (0, 1))
+    for posterior in (read, own):
+        for member, checkpoint in posterior.samples:
+            found = posterior.states[member][checkpoint]
+            wanted = states[member][checkpoint]
+            assert "1.running_var" in found and found.keys() == wanted.keys()
+            assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_seeds_and_epochs_that_are_given_come_before_those_of_the_names(tmp_path):
+    write_folder(tmp_path, ["seed-1", "seed-2"], ["epoch-3.pt"])
+    given = Posterior.from_folder(build_mlp(), tmp_path, seeds=[5, 6], epochs=[30])
+    assert (given.order_seeds, given.epochs) == ((5, 6), (30,))
+    assert given.coordinates()["checkpoint"].tolist() == [30]
+
+
+@pytest.mark.parametrize(
+    ("state", "facts"),
+    [
+        (
+            nn.Linear(4, 6).state_dict(),
+            ["2.pt", "lacks", "'0.weight', '0.bias', '2.weight' and 1 more", "['weight', 'bias']"],
+        ),
+        (nn.Sequential(nn.Linear(5, 6)).state_dict(), ["2.pt", "'0.weight'", (6, 5), (6, 4)]),
+        ({n: v * torch.nan for n, v in build_mlp().state_dict().items()}, ["2.pt", "NaN"]),
+    ],
+)
+def test_the_file_whose_state_does_not_fit_the_model_is_named(tmp_path, state, facts):
+    write_folder(tmp_path, ["seed-1", "seed-2"], ["1.pt", "2.pt"])
+    torch.save(state, tmp_path / "seed-2" / "2.pt")
+    refused(ValueError, lambda: Posterior.from_folder(build_mlp(), tmp_path), "seed-2", *facts)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "facts"),
+    [
+        ({"seeds": [1]}, ["seeds has 1", 2]),
+        ({"epochs": [1]}, ["epochs is (1,)", "2 rising"]),
+        ({"epochs": [2, 2]}, ["epochs is (2, 2)", "rising"]),
+        ({"epochs": [2, 1]}, ["epochs is (2, 1)", "rising"]),
+        ({"epochs": "12"}, ["epochs is '12'", "integers"]),
+        ({"epochs": [1, 1.5]}, ["epochs is 1.5", "integer"]),
+    ],
+)
+def test_seeds_and_epochs_have_to_count_right(tmp_path, wrong, facts):
+    states = write_folder(tmp_path, ["a", "b"], ["1.pt", "2.pt"])
+    for make, source in ((Posterior.from_folder, tmp_path), (Posterior.from_state_dicts, states)):
+        refused(ValueError, partial(make, build_mlp(), source, **wrong), *facts)
+
+
+# ---------------- models that do not fit their task
+
+
+class Two(nn.Module):
+    """Gives its inputs beside the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, rows):
+        return self.layer(rows), rows
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "facts"),
+    [
+        (Two(), table_task(), ["model gives a tuple", "tensor", "at least 3"]),
+        (nn.Linear(4, 2), table_task(), ["model", (1, 2), "at least 3"]),
+        (nn.Linear(3, 3), make_task(), ["model", "(1, 8, 8)"]),
+        (build_tiny_cnn(), make_task(channels=3), ["model", "(3, 8, 8)"]),
+        (tda.model_builder("cnn2", 1)(), table_task(), ["model", "(4,)"]),
+        (build_normalised(), table_task(), ["model", "(4,)"]),
+        (
+            nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4, track_running_stats=False)),
+            table_task(),
+            ["model", "layer '1'", "track_running_stats=False"],
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_in_one_line(model, task, facts):
+    with pytest.raises(ValueError, match=facts[0]) as raised:
+        check_model(model, task)
+    said = str(raised.value)
+    # What PyTorch says of a shape comes last, so the sentence may end without a full stop.
+    assert "\n" not in said and all(str(fact) in said for fact in facts)
