@@ -232,7 +232,7 @@ def test_a_damaged_data_file_is_refused(monkeypatch):
         ({"name": "mnist3", "per_class": 10, "pairs": "paper"}, "for task 'mnist' alone"),
         ({"name": "mnist", "source": "idx", "pairs": "some"}, "pairs is 'some'"),
         ({"name": "mnist3", "per_class": 10, "test_per_class": 0}, "test_per_class is 0"),
-        ({"name": "mnist3", "per_class": 10, "test_per_class": 301}, "in 1 to 300"),
+        ({"name": "mnist3", "per_class": 10, "test_per_class": 301}, "from 1 to 300"),
         ({"name": "cifar10", "per_class": 10, "lists": "mine"}, "lists is 'mine'"),
     ],
 )
