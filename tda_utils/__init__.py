@@ -7,49 +7,45 @@ attributions on each, and says which pairs stand out from the noise.
 
 from tda_utils.face import lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
-    "tda_utils": ("outputs", "plots"),
-    "tda_utils.attribution": (
-        "METHODS",
-        "ats",
-        "attribute",
-        "grad_cos",
-        "grad_dot",
-        "influence",
-        "loo",
-    ),
-    "tda_utils.data": ("Task", "load_task"),
-    "tda_utils.engine.recipe": ("Recipe",),
-    "tda_utils.experiments": ("Experiment", "study_of"),
-    "tda_utils.models": ("model_builder",),
-    "tda_utils.posterior": ("PAPER_SEEDS", "Posterior", "sample_posterior"),
+    "tda_utils": "outputs plots",
+    "tda_utils.attribution": "METHODS ats attribute grad_cos grad_dot influence loo",
+    "tda_utils.data": "Task load_task",
+    "tda_utils.engine.recipe": "Recipe",
+    "tda_utils.experiments": "Experiment study_of",
+    "tda_utils.models": "model_builder",
+    "tda_utils.posterior": "PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
-        "agreement",
-        "clearest_pairs",
-        "crossed_components",
-        "drift_share",
-        "least_certain_pairs",
-        "mean_p_by_checkpoints",
-        "null_reference",
-        "p_values",
-        "removal_signed",
-        "remove_drift",
-        "significant",
-        "summarise",
-        "variance_components",
-        "variance_shares",
+        "agreement clearest_pairs crossed_components drift_share least_certain_pairs "
+        "mean_p_by_checkpoints null_reference p_values removal_signed remove_drift significant "
+        "summarise variance_components variance_shares"
     ),
 }
 _RENAMED = {
+    "crops": "tda_utils.engine.noise",
+    "experiment": "tda_utils.experiments.experiment",
+    "explorer": "tools.explorer.page, no part of the package",
+    "fused": "tda_utils.engine.fused",
+    "kernels": "tda_utils.engine.kernels",
+    "learners": "tda_utils.engine.modules, tda_utils.engine.noise and tda_utils.models.states",
+    "manifest": "tda_utils.reproduce.manifest and tda_utils.reproduce.notebook",
     "noisiest_pairs": "tda_utils.least_certain_pairs",
     "overall_reliability": "tda_utils.reliability.overall.overall_reliability",
+    "parallel": "tda_utils.engine.parallel",
+    "provenance": "tda_utils.experiments.provenance",
+    "stacked": "tda_utils.engine.stacked",
+    "store": "tda_utils.experiments.store",
+    "studies": "tda_utils.experiments.studies",
     "sum_up": "tda_utils.study_of",
-    "summary_file": "tda_utils.Experiment.study_file, a method",
+    "summary_file": "the method tda_utils.Experiment.study_file",
+    "training": "tda_utils.engine.training, tda_utils.engine.recipe and tda_utils.engine.noise",
     "trusted_pairs": "tda_utils.clearest_pairs",
+    "vision_transformer": "tda_utils.models.vision_transformer",
+    "work": "tda_utils.reproduce.work",
 }
 
-__all__ = sorted(name for names in _HOMES.values() for name in names)
+__all__ = sorted(name for names in _HOMES.values() for name in names.split())
 __getattr__, __dir__ = lazy(__name__, _HOMES, _RENAMED)

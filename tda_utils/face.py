@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +25,7 @@ DISTRIBUTIONS = {
 
 
 def lazy(
-    package: str, homes: Mapping[str, Sequence[str]], renamed: Mapping[str, str]
+    package: str, homes: Mapping[str, str], renamed: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose names load on first use.
 
@@ -32,19 +33,22 @@ def lazy(
     ----------
     package : str
         Its ``__name__``.
-    homes : mapping of str to sequence of str
-        For each module the names that it brings; for the package itself, its modules.
+    homes : mapping of str to str
+        For each module the names that it brings, with spaces between; for the package itself, its
+        modules.
     renamed : mapping of str to str
-        For each name of before, where its thing is now.
+        For each name and module of before, where its thing is now.
 
     Raises
     ------
     AttributeError
         By what is returned, for a name that is not there; of a renamed one it says the new one.
     ImportError
-        By what is returned, if a package is missing that the name needs.
+        By what is returned, if a package is missing that the name needs; and from then on by an
+        import of a renamed name or module.
     """
-    home_of = {name: home for home, names in homes.items() for name in names}
+    sys.meta_path.append(_Renamed({f"{package}.{old}": new for old, new in renamed.items()}))
+    home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def load(name: str) -> Any:
         if name in renamed:
@@ -61,6 +65,17 @@ def lazy(
         return value
 
     return load, lambda: sorted(home_of)
+
+
+class _Renamed:
+    """Says the new name where Python would only say that it cannot import the old one."""
+
+    def __init__(self, renamed: Mapping[str, str]) -> None:
+        self._renamed = renamed
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name in self._renamed:
+            raise ImportError(f"{name} is now {self._renamed[name]}.")
 
 
 @contextmanager

@@ -9,10 +9,16 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from tda_utils import Recipe, Task, sample_posterior
 from tda_utils.data import sources
+
+# `make test` tries the same examples each time, `make fuzz` others, from a seed that it prints.
+settings.register_profile("test", derandomize=True, deadline=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
 def make_task(n_train=12, n_test=7, classes=3, channels=1, size=8, seed=0) -> Task:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from tools import ROOT
 
-LOCKS = ("requirements.lock", "benchmarks/requirements-peers.lock")
+LOCKS = (*sorted(ROOT.glob("requirements/*.lock")), ROOT / "benchmarks/requirements-peers.lock")
 COMMAND = ("-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner", "off")
 
 
@@ -45,7 +45,7 @@ def verdict(packages: list[dict], date: str) -> tuple[int, list[str]]:
 
 def main() -> int:
     """Audit every lock."""
-    files = [part for lock in LOCKS for part in ("--requirement", str(ROOT / lock))]
+    files = [part for lock in LOCKS for part in ("--requirement", str(lock))]
     done = subprocess.run(
         [sys.executable, *COMMAND, "--format", "json", *files],
         capture_output=True,

@@ -6,12 +6,14 @@ and no versions, so a second run gives the same bytes. A notebook that fails kee
     python -m tools.refresh_notebooks          all notebooks
     python -m tools.refresh_notebooks 05 06_   those whose names begin so
     python -m tools.refresh_notebooks --prose  only text has changed: keep the outputs, run nothing
+    python -m tools.refresh_notebooks --check  write nothing; 1 if an .ipynb is not its .py's
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -154,6 +156,38 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def difference(source: Path) -> str | None:
+    """Say where an .ipynb is not made from its .py, outputs aside; None if it is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "01_what.py"
+    >>> _ = path.write_text("# %%\\n1 + 1\\n")
+    >>> difference(path)
+    '01_what.py: there is no 01_what.ipynb.'
+    >>> nbformat.write(build(path), path.with_suffix(".ipynb"))
+    >>> difference(path)
+    >>> _ = path.write_text("# %%\\n1 + 2\\n")
+    >>> difference(path)
+    "01_what.py: its cell 1 ('1 + 2') is not that of 01_what.ipynb."
+    """
+    target = source.with_suffix(".ipynb")
+    if not target.is_file():
+        return f"{source.name}: there is no {target.name}."
+    own, stored = build(source), nbformat.read(target, as_version=4)
+    for position, (cell, other) in enumerate(itertools.zip_longest(own.cells, stored.cells), 1):
+        if cell is None:
+            return f"{source.name}: it has no cell {position}, which {target.name} has."
+        parts = ("id", "cell_type", "source", "metadata")
+        if other is None or [cell[part] for part in parts] != [other[part] for part in parts]:
+            first = cell.source.strip().partition("\n")[0]
+            return f"{source.name}: its cell {position} ({first!r}) is not that of {target.name}."
+    if own.metadata != stored.metadata:
+        return f"{source.name}: the metadata of {target.name} are other ones."
+    return None
+
+
 def refresh(source: Path, prose: bool = False) -> str:
     """Run one notebook, write its .ipynb if the bytes differ, and say which it was."""
     text = nbformat.writes(with_stored_outputs(source) if prose else run(source)) + "\n"
@@ -168,11 +202,15 @@ def refresh(source: Path, prose: bool = False) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Refresh the named notebooks; 1 if one fails, 2 for a name that no notebook has."""
+    """Refresh the named notebooks; 1 if one fails or is out of date, 2 for an unknown name."""
     parser = argparse.ArgumentParser(description="Make .ipynb from .py, with fresh outputs.")
     parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; all if left out")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--prose", action="store_true", help="only text has changed: keep the outputs, run nothing"
+    )
+    how.add_argument(
+        "--check", action="store_true", help="write nothing; 1 if an .ipynb is not its .py's"
     )
     options = parser.parse_args(arguments)
     try:
@@ -180,6 +218,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"refresh: error: {error}", file=sys.stderr)
         return 2
+    if options.check:
+        stale = [found for source in sources if (found := difference(source))]
+        for sentence in stale:
+            print(f"{sentence} Run `make refresh` or `make refresh-prose`.", file=sys.stderr)
+        return 1 if stale else 0
     failures = []
     try:
         for source in tqdm(sources, desc="notebooks", disable=None):

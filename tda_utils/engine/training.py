@@ -7,7 +7,7 @@ taken, `network_for` and the device decide.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
 
 
 Observation = TypeVar("Observation")
+Access = Callable[[Any], Any]
 
 
 def train_states(
@@ -106,18 +107,12 @@ def train_states(
     >>> [adam.step for _, adam in states[0]]
     [2.0, 3.0]
     """
-    place = chosen_device(device)
-    if place.type != "cpu":
-        return _train_on(place, model, images, labels, recipe, jobs, StackedLearner.kept, describe)
-    network = _network(model, images, recipe, jobs)
     return _train(
-        network,
-        images,
-        labels,
-        recipe,
-        jobs,
-        lambda own, _: (own.state(), own.adam()),
+        (model, images, labels, recipe, jobs),
+        lambda _: StackedLearner.kept,
+        lambda _: lambda own, access: (own.state(), own.adam()),
         workers,
+        device,
         describe,
     )
 
@@ -155,32 +150,17 @@ def train_losses(
     >>> train_losses(network, images, labels, recipe, [job, job], images, labels).shape
     torch.Size([2, 2, 5])
     """
-    place = chosen_device(device)
-    if place.type != "cpu":
-        test_images, test_labels = test_images.to(place, _dtype(jobs)), test_labels.to(place)
-        losses = _train_on(
-            place,
-            model,
-            images,
-            labels,
-            recipe,
-            jobs,
-            lambda own: own.losses(test_images, test_labels),
-            describe,
-        )
-    else:
-        network = _network(model, images, recipe, jobs)
-        test = network.prepare(test_images)
-        losses = _train(
-            network,
-            images,
-            labels,
-            recipe,
-            jobs,
-            lambda own, access: own.losses(access(test), test_labels),
-            workers,
-            describe,
-        )
+
+    def on_card(place: torch.device) -> Callable[[StackedLearner], list[Tensor]]:
+        inputs, targets = test_images.to(place, _dtype(jobs)), test_labels.to(place)
+        return lambda own: own.losses(inputs, targets)
+
+    def one_by_one(network: Network) -> Callable[[Learner, Access], Tensor]:
+        prepared = network.prepare(test_images)
+        return lambda own, access: own.losses(access(prepared), test_labels)
+
+    task = (model, images, labels, recipe, jobs)
+    losses = _train(task, on_card, one_by_one, workers, device, describe)
     return torch.stack([torch.stack(kept) for kept in losses])
 
 
@@ -226,51 +206,21 @@ def state_losses(
     return losses[:, 0]
 
 
-def _train_on(
-    place: torch.device,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    recipe: Recipe,
-    jobs: Sequence[Job],
-    observe: Callable[[StackedLearner], list[Observation]],
-    describe: str | None,
-) -> list[list[Observation]]:
-    if not is_stackable(model):
-        raise ValueError(
-            f"device is {str(place)!r}, where models are stacked; this one has buffers, which "
-            "cannot be: pass device='cpu'."
-        )
-    if recipe.crop is not None:
-        raise ValueError(
-            f"crop is {recipe.crop} and device {str(place)!r}, where models are trained in step; "
-            "crops are drawn for one model at a time: pass device='cpu'."
-        )
-    return train_stacked(model, images, labels, recipe, jobs, observe, place, describe=describe)
-
-
-def _dtype(jobs: Sequence[Job]) -> torch.dtype:
-    return float_dtype(jobs[0].state)
-
-
-def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
-    if recipe.crop is None:
-        return network_for(model, images, _dtype(jobs))
-    # Passes that prepare images ahead of time cannot take new crops in each step.
-    return ModuleNetwork(model, images, _dtype(jobs))
-
-
 def _train(
-    network: Network,
-    images: Tensor,
-    labels: Tensor,
-    recipe: Recipe,
-    jobs: Sequence[Job],
-    observe: Callable[[Learner, Callable], Observation],
+    what: tuple[nn.Module, Tensor, Tensor, Recipe, Sequence[Job]],
+    on_card: Callable[[torch.device], Callable[[StackedLearner], list[Observation]]],
+    one_by_one: Callable[[Network], Callable[[Learner, Access], Observation]],
     workers: int | None,
+    device: str | torch.device,
     describe: str | None,
 ) -> list[list[Observation]]:
-    prepared = network.prepare(images)
+    """Train each job and observe it after each of the last epochs, many in step or one by one."""
+    place, (model, images, labels, recipe, jobs) = chosen_device(device), what
+    if place.type != "cpu":
+        _check_stackable(model, recipe, place)
+        return train_stacked(*what, on_card(place), place, describe=describe)
+    network = _network(model, images, recipe, jobs)
+    prepared, observe = network.prepare(images), one_by_one(network)
 
     def run(job: Job) -> list[Observation]:
         learner = network.learner(recipe, job.state, job.adam, job.noise_seed)
@@ -286,3 +236,27 @@ def _train(
         return observations
 
     return parallel_map(run, jobs, workers=workers, describe=describe)
+
+
+def _check_stackable(model: nn.Module, recipe: Recipe, place: torch.device) -> None:
+    if not is_stackable(model):
+        raise ValueError(
+            f"device is {str(place)!r}, where models are stacked; this one has buffers, which "
+            "cannot be: pass device='cpu'."
+        )
+    if recipe.crop is not None:
+        raise ValueError(
+            f"crop is {recipe.crop} and device {str(place)!r}, where models are trained in step; "
+            "crops are drawn for one model at a time: pass device='cpu'."
+        )
+
+
+def _dtype(jobs: Sequence[Job]) -> torch.dtype:
+    return float_dtype(jobs[0].state)
+
+
+def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
+    if recipe.crop is None:
+        return network_for(model, images, _dtype(jobs))
+    # Passes that prepare images ahead of time cannot take new crops in each step.
+    return ModuleNetwork(model, images, _dtype(jobs))

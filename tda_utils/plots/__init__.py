@@ -19,13 +19,16 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `full_set`               what is left of one sample's influence among very many
 `noise_sources`          which source the noise of each method comes from
 `explore_pairs`          Altair: select pairs, see their p-values and pictures
+`STYLE`, `LOOKS`, ...    the look of all of them, for drawings of one's own
 ======================== =======================================================================
 
 Source of the figures' content: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training
 Data Attribution", NeurIPS 2023, arXiv 2305.19765.
 """
 
+from tda_utils.face import lazy
 from tda_utils.plots.explore import explore_pairs
+from tda_utils.plots.look import FAINT, INK, LOOKS, SOFT, STYLE, TEXT_WIDTH
 from tda_utils.plots.maps import mean_against_std, rank_change, reliability_map
 from tda_utils.plots.methods import (
     agreement_matrices,
@@ -38,6 +41,12 @@ from tda_utils.plots.pictures import images
 from tda_utils.plots.studies import agreement_by_study, noise_sources, reliability_by
 
 __all__ = [
+    "FAINT",
+    "INK",
+    "LOOKS",
+    "SOFT",
+    "STYLE",
+    "TEXT_WIDTH",
     "agreement_by_study",
     "agreement_matrices",
     "concept",
@@ -53,3 +62,13 @@ __all__ = [
     "significant_fractions",
     "tau_histograms",
 ]
+
+_OF_OUTPUTS = ("alt_text", "save", "save_numbers", "save_table", "show", "with_alt")
+__getattr__, _ = lazy(
+    __name__,
+    {},
+    {
+        "variance_shares": "tda_utils.plots.noise_sources",
+        **{name: f"tda_utils.outputs.{name}" for name in _OF_OUTPUTS},
+    },
+)

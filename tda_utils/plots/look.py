@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tda_utils.checks import brief
+from tda_utils.terms import METHOD_LABELS
 
 Arguments = ParamSpec("Arguments")
 
@@ -29,11 +30,14 @@ class Look:
 # Colours of Okabe and Ito, told apart by colour-blind readers; warm for the two estimates that
 # take a step from the model (ATS, IF), cool for the two that compare gradients (GD, GC).
 LOOKS = {
-    "loo": Look("LOO", "#000000", "o"),
-    "ats": Look("ATS", "#D55E00", "s"),
-    "influence": Look("IF", "#E69F00", "D"),
-    "grad_dot": Look("GD", "#0072B2", "^"),
-    "grad_cos": Look("GC", "#56B4E9", "v"),
+    name: Look(METHOD_LABELS[name], colour, marker)
+    for name, colour, marker in (
+        ("loo", "#000000", "o"),
+        ("ats", "#D55E00", "s"),
+        ("influence", "#E69F00", "D"),
+        ("grad_dot", "#0072B2", "^"),
+        ("grad_cos", "#56B4E9", "v"),
+    )
 }
 SPARE_LOOKS = (("#009E73", "P"), ("#CC79A7", "X"), ("#7F7F7F", "*"))
 TEXT_WIDTH = 5.5  # inches: one column of a NeurIPS paper

@@ -30,6 +30,7 @@ Source: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training Data
 NeurIPS 2023, arXiv 2305.19765.
 """
 
+from tda_utils.face import lazy
 from tda_utils.reliability.agreement import agreement
 from tda_utils.reliability.overall import mean_p_by_checkpoints
 from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
@@ -66,3 +67,13 @@ __all__ = [
     "variance_components",
     "variance_shares",
 ]
+
+__getattr__, _ = lazy(
+    __name__,
+    {},
+    {
+        "noisiest_pairs": "tda_utils.reliability.least_certain_pairs",
+        "overall_reliability": "tda_utils.reliability.overall.overall_reliability",
+        "trusted_pairs": "tda_utils.reliability.clearest_pairs",
+    },
+)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tda_utils as tda
-from tda_utils.attribution import as_scores
+from tda_utils.attribution.samples import labelled
 from tests.conftest import build_tiny_cnn
 
 PROTOCOLS = ("paired", "released")
@@ -86,7 +86,7 @@ def test_single_scores_that_are_not_finite_are_counted(tiny_task, tiny_posterior
     values[2, 1, 4, :3] = math.inf, -math.inf, math.nan
     total = tiny_task.n_train * tiny_task.n_test
     with pytest.warns(RuntimeWarning, match=f"loo: 3 of {total} scores of member 571"):
-        tau = as_scores(
+        tau = labelled(
             values, tiny_posterior, tiny_task, method="loo", protocol="paired", sign="removal"
         )
     assert int(tau.isnull().sum()) == 3

@@ -28,6 +28,10 @@ FLAGS = (
     "--disable-sync",
 )
 HEIGHTS = {390: 844, 1280: 900}
+# A phone, a wide screen, and the other set of colours, which width does not change.
+VIEWS = ((390, "light"), (1280, "light"), (1280, "dark"))
+# Listings of the source; one of them is looked at as every other page is.
+LISTINGS, WHOLE_LISTING = "_modules/", "_modules/tda_utils/engine/noise.html"
 
 
 def pages() -> list[str]:
@@ -39,9 +43,17 @@ def pages() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `path` on every page, a failure on each counted on its own."""
+    """Run a test that takes `path` on every page in its views, each failure counted on its own."""
     if "path" in metafunc.fixturenames:
-        metafunc.parametrize("path", pages())
+        views = [(path, *view) for at, path in enumerate(pages()) for view in views_of(path, at)]
+        metafunc.parametrize(("path", "width", "scheme"), views)
+
+
+def views_of(path: str, at: int) -> tuple[tuple[int, str], ...]:
+    """Return the views of a page; listings, all made alike, take one each in turn."""
+    turn = at % len(VIEWS)
+    alike = path.startswith(LISTINGS) and path != WHOLE_LISTING
+    return VIEWS[turn : turn + 1] if alike else VIEWS
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -100,8 +112,8 @@ class Visit:
         self.page.goto(self.server + path, wait_until="load")
         if path == "explorer.html":
             self.page.wait_for_selector("body[data-ready=true]")
-        # What a page's script does after loading, such as drawing charts.
-        self.page.wait_for_load_state("networkidle")
+        # A chart takes the place of its description once the page's script has drawn it.
+        self.page.wait_for_function("() => !document.querySelector('div.chart > script')")
         return self.page
 
     @property

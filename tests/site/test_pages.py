@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.site.conftest import SCREENSHOTS, SITE, pages
+from tests.site.conftest import (
+    LISTINGS,
+    SCREENSHOTS,
+    SITE,
+    VIEWS,
+    WHOLE_LISTING,
+    pages,
+    views_of,
+)
 
-# A phone, a wide screen, and the other set of colours, which width does not change.
-VIEWS = ((390, "light"), (1280, "light"), (1280, "dark"))
 CHECKED_BY_AXE = 1280
 # Code has the same colours everywhere. Axe looks at them in notebooks, in the reference, and in one
 # listing, since the names of classes and `self` stand in listings only. In each listing, thousands
 # of coloured words, that would take most of all tests' time.
-LISTINGS, WHOLE_LISTING = "_modules/", "_modules/tda_utils/crops.html"
 LISTING = {"exclude": [[".highlight pre"]]}
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
-@pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_a_page_loads_whole_asks_no_one_else_fits_and_is_accessible(path, width, scheme, visit):
     one = visit(width, scheme)
     page = one.open(path)
@@ -68,6 +71,11 @@ def test_a_foreign_request_and_an_error_would_be_seen(visit):
     page.wait_for_event("console", timeout=5000) if not one.errors else None
     assert one.foreign == ["http://127.0.0.1:9/elsewhere"]
     assert any("not loaded" in error for error in one.errors)
+
+
+def test_each_view_has_listings():
+    listings = [(at, path) for at, path in enumerate(pages()) if path.startswith(LISTINGS)]
+    assert {view for at, path in listings for view in views_of(path, at)} == set(VIEWS)
 
 
 def test_the_listing_that_axe_sees_whole_has_all_colours_that_only_listings_have():

@@ -1,6 +1,7 @@
 """Notebooks made from their sources: the same bytes each time, and old outputs kept on failure."""
 
 import re
+import shutil
 
 import nbformat
 import pytest
@@ -9,6 +10,7 @@ from nbformat.v4 import new_output
 
 from tools import refresh_notebooks
 
+NOTEBOOK = min(refresh_notebooks.NOTEBOOKS.glob("*.ipynb"))
 SOURCE = '''\
 # %% [markdown]
 # # Title
@@ -101,3 +103,28 @@ def test_an_unknown_notebook_is_named(tmp_path):
         refresh_notebooks.select(["02_curv3"], tmp_path)
     chosen = refresh_notebooks.select(["02", "notebooks/01_line.ipynb"], tmp_path)
     assert [path.stem for path in chosen] == ["01_line", "02_curve"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "old", "new", "said"),
+    [
+        (".py", "\n# # ", "\n# # Another ", "its cell 1 ('# Another"),
+        (".ipynb", '"python3"', '"python2"', "metadata of"),
+        (".ipynb", None, None, "there is no"),
+    ],
+)
+def test_a_pair_that_does_not_agree_is_named(tmp_path, monkeypatch, capsys, suffix, old, new, said):
+    for path in (NOTEBOOK, NOTEBOOK.with_suffix(".py")):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(refresh_notebooks, "NOTEBOOKS", tmp_path)
+    assert refresh_notebooks.main(["--check"]) == 0
+    changed = tmp_path / f"{NOTEBOOK.stem}{suffix}"
+    if old is None:
+        changed.unlink()
+    else:
+        text = changed.read_text(encoding="utf-8")
+        assert old in text
+        changed.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert refresh_notebooks.main(["--check"]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert said in sentence and NOTEBOOK.stem in sentence and "make refresh" in sentence

@@ -24,9 +24,9 @@ import numpy as np
 import vl_convert
 import xarray as xr
 
-from tda_utils.attribution import removal_signed
 from tda_utils.data.task import Task
 from tda_utils.plots.pictures import picture_table
+from tda_utils.reliability import removal_signed
 from tda_utils.reliability.significance import (
     TEST_OF,
     null_reference,

@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from tools import ROOT
 
 
 def fill(text: str, source: Any, parts: Mapping[str, Callable[[Any], str]], name: str) -> str:
@@ -95,6 +98,29 @@ def sections(text: str) -> dict[str, str]:
         part.partition("\n")[0][3:] if part.startswith("## ") else "": part.rstrip() + "\n"
         for part in parts
     }
+
+
+def without_part(text: str, part: str) -> str:
+    """Return the text without one of its generated parts.
+
+    Examples
+    --------
+    >>> without_part("one\\n\\n<!-- begin sum -->\\n3\\n<!-- end sum -->\\n\\ntwo", "sum")
+    'one\\n\\ntwo'
+    """
+    return re.sub(rf"<!-- begin {part} -->\n.*?<!-- end {part} -->\n+", "", text, flags=re.DOTALL)
+
+
+def repository() -> str:
+    """Return the address of the repository, which pyproject.toml says and nothing else does.
+
+    Examples
+    --------
+    >>> repository().startswith("https://github.com/")
+    True
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"].rstrip("/")
 
 
 def course(readme: dict[str, str]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import pandas as pd
 from tda_utils.reproduce.manifest import PROTOCOLS, Manifest, load_manifest
 from tda_utils.terms import METHOD_LABELS
 from tools import ROOT
-from tools.pages.filling import fill, parameter, write_or_check
+from tools.pages.filling import fill, parameter, repository, write_or_check
 
 
 def results(manifest: Manifest) -> str:
@@ -156,7 +156,14 @@ def cost(manifest: Manifest) -> str:
     return "\n".join([before, "", *lines, "", after])
 
 
+def badge(_: Manifest) -> str:
+    """Return the badge of the workflow that runs the tests, which leads to its last runs."""
+    page = f"{repository()}/actions/workflows/test.yml"
+    return f"[![tests]({page}/badge.svg)]({page})"
+
+
 PARTS = {
+    "badge": badge,
     "results": results,
     "gallery": gallery,
     "benchmarks": benchmarks,

@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +25,12 @@ import vl_convert
 from tda_utils.reproduce.manifest import Figure, Manifest, load_manifest
 from tools import ROOT
 from tools.explorer import build as explorer
-from tools.pages.filling import course, parameter, sections
+from tools.pages.filling import course, parameter, repository, sections, without_part
 from tools.site import notebooks, reference
 
 #: Pages that lie in the repository as they are shown.
 PAGES = (
+    "docs/architecture.md",
     "docs/glossary.md",
     "docs/notation.md",
     "docs/teaching.md",
@@ -51,25 +51,13 @@ PACKAGE = (
 )
 
 
-def repository() -> str:
-    """Return the address of the repository, which pyproject.toml says and nothing else does.
-
-    Examples
-    --------
-    >>> repository().startswith("https://github.com/")
-    True
-    """
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"]["Repository"].rstrip("/")
-
-
 def home(readme: dict[str, str]) -> str:
     """Return the first page: the top of README.md and the navigation."""
     contents = {
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
         "Results": ["paper/REPRODUCTION", "gallery"],
-        "Package": ["package", "api/index", "CONTRIBUTING"],
+        "Package": ["package", "api/index", "docs/architecture", "CONTRIBUTING"],
     }
     trees = [
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
@@ -79,7 +67,9 @@ def home(readme: dict[str, str]) -> str:
         '<p>Or begin with the <a href="explorer.html">explorer</a>, where the scores of the '
         "course answer your questions.</p>\n"
     )
-    return "\n".join([*(readme[name] for name in HOME), explored, *trees])
+    # The badge of the tests is a picture of another server.
+    texts = [without_part(readme[name], "badge") for name in HOME]
+    return "\n".join([*texts, explored, *trees])
 
 
 def package(readme: dict[str, str]) -> str:

@@ -45,7 +45,7 @@ def badges(path: str, repository: str) -> str:
     links = "".join(f'<a href="{html.escape(url)}">{name}</a>' for name, url in places.items())
     return (
         f'<p class="badges">{links}<br>In Colab, run this first: '
-        f"<code>%pip install git+{repository}</code></p>"
+        f'<code>%pip install "bayes-tda[notebooks,vit] @ git+{repository}"</code></p>'
     )
 
 

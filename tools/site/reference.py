@@ -1,4 +1,4 @@
-"""The pages of the API reference: one for each module, and a list of the public names."""
+"""The pages of the API reference: one for each wing, and a list of the public names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def modules() -> list[str]:
     ['tda_utils', 'tda_utils.attribution']
     """
     found = pkgutil.walk_packages(tda_utils.__path__, "tda_utils.")
-    return ["tda_utils", *(module.name for module in found)]
+    # A package's __main__ is a command: importing it runs it.
+    return ["tda_utils", *(one.name for one in found if not one.name.endswith("__main__"))]
 
 
 def home(name: str) -> str:
@@ -44,11 +45,27 @@ def home(name: str) -> str:
     raise ValueError(f"{name} is public, but no module of tda_utils defines it.")
 
 
+def wings() -> dict[str, list[str]]:
+    """Return for each wing, and each module beside the wings, the modules that it holds.
+
+    Examples
+    --------
+    >>> wings()["tda_utils.data"]
+    ['tda_utils.data.load', 'tda_utils.data.sources', 'tda_utils.data.task']
+    """
+    found: dict[str, list[str]] = {}
+    for module in modules()[1:]:
+        wing = ".".join(module.split(".")[:2])
+        found.setdefault(wing, []).extend([module] if module != wing else [])
+    return found
+
+
 def pages() -> Iterator[tuple[str, str]]:
     """Yield the name of each page of the reference and its text, in reStructuredText."""
     yield "index", _index()
-    for module in modules()[1:]:
-        yield module, _module(module)
+    for wing, inside in wings().items():
+        parts = [_module(wing, "=", wing), *(_module(one, "-", wing) for one in inside)]
+        yield wing, "\n".join(parts)
 
 
 def _index() -> str:
@@ -65,15 +82,16 @@ def _index() -> str:
         full = home(name)
         role = "mod" if isinstance(getattr(tda_utils, name), ModuleType) else "obj"
         lines += [f"   * - :py:{role}:`tda.{name} <{full}>`", f"     - {_summary(name)}"]
-    listed = [f"   {module.removeprefix('tda_utils.')} <{module}>" for module in modules()[1:]]
+    listed = [f"   {wing.removeprefix('tda_utils.')} <{wing}>" for wing in wings()]
     lines += ["", _heading("Modules", "-"), ".. toctree::", "   :maxdepth: 1", "", *listed, ""]
     return "\n".join(lines)
 
 
-def _module(module: str) -> str:
+def _module(module: str, line: str, wing: str) -> str:
     # What a module takes in from another one is described with that one.
     options = ["   :ignore-module-all:", "   :members:", "   :show-inheritance:", ""]
-    return "\n".join([_heading(f"``{module}``"), f".. automodule:: {module}", *options])
+    name = module if module == wing else module.removeprefix(f"{wing}.")
+    return "\n".join([_heading(f"``{name}``", line), f".. automodule:: {module}", *options])
 
 
 def _heading(text: str, line: str = "=") -> str:

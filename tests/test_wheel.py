@@ -1,0 +1,145 @@
+"""The wheel in an environment of its own, without PyTorch: what works, and what is said if not.
+
+Packages are installed, so `make wheel-test` runs this, and `make test` does not.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import tda_utils
+from tools import ROOT, lock
+
+pytestmark = pytest.mark.slow
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MANIFEST = ROOT / "paper" / "figures.yaml"
+#: What a name of the package or a command says where a package is missing.
+BRINGS = r"needs [\w.-]+, which is not installed; pip install 'bayes-tda\[(models|notebooks)\]'"
+
+
+def run(*command, cwd):
+    """Run outside of this repository, so that what is installed is imported."""
+    free = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(command, cwd=cwd, env=free, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build it from a copy, as an old build folder would be taken along."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "tda_utils", source / "tda_utils")
+    options = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(source / "dist"))
+    done = run(sys.executable, "-m", "pip", "wheel", *options, str(source), cwd=source)
+    assert done.returncode == 0, done.stderr
+    (path,) = (source / "dist").glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(wheel, tmp_path_factory):
+    """An environment with the wheel and what it asks for without extras, in locked versions."""
+    folder = tmp_path_factory.mktemp("home")
+    venv.create(folder, symlinks=True, with_pip=True)
+    locked = ("--constraint", str(lock.FOLDER / "notebooks.lock"))
+    done = run(str(folder / "bin" / "pip"), "install", *locked, str(wheel), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def python(home, code):
+    return run(str(home / "bin" / "python"), "-c", code, cwd=home)
+
+
+def command(home, *arguments):
+    return run(str(home / "bin" / "bayes-tda"), *arguments, cwd=home)
+
+
+def test_the_wheel_has_the_package_with_its_files_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert tops == {"tda_utils", f"bayes_tda-{PROJECT['version']}.dist-info"}
+    kept = ("*.py", "data_files/*.npz", "data_files/*.md")
+    paths = {path for pattern in kept for path in (ROOT / "tda_utils").rglob(pattern)}
+    assert {path.relative_to(ROOT).as_posix() for path in paths} <= set(names)
+
+
+def test_without_extras_little_is_installed(home):
+    listed = run(str(home / "bin" / "pip"), "list", "--format", "json", cwd=home)
+    names = {canonicalize_name(one["name"]) for one in json.loads(listed.stdout)}
+    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    more = {canonicalize_name(Requirement(line).name) for line in extras}
+    own = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert own <= names
+    assert names & more <= {"bayes-tda", "packaging"}, "packaging is needed by xarray"
+
+
+def test_scores_are_judged(home):
+    code = """if True:
+        import sys
+        import numpy as np, xarray as xr
+        import tda_utils as tda
+        from tda_utils import reliability
+        values = np.random.default_rng(0).normal(1, 1, (10, 4, 5))
+        scores = xr.DataArray(values, dims=("member", "train", "test"))
+        summary = tda.summarise(scores)
+        print(int(tda.significant(summary.p).sum()), reliability.__name__)
+    """
+    done = python(home, code)
+    assert done.returncode == 0, done.stderr
+    count, name = done.stdout.split()
+    assert int(count) > 10 and name == "tda_utils.reliability"
+
+
+@pytest.mark.parametrize("name", tda_utils.__all__)
+def test_a_public_name_loads_or_says_what_brings_it(home, name):
+    code = f"""if True:
+        import tda_utils
+        try:
+            tda_utils.{name}
+        except ImportError as error:
+            print(error)
+    """
+    done = python(home, code)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.strip()
+    assert not said or re.fullmatch(rf"tda_utils\.{name} {BRINGS} brings it\.", said)
+    found = getattr(tda_utils, name)
+    module = getattr(found, "__module__", getattr(found, "__name__", ""))
+    if module.startswith("tda_utils.reliability"):
+        assert not said
+    if name in ("load_task", "Experiment", "loo"):
+        assert "bayes-tda[models]" in said
+    if name == "plots":
+        assert "bayes-tda[notebooks]" in said
+
+
+def test_the_command_lists_the_figures(home):
+    version = command(home, "--version")
+    assert version.stdout.split() == ["bayes-tda", PROJECT["version"]], version.stderr
+    listed = command(home, "list", "--manifest", str(MANIFEST))
+    assert listed.returncode == 0, listed.stderr
+    for figure in yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))["figures"]:
+        assert figure in listed.stdout
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("run", "mean_p"), ("compute", "mean_p")])
+def test_a_command_that_needs_more_says_so_in_one_sentence(home, arguments):
+    done = command(home, *arguments, "--manifest", str(MANIFEST))
+    assert done.returncode not in (0, 130)
+    (sentence,) = done.stderr.splitlines()
+    assert re.search(BRINGS, sentence)
