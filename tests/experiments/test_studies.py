@@ -182,7 +182,7 @@ def test_nan_survives_the_file():
 
 # ---------------- the committed summaries
 
-PAPER = Path(__file__).resolve().parent.parent / "paper"
+PAPER = Path(__file__).resolve().parents[2] / "paper"
 NOTEBOOK = "09_larger_sets_and_larger_models"
 TITLES = {"MNIST3": "mnist3", "CIFAR-10": "cifar10"}
 METHOD_OF = {label: method for method, label in METHOD_LABELS.items()}
