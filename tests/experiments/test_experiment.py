@@ -6,11 +6,10 @@ import pytest
 import torch
 
 import tda_utils as tda
-from tda_utils.attribution import ekfac
+from tda_utils.attribution import ekfac, retraining
 from tda_utils.data import load as load_module
 from tda_utils.data import sources as data_module
 from tda_utils.data import task as task_module
-from tda_utils.engine import training
 from tda_utils.experiments import names
 from tda_utils.experiments.settings import Run
 from tda_utils.models import vision_transformer
@@ -230,14 +229,14 @@ def test_all_of_mnist_is_trained_on_and_the_listed_pairs_have_scores(whole):
 
 def test_leave_one_out_retrains_for_a_draw_from_the_listed_only(whole, monkeypatch):
     trained = []
-    plain = training._train
+    plain = retraining.train_losses
 
-    def counted(what, *rest):
-        trained.extend(what[-1])
-        return plain(what, *rest)
+    def counted(model, images, labels, recipe, jobs, *rest, **options):
+        trained.extend(jobs)
+        return plain(model, images, labels, recipe, jobs, *rest, **options)
 
     whole.posterior()
-    monkeypatch.setattr(training, "_train", counted)
+    monkeypatch.setattr(retraining, "train_losses", counted)
     some = dataclasses.replace(whole, attributed=3)
     scores = some.scores("loo")
     # The member itself and once without each of three; nothing for the 237 others.
