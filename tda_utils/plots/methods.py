@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from tda_utils.plots.look import (
     SOFT,
     TEXT_WIDTH,
     Look,
+    cell_text,
     check_summary,
     checked_methods,
     journal,
@@ -29,6 +31,13 @@ from tda_utils.plots.look import (
     two_digits,
 )
 from tda_utils.reliability.significance import null_reference, significant, snr_threshold
+
+QUANTITY_TITLES = {
+    "mean": "means",
+    "std": "standard deviations",
+    "p": "p-values",
+    "snr": "means over standard deviations",
+}
 
 
 @journal
@@ -368,7 +377,7 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
             f"{brief(agreements)}."
         )
     kinds = [k for k in ("pearson", "spearman") if any(kind == k for _, kind in agreements)]
-    quantities = [q for q in ("mean", "std", "p", "snr") if any(of == q for of, _ in agreements)]
+    quantities = [q for q in QUANTITY_TITLES if any(of == q for of, _ in agreements)]
     if not kinds or not quantities:
         raise ValueError(
             f'agreements must have keys such as ("mean", "pearson"), and has {list(agreements)}.'
@@ -387,7 +396,7 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
             drawn = _draw_matrix(axes, agreements[of, kind], looks)
             sentences.append(_matrix_alt(agreements[of, kind], looks, of, kind))
     for axes, of in zip(grid[0], quantities, strict=True):
-        axes.set_title(_quantity_text(of), loc="center")
+        axes.set_title(QUANTITY_TITLES[of], loc="center")
     bar = figure.colorbar(drawn, ax=grid, location="bottom", aspect=60, pad=0.01, shrink=0.6)
     bar.outline.set_visible(False)
     bar.set_label("correlation over train-test pairs; small: reach of 95 % of shuffled samples")
@@ -396,15 +405,9 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
     )
 
 
-def _quantity_text(of: str) -> str:
-    names = {"mean": "means", "std": "standard deviations", "p": "p-values"}
-    return names.get(of, "means over standard deviations")
-
-
 def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> Any:
     """Draw one matrix, with a number and its chance interval in each cell."""
-    # A dict, because "sel" has arguments of its own.
-    ordered = result.sel({"method_a": list(looks), "method_b": list(looks)})
+    ordered = result.sel(method_a=list(looks), method_b=list(looks))
     correlation, low, high = (
         ordered[name].values for name in ("correlation", "null_low", "null_high")
     )
@@ -412,25 +415,16 @@ def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> A
     for i, j in np.ndindex(correlation.shape):
         value = correlation[i, j]
         if np.isnan(value):
-            axes.text(j, i, "n/a", ha="center", va="center", fontsize=6, color=SOFT)
+            cell_text(axes, j, i, "n/a", 6, color=SOFT)
             continue
         by_chance = low[i, j] <= value <= high[i, j]
         ink = "white" if abs(value) > 0.65 else SOFT if by_chance else INK
         weight = "normal" if by_chance else "bold"
-        axes.text(
-            j,
-            i - 0.1,
-            two_digits(value),
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            color=ink,
-            fontweight=weight,
-        )
+        cell_text(axes, j, i - 0.1, two_digits(value), 6.5, color=ink, fontweight=weight)
         if i != j:
             reach = max(abs(low[i, j]), abs(high[i, j]))
             text = f"\N{PLUS-MINUS SIGN}{two_digits(reach)}"
-            axes.text(j, i + 0.29, text, ha="center", va="center", fontsize=4.5, color=ink)
+            cell_text(axes, j, i + 0.29, text, 4.5, color=ink)
     labels = [look.label for look in looks.values()]
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)
@@ -444,10 +438,8 @@ def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> A
 
 
 def _matrix_alt(result: xr.Dataset, looks: Mapping[str, Look], of: str, kind: str) -> str:
-    names = list(looks)
     cells = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            value = float(result["correlation"].sel({"method_a": first, "method_b": second}))
-            cells.append(f"{looks[first].label}-{looks[second].label} {value:.2f}")
+    for a, b in itertools.combinations(looks, 2):
+        value = float(result["correlation"].sel(method_a=a, method_b=b))
+        cells.append(f"{looks[a].label}-{looks[b].label} {value:.2f}")
     return f"{kind.capitalize()} of {of}: {', '.join(cells)}."

@@ -21,6 +21,7 @@ from tda_utils.plots.look import (
     STYLE,
     TEXT_WIDTH,
     Look,
+    cell_text,
     checked_methods,
     journal,
     looks_of,
@@ -279,16 +280,8 @@ def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     axes.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            dark = abs(value) > 0.6
-            axes.text(
-                column,
-                row,
-                two_digits(value),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color="white" if dark else INK,
-            )
+            ink = "white" if abs(value) > 0.6 else INK
+            cell_text(axes, column, row, two_digits(value), 6.5, color=ink)
     axes.set_xticks(range(columns), list(correlations.columns), rotation=40, ha="right")
     axes.set_yticks(range(rows), list(correlations.index))
     axes.tick_params(length=0)
