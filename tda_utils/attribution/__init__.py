@@ -25,18 +25,7 @@ METHODS: dict[str, Callable[..., xr.DataArray]] = {
     "grad_cos": grad_cos,
 }
 
-# What every method takes first; the rest are options.
-FIRST = ("posterior", "task")
-
-__all__ = [
-    "METHODS",
-    "ats",
-    "attribute",
-    "grad_cos",
-    "grad_dot",
-    "influence",
-    "loo",
-]
+__all__ = ["METHODS", "ats", "attribute", "grad_cos", "grad_dot", "influence", "loo"]
 
 
 def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> xr.DataArray:
@@ -76,7 +65,7 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
     'grad_cos'
     """
     function = method_of(method)
-    known = [name for name in inspect.signature(function).parameters if name not in FIRST]
+    known = list(inspect.signature(function).parameters)[2:]  # behind posterior and task
     for name in options:
         if name not in known:
             raise TypeError(

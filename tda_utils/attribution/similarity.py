@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tda_utils.attribution.blocks import gram, squared_norms
+from tda_utils.attribution.blocks import gram, joined, squared_norms
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
 from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
@@ -132,7 +132,7 @@ def grad_dot_and_cos(
 
 
 def _dots_and_cosines(sample: Sample) -> tuple[Tensor, Tensor]:
-    train = sample.train_gradients()
+    train = joined(sample.in_chunks("train", lambda rows: sample.loss_gradients("train", rows)))
 
     def products(rows: slice) -> tuple[Tensor, Tensor]:
         test = sample.loss_gradients("test", rows)
