@@ -30,6 +30,13 @@ from tda_utils.plots.look import (
 )
 from tda_utils.reliability.significance import significant, snr_threshold
 
+# Colour and opacity of a line in `rank_change`, by whether it starts and whether it ends on top.
+SLOPE_LOOKS = {
+    (True, True): (INK, 1.0),
+    (True, False): (NOISY_COLOUR, 1.0),
+    (False, True): (TRUSTED_COLOUR, 1.0),
+    (False, False): (SOFT, 0.35),
+}
 CORRECTION_NAMES = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", None: "uncorrected"}
 
 
@@ -197,10 +204,8 @@ def reliability_map(
     _label_classes(axes, summary, "test", columns)
     axes.set(xlabel="test sample, by class", ylabel="training sample, by class")
     bars.barh(np.arange(len(rows)), fractions, height=1.0, color=SOFT, linewidth=0)
-    bars.set_xlim(0, 1)
+    bars.set(xlim=(0, 1), xticks=[0, 1], xlabel="significant")
     bars.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    bars.set_xticks([0, 1])
-    bars.set_xlabel("significant")
     bars.tick_params(axis="y", left=False, labelleft=False)
     bar = figure.colorbar(
         drawn, ax=axes, location="top", aspect=50, pad=0.01, extend="both", extendfrac=0.015
@@ -311,7 +316,7 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
     axes = figure.subplots()
     top = [rank <= highlight for rank in ranks]
     for i in np.argsort(top[0] | top[1], kind="stable"):
-        colour, strength = _slope_colour(top[0][i], top[1][i])
+        colour, strength = SLOPE_LOOKS[top[0][i], top[1][i]]
         width = 1.4 if strength == 1 else 0.6
         axes.plot([0, 1], [ranks[0][i], ranks[1][i]], color=colour, alpha=strength, lw=width)
         name = str(scores_a["train"].values[i])
@@ -333,15 +338,6 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
         f"Ranks of {size} training samples under {names[0]} and {names[1]}. Spearman correlation"
         f" {correlation:.2f}; {kept} of the {highlight} most helpful are the same.",
     )
-
-
-def _slope_colour(top_a: bool, top_b: bool) -> tuple[str, float]:
-    """Return colour and opacity of a line: stays on top, falls, rises, or is none of these."""
-    if top_a and top_b:
-        return INK, 1.0
-    if top_a:
-        return NOISY_COLOUR, 1.0
-    return (TRUSTED_COLOUR, 1.0) if top_b else (SOFT, 0.35)
 
 
 def _model_name(scores: xr.DataArray, otherwise: str) -> str:

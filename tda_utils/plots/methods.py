@@ -275,39 +275,36 @@ def full_set(
     if not isinstance(with_loo, xr.Dataset) or "loo" not in with_loo.get("method_a", ()):
         raise ValueError("with_loo must be what agreement returns, with 'loo' among its methods.")
     figure = new_figure(TEXT_WIDTH, 0.75 + 0.24 * len(looks))
-    panels = figure.subplots(1, 3, sharey=True)
-    sentences = []
+    ratios, fractions, correlations = figure.subplots(1, 3, sharey=True)
+    kind, sentences = with_loo.attrs["kind"].title(), []
     for row, (name, look) in zip(range(len(looks), 0, -1), looks.items(), strict=True):
         summary = summaries[name]
-        _draw_ratios(panels[0], summary, look, row, alpha)
+        _draw_ratios(ratios, summary, look, row, alpha)
         fraction = significant(summary["p"], alpha, None).attrs["fraction"]
         members, test = summary.attrs["members"], summary.attrs["test"]
-        tick(panels[1], null_reference(members, test, alpha).fraction_significant, row)
-        panels[1].plot([0, fraction], [row, row], color=look.colour, linewidth=2.5, alpha=0.35)
-        panels[1].plot(fraction, row, look.marker, color=look.colour, markersize=4)
+        tick(fractions, null_reference(members, test, alpha).fraction_significant, row)
+        fractions.plot([0, fraction], [row, row], color=look.colour, linewidth=2.5, alpha=0.35)
+        fractions.plot(fraction, row, look.marker, color=look.colour, markersize=4)
         median = float(abs(summary["snr"]).median())
         said = (
             f"{look.label} ({members} members, {summary['p'].size} pairs): median ratio "
             f"{median:.2f}, {fraction:.1%} of pairs significant at {alpha:g}"
         )
         if name != "loo" and name in with_loo["method_a"]:
-            value = _draw_agreement(panels[2], with_loo, name, look, row)
-            said += f", {with_loo.attrs['kind'].title()} correlation with LOO {value:.2f}"
+            one = with_loo.sel(method_a="loo", method_b=name)
+            correlations.plot([one["null_low"], one["null_high"]], [row, row], color=SOFT, lw=1)
+            correlations.plot(one["correlation"], row, look.marker, color=look.colour, markersize=4)
+            said += f", {kind} correlation with LOO {float(one['correlation']):.2f}"
         sentences.append(f"{said}.")
-    panels[0].set_xscale("log")
-    panels[0].xaxis.set_major_locator(LogLocator(numticks=7))  # a label at each power of ten
-    panels[0].set_title("signal over noise")
-    panels[0].set_xlabel("|mean| / std of a pair")
-    panels[1].set_title("pairs to trust")
-    panels[1].set_xlabel(f"p < {alpha:g}, each on its own")
-    panels[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[1].set_xlim(left=0)
-    panels[2].set_title("agreement with LOO")
-    panels[2].set_xlabel(f"{with_loo.attrs['kind'].title()} correlation of {with_loo.attrs['of']}s")
-    panels[2].set_xlim(-1.05, 1.05)
-    panels[2].axvline(0, color=FAINT, linewidth=0.8, zorder=0)
-    panels[0].set_yticks(range(len(looks), 0, -1), [look.label for look in looks.values()])
-    panels[0].set_ylim(0.4, len(looks) + 0.6)
+    ratios.set(title="signal over noise", xlabel="|mean| / std of a pair", xscale="log")
+    ratios.xaxis.set_major_locator(LogLocator(numticks=7))  # a label at each power of ten
+    fractions.set(title="pairs to trust", xlabel=f"p < {alpha:g}, each on its own", xlim=(0, None))
+    fractions.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    correlations.set(title="agreement with LOO", xlim=(-1.05, 1.05))
+    correlations.set_xlabel(f"{kind} correlation of {with_loo.attrs['of']}s")
+    correlations.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+    ratios.set_yticks(range(len(looks), 0, -1), [look.label for look in looks.values()])
+    ratios.set_ylim(0.4, len(looks) + 0.6)
     return with_alt(
         figure,
         "Signal over noise, significant pairs and agreement with leave-one-out. "
@@ -323,13 +320,6 @@ def _draw_ratios(axes: Axes, summary: xr.Dataset, look: Look, row: float, alpha:
     axes.plot([lower, upper], [row, row], color=look.colour, linewidth=4, alpha=0.35)
     axes.plot(middle, row, look.marker, color=look.colour, markersize=4)
     tick(axes, snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"]), row)
-
-
-def _draw_agreement(axes: Axes, with_loo: xr.Dataset, name: str, look: Look, row: float) -> float:
-    one = with_loo.sel(method_a="loo", method_b=name)
-    axes.plot([one["null_low"], one["null_high"]], [row, row], color=SOFT, linewidth=1)
-    axes.plot(one["correlation"], row, look.marker, color=look.colour, markersize=4)
-    return float(one["correlation"])
 
 
 @journal

@@ -110,10 +110,8 @@ def tau_histograms(
     ----------
     scores_by_method : mapping of str to DataArray
         Scores of each method, all of the same train and test samples.
-    pairs : mapping of str to pair
+    pairs, test
         As for `concept`.
-    test : {"t", "released"}
-        Which p-value; see `tda_utils.reliability.p_values`.
 
     Returns
     -------
@@ -217,9 +215,7 @@ def _draw_distribution(
         transform=axes.get_xaxis_transform(),
         clip_on=False,
     )
-    axes.set_xlim(low - margin, high + margin)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.02)
-    axes.set_yticks([])
+    axes.set(xlim=(low - margin, high + margin), ylim=(0, axes.get_ylim()[1] * 1.02), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="x", pad=5)
     axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -104,10 +104,8 @@ def pictures_of_samples(
 def draw_picture(axes: Axes, picture: np.ndarray) -> None:
     """Draw one picture without ticks."""
     axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(True)
-    axes.spines[:].set_color("#BBBBBB")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color="#BBBBBB")
 
 
 def checked_pictures(pictures: Any, name: str, size: int | None = None) -> np.ndarray:

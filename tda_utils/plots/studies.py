@@ -90,10 +90,8 @@ def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
         axes.grid(axis="x", color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[0].set_xlim(-0.04, 1.04)
-    panels[0].set_xticks([0, 0.5, 1])
     panels[0].set_yticks(list(rows), [look.label for look in looks.values()])
-    panels[0].set_ylim(0.4, len(looks) + 0.6)
+    panels[0].set(xlim=(-0.04, 1.04), xticks=[0, 0.5, 1], ylim=(0.4, len(looks) + 0.6))
     figure.supxlabel("share of the variance", fontsize=STYLE["axes.labelsize"])
     level = next(iter(shares.values())).attrs.get("level", 0.95)
     sentences = [

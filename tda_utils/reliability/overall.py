@@ -75,10 +75,8 @@ def overall_reliability(
 
     Parameters
     ----------
-    scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
-        Attribution scores, at least two members.
-    test : {"t", "released"}
-        Which p-value; see `p_values`.
+    scores, test
+        As for `summarise`.
     alpha : float
         A pair is significant if its own p is below; no correction for many tests.
     level : float

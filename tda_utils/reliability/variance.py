@@ -141,11 +141,9 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     --------
     >>> import numpy as np, xarray as xr
     >>> from tda_utils.reliability import crossed_components
+    >>> dims = ("initialisation", "order", "checkpoint", "train", "test")
     >>> by_initialisation = np.array([0.0, 2.0]).reshape(2, 1, 1, 1, 1)
-    >>> tau = xr.DataArray(
-    ...     np.broadcast_to(by_initialisation, (2, 2, 2, 1, 1)),
-    ...     dims=("initialisation", "order", "checkpoint", "train", "test"),
-    ... )
+    >>> tau = xr.DataArray(by_initialisation.repeat(2, axis=1).repeat(2, axis=2), dims=dims)
     >>> parts = crossed_components(tau)
     >>> parts["initialisation"].item(), parts["order"].item()
     (2.0, 0.0)
@@ -155,9 +153,8 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     cells = values.mean("checkpoint", skipna=False)
     counts = {dim: scores.sizes[dim] for dim in CROSSED}
     weights = 1 / counts["initialisation"], 1 / counts["order"]
-    components = _components(
-        _squares_of(cells), _squares_of(values - cells), *counts.values(), weights
-    )
+    shape = tuple(counts.values())
+    components = _components(_squares_of(cells), _squares_of(values - cells), shape, weights)
     variances = (np.maximum(component, 0) for component in components)
     return dataset_of(dict(zip(SOURCES, variances, strict=True)), dict(scores.attrs, **counts))
 
@@ -186,20 +183,16 @@ def _squares_of(values: xr.DataArray) -> _Squares:
 
 
 def _components(
-    cells: _Squares,
-    within: _Squares,
-    initialisations: int,
-    orders: int,
-    checkpoints: int,
-    weights: tuple[float, float],
+    cells: _Squares, within: _Squares, shape: tuple[int, int, int], weights: tuple[float, float]
 ) -> tuple[Any, ...]:
     """Return the variances of the `SOURCES`, by the method of moments; they may be negative.
 
-    `cells` are the means over checkpoints, `within` is what differs from them. `weights` are the
-    sums of the squared weights of initialisations and of orders in a mean over them: one over their
-    number, unless some are drawn several times.
+    `cells` are the means over checkpoints, `within` is what differs from them; `shape` counts
+    initialisations, orders and checkpoints. `weights` are the sums of the squared weights of
+    initialisations and of orders in a mean over them: one over their number, unless some are drawn
+    several times.
     """
-    of_i, of_j, of_c = initialisations - 1, orders - 1, checkpoints - 1
+    of_i, of_j, of_c = (count - 1 for count in shape)  # degrees of freedom
     heavy_i, heavy_j = weights
     # The interaction, with what is left of the noise within runs in a mean over checkpoints.
     cell = cells.left / (of_i * of_j)
@@ -210,7 +203,7 @@ def _components(
     return (
         cells.initialisation / of_i - cell * heavy_j,
         cells.order / of_j - cell * heavy_i,
-        cell - left / checkpoints,
+        cell - left / shape[2],
         trend - pace_i * heavy_i - pace_j * heavy_j - left * heavy_i * heavy_j,
         pace_i + pace_j + left,
     )
@@ -271,7 +264,7 @@ def variance_shares(
     values = scores.transpose(*CROSSED, "train", "test").values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
-    i, j, c = values.shape[:3]
+    shape = i, j, _ = values.shape[:3]
     cells = values.mean(2, keepdims=True)
     # All sums of squares are quadratic in these, so inner products between runs are all it takes.
     runs = (part.reshape(i * j, -1) for part in (cells - cells.mean(), values - cells))
@@ -281,8 +274,8 @@ def variance_shares(
     draws = []
     for _ in range(resamples):
         rows, columns = generator.integers(i, size=i), generator.integers(j, size=j)
-        draws.append(_shares(products, c, rows, columns, scales))
-    share = _shares(products, c, np.arange(i), np.arange(j), (1.0, 1.0))
+        draws.append(_shares(products, shape, rows, columns, scales))
+    share = _shares(products, shape, np.arange(i), np.arange(j), (1.0, 1.0))
     tail = (1 - level) / 2
     if np.isnan(draws).all():
         low = high = share
@@ -298,7 +291,7 @@ def variance_shares(
 
 def _shares(
     products: tuple[np.ndarray, np.ndarray],
-    checkpoints: int,
+    shape: tuple[int, int, int],
     rows: np.ndarray,
     columns: np.ndarray,
     scales: tuple[float, float],
@@ -307,11 +300,10 @@ def _shares(
 
     `products` are the inner products between the cells of runs, and between what differs within.
     """
-    i, j = products[0].shape[:2]
     chosen = np.ix_(rows, columns, rows, columns)
     cells, within = (_squares_of_products(part[chosen], scales) for part in products)
     weights = _sum_of_squared_weights(rows), _sum_of_squared_weights(columns)
-    components = np.maximum(_components(cells, within, i, j, checkpoints, weights), 0)
+    components = np.maximum(_components(cells, within, shape, weights), 0)
     total = components.sum()
     return components / total if total > 0 else np.full(len(components), np.nan)
 
