@@ -150,8 +150,7 @@ def check_summary(summary: object) -> None:
     """Raise a `TypeError` unless this is what `summarise` returns."""
     if not isinstance(summary, xr.Dataset) or not {"mean", "std", "p"} <= set(summary):
         raise TypeError(f"summary must be what summarise returns, not {type(summary).__name__}.")
-    missing = [name for name in ("members", "test") if name not in summary.attrs]
-    if missing:
+    if missing := [name for name in ("members", "test") if name not in summary.attrs]:
         raise ValueError(f"summary lacks the attributes {missing}, which summarise gives it.")
 
 

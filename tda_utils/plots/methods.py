@@ -195,12 +195,8 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
         sentences.append(
             f"{look.label}: {raw:.1%} each on its own, {corrected:.1%} after Benjamini-Hochberg."
         )
-    nulls = sorted(
-        {
-            null_reference(s.attrs["members"], s.attrs["test"], alpha).fraction_significant
-            for s in summaries.values()
-        }
-    )
+    made_with = {(s.attrs["members"], s.attrs["test"]) for s in summaries.values()}
+    nulls = sorted({null_reference(*one, alpha).fraction_significant for one in made_with})
     for null in nulls:
         axes.axhline(null, color=SOFT, linewidth=0.9, linestyle=(0, (4, 2)))
     axes.set_xticks(range(len(looks)), [look.label for look in looks.values()])
@@ -372,8 +368,7 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
         raise ValueError(
             f'agreements must have keys such as ("mean", "pearson"), and has {list(agreements)}.'
         )
-    missing = [(q, k) for k in kinds for q in quantities if (q, k) not in agreements]
-    if missing:
+    if missing := [(q, k) for k in kinds for q in quantities if (q, k) not in agreements]:
         raise ValueError(f"agreements lacks {missing}, but must have each quantity in each kind.")
     side = TEXT_WIDTH / max(len(quantities), 2)
     figure = new_figure(side * len(quantities) + 0.25, side * len(kinds) + 0.15)

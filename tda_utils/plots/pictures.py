@@ -32,10 +32,6 @@ def images(pictures: Any, titles: Sequence[str] | None = None, columns: int = 10
     columns : int
         Pictures in a row, at most.
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     ValueError

@@ -250,10 +250,6 @@ def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     correlations : DataFrame
         A row for each two methods (its index says which), a column a study; NaN stays empty.
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     TypeError, ValueError

@@ -68,8 +68,7 @@ def _check_sizes(scores: xr.DataArray, needed: Mapping[str, int]) -> None:
         least = needed.get(dim, 1)
         if size < least:
             raise ValueError(f"scores has {size} along {dim}, but needs at least {least}.")
-    infinite = int(np.isinf(scores.values).sum())
-    if infinite:
+    if infinite := int(np.isinf(scores.values).sum()):
         raise ValueError(f"scores has {infinite} infinite values, but must be finite or NaN.")
 
 
