@@ -33,10 +33,8 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
 
     Parameters
     ----------
-    posterior : Posterior
-        The trained models.
-    task : Task
-        Training and test samples.
+    posterior, task
+        As for `loo`.
     method : {"loo", "ats", "influence", "grad_dot", "grad_cos"}
         Which attribution.
     **options

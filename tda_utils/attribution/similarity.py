@@ -140,12 +140,8 @@ def _dots_and_cosines(sample: Sample) -> tuple[Tensor, Tensor]:
 
     dots, squared = zip(*sample.in_chunks("test", products), strict=True)
     dots = torch.cat(dots, dim=1)
-    return dots, _cosine(dots, squared_norms(train).cpu(), torch.cat(squared))
-
-
-def _cosine(dots: Tensor, train_squared: Tensor, test_squared: Tensor) -> Tensor:
-    lengths = (train_squared[:, None] * test_squared[None, :]).sqrt()
+    lengths = (squared_norms(train).cpu()[:, None] * torch.cat(squared)).sqrt()
     # A gradient of zero has no direction; one of NaN stays NaN.
-    cosine = torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
+    cosines = torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
     # Rounding may carry parallel gradients past one.
-    return cosine.clamp(-1, 1)
+    return dots, cosines.clamp(-1, 1)
