@@ -201,13 +201,13 @@ show(
 # order adds whatever the initialisation, and $(ab)_{ij}$ what this run adds beyond both. The last
 # two say what happens from checkpoint to checkpoint: $\gamma_c$ is what all runs have in common,
 # as scores drift while training has not ended (notebook 04), and $e_{ijc}$ is what each run does on
-# its own. `variance_components` estimates the variance of each of the five, pair by pair: its
+# its own. `crossed_components` estimates the variance of each of the five, pair by pair: its
 # [variance components](../docs/glossary.md#variance-component). Here they are for the pair whose
 # rows differ, in squared nats. In the code $a$ is `initialisation`, $b$ `order`, $ab$
 # `interaction`, $\gamma$ `epoch` and $e$ `checkpoint`. An estimate below zero is set to zero.
 
 # %%
-components = {name: tda.variance_components(tau) for name, tau in scores.items()}
+components = {name: tda.crossed_components(tau) for name, tau in scores.items()}
 one = components["loo"].isel(pairs["rows differ"])
 pd.Series({source: float(one[source]) for source in SOURCES}, name="variance").to_frame()
 

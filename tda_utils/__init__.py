@@ -15,7 +15,8 @@ _HOMES = {
     "tda_utils.attribution": "METHODS ats attribute grad_cos grad_dot influence loo",
     "tda_utils.data": "Task load_task",
     "tda_utils.engine.recipe": "Recipe",
-    "tda_utils.experiments": "Experiment study_of",
+    "tda_utils.experiments.experiment": "Experiment",
+    "tda_utils.experiments.studies": "study_of",
     "tda_utils.models": "model_builder",
     "tda_utils.posterior": "PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (

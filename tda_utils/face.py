@@ -7,7 +7,6 @@ which, and what installs it; a name that was renamed says its new one.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +46,8 @@ def lazy(
         By what is returned, if a package is missing that the name needs; and from then on by an
         import of a renamed name or module.
     """
-    sys.meta_path.append(_Renamed({f"{package}.{old}": new for old, new in renamed.items()}))
+    if renamed:
+        sys.meta_path.append(_Renamed({f"{package}.{old}": new for old, new in renamed.items()}))
     home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def load(name: str) -> Any:
@@ -117,9 +117,11 @@ def extra_of(distribution: str) -> str | None:
     >>> extra_of("no-such-package") is None
     True
     """
+    from importlib import metadata  # slow to import, and needed only where something is missing
+
     try:
-        requirements = importlib.metadata.requires(PROJECT) or []
-    except importlib.metadata.PackageNotFoundError:
+        requirements = metadata.requires(PROJECT) or []
+    except metadata.PackageNotFoundError:
         return None
     wanted = _plain(distribution)
     for requirement in requirements:

@@ -38,19 +38,15 @@ def member_coordinates(
     >>> member_coordinates((14, 15), 2, (446, 724))["init_seed"]
     ('member', array([446, 724]))
     """
-    named = [
-        seeds
-        for seeds in (order_seeds, init_seeds)
-        if seeds is not None and len(set(seeds)) == members
-    ]
-    coordinates: dict[str, Any] = {
-        "member": np.array(named[0] if named else range(members)),
+    given = {"init_seed": init_seeds, "order_seed": order_seeds}
+    given = {name: seeds for name, seeds in given.items() if seeds is not None}
+    distinct = [seeds for seeds in given.values() if len(set(seeds)) == members]
+    return {
+        # Where both tell members apart, those of the order are their names.
+        "member": np.array(distinct[-1] if distinct else range(members)),
         "checkpoint": np.array(epochs),
+        **{name: ("member", np.array(seeds)) for name, seeds in given.items()},
     }
-    for name, seeds in (("init_seed", init_seeds), ("order_seed", order_seeds)):
-        if seeds is not None:
-            coordinates[name] = ("member", np.array(seeds))
-    return coordinates
 
 
 def as_scores(

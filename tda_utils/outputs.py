@@ -86,15 +86,7 @@ def with_alt(figure: AnyFigure, text: str) -> AnyFigure:
 
 
 def alt_text(figure: Figure | alt.TopLevelMixin) -> str:
-    """Return the alternative text of a figure, "" if it has none.
-
-    Parameters
-    ----------
-    figure : matplotlib Figure or Altair chart
-
-    Returns
-    -------
-    str
+    """Return the alternative text of a matplotlib Figure or Altair chart, "" if it has none.
 
     Raises
     ------
@@ -108,10 +100,8 @@ def alt_text(figure: Figure | alt.TopLevelMixin) -> str:
     ''
     """
     _check_figure(figure)
-    if isinstance(figure, Figure):
-        return getattr(figure, "alt", "")
-    description = figure.description
-    return description if isinstance(description, str) else ""
+    text = getattr(figure, "alt" if isinstance(figure, Figure) else "description", "")
+    return text if isinstance(text, str) else ""  # An Altair chart may have it undefined.
 
 
 # ---------------- figures
@@ -127,10 +117,8 @@ def show(figure: Figure | alt.TopLevelMixin) -> None:
 
     Raises
     ------
-    TypeError
-        If `figure` is neither.
-    ValueError
-        If it has no alternative text.
+    TypeError, ValueError
+        If `figure` is neither, or has no alternative text.
 
     Notes
     -----
@@ -157,7 +145,7 @@ def show(figure: Figure | alt.TopLevelMixin) -> None:
         width = round(figure.get_figwidth() * SCREEN_PIXELS_PER_INCH)
     else:
         data = _altair_png(figure, scale=2)
-        width = _png_width(data) // 2
+        width = int.from_bytes(data[16:20], "big") // 2  # as a PNG states it in its first chunk
         bundle[JUPYTERLAB_VEGA_LITE] = figure.to_dict()
     bundle["image/png"] = base64.b64encode(data).decode()
     display(bundle, raw=True, metadata={"image/png": {"alt": text, "width": width}})
@@ -183,10 +171,8 @@ def save(figure: Figure | alt.TopLevelMixin, folder: str | Path, name: str) -> t
 
     Raises
     ------
-    TypeError
-        If `figure` is neither.
-    ValueError
-        If it has no alternative text, or `name` is not a file name.
+    TypeError, ValueError
+        As `show`, and if `name` is not a file name.
 
     Examples
     --------
@@ -240,11 +226,6 @@ def _register_fonts() -> None:
     vl_convert.register_font_directory(str(Path(matplotlib.get_data_path(), "fonts", "ttf")))
 
 
-def _png_width(data: bytes) -> int:
-    """Read the width in pixels that a PNG states in its first chunk."""
-    return int.from_bytes(data[16:20], "big")
-
-
 # ---------------- tables and numbers
 
 
@@ -255,10 +236,8 @@ def save_table(frame: pd.DataFrame, folder: str | Path, name: str) -> tuple[Path
     ----------
     frame : DataFrame
         Its index is written too, unless it only counts the rows.
-    folder : str or Path
-        Made if it is not there.
-    name : str
-        File name without ending.
+    folder, name
+        As for `save`.
 
     Returns
     -------
@@ -288,13 +267,10 @@ def save_table(frame: pd.DataFrame, folder: str | Path, name: str) -> tuple[Path
         raise TypeError(f"frame must be a pandas.DataFrame, not {type(frame).__name__}.")
     counts_rows = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
     table = frame if counts_rows else frame.reset_index()
-    csv = table.to_csv(
-        index=False, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n"
-    ).encode()
-    return (
-        _write(folder, name, "csv", csv),
-        _write(folder, name, "md", _markdown(table).encode()),
-    )
+    digits = f"%.{SIGNIFICANT_DIGITS}g"
+    csv = table.to_csv(index=False, float_format=digits, lineterminator="\n").encode()
+    markdown = _markdown(table).encode()
+    return _write(folder, name, "csv", csv), _write(folder, name, "md", markdown)
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -311,21 +287,14 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def save_numbers(numbers: Mapping[str, Any], folder: str | Path, name: str) -> Path:
-    """Write numbers as ``name.json``, keys sorted, to 6 significant digits.
+    """Write numbers as ``name.json``, keys sorted, to 6 significant digits, and return the path.
 
     Parameters
     ----------
     numbers : mapping of str to number, str, bool, None, sequence, array or mapping
         NumPy and xarray values will do; NaN and infinities become null, which JSON can say.
-    folder : str or Path
-        Made if it is not there.
-    name : str
-        File name without ending.
-
-    Returns
-    -------
-    Path
-        The file.
+    folder, name
+        As for `save`.
 
     Raises
     ------
@@ -370,7 +339,7 @@ def _plain(value: object, where: str) -> object:
     raise TypeError(f"{where} is a {type(value).__name__}, but must be a number, text or list.")
 
 
-# ---------------- checks
+# ---------------- files and checks
 
 
 def _write(folder: str | Path, name: str, ending: str, data: bytes) -> Path:

@@ -132,15 +132,11 @@ class Posterior:
                 f"states has members with {sorted(counts)} checkpoints; all must have the same "
                 "number."
             )
-        for member, checkpoints in enumerate(states):
-            for checkpoint, state in enumerate(checkpoints):
-                _check_state(model, state, f"states[{member}][{checkpoint}]")
-        frozen = frozen_parameters(model)
-        copies = [
-            [{name: v.detach().clone() for name, v in s.items() if name not in frozen} for s in own]
-            for own in states
+        own = [
+            [_checked_copy(model, state, f"states[{m}][{c}]") for c, state in enumerate(member)]
+            for m, member in enumerate(states)
         ]
-        return cls._of_checked(model, copies, seeds, epochs, "states asks for")
+        return cls._of_checked(model, own, seeds, epochs, "states asks for")
 
     @classmethod
     def from_folder(
@@ -173,9 +169,7 @@ class Posterior:
         FileNotFoundError
             If there is no such folder.
         ValueError
-            If it holds no members, a member has no checkpoint, members differ in their number of
-            checkpoints, a file is damaged or holds something else than the model's state, or seeds
-            or epochs do not count right.
+            As `from_state_dicts`, and if a member has no checkpoint or a file is damaged.
 
         Examples
         --------
@@ -190,10 +184,10 @@ class Posterior:
         Posterior(2 members x 1 checkpoints of Linear, seeds (446, 724))
         """
         found = find_checkpoints(folder)
-        states = [[read_state(path) for path in member] for member in found.paths]
-        for paths, own in zip(found.paths, states, strict=True):
-            for path, state in zip(paths, own, strict=True):
-                _check_state(model, state, f"the file {path}")
+        states = [
+            [_checked_copy(model, read_state(path), f"the file {path}") for path in member]
+            for member in found.paths
+        ]
         seeds = found.seeds if seeds is None else seeds
         epochs = found.epochs if epochs is None else epochs
         return cls._of_checked(model, states, seeds, epochs, f"folder {str(folder)!r} has")
@@ -221,12 +215,7 @@ class Posterior:
                 f"epochs is {brief(epochs)}; it must be {checkpoints} rising integers, one a "
                 "checkpoint."
             )
-        frozen = frozen_parameters(model)
-        trained = [
-            [{name: value for name, value in s.items() if name not in frozen} for s in member]
-            for member in states
-        ]
-        return cls(copy.deepcopy(model), trained, seeds, seeds, epochs)
+        return cls(copy.deepcopy(model), states, seeds, seeds, epochs)
 
     @property
     def members(self) -> int:
@@ -300,10 +289,9 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).losses(task).sizes["test"]
         6
         """
-        states = [self.states[member][checkpoint] for member, checkpoint in self.samples]
         losses = state_losses(
             self.model,
-            states,
+            [self.states[member][checkpoint] for member, checkpoint in self.samples],
             task.test_x,
             task.test_y,
             crop=self._crop,
@@ -506,7 +494,8 @@ def check_model(model: nn.Module, task: Task) -> None:
         )
 
 
-def _check_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+def _checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return a copy of a state without frozen parameters, or raise one clear error."""
     for parameter, value in state.items():
         if not isinstance(value, Tensor):
             raise TypeError(
@@ -518,3 +507,5 @@ def _check_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> No
         raise ValueError(f"{name} does not fit the model: {problem}") from problem
     if not all_finite(state):
         raise ValueError(f"{name} holds NaN or infinite parameters.")
+    frozen = frozen_parameters(model)
+    return {key: value.detach().clone() for key, value in state.items() if key not in frozen}

@@ -25,18 +25,7 @@ METHODS: dict[str, Callable[..., xr.DataArray]] = {
     "grad_cos": grad_cos,
 }
 
-# What every method takes first; the rest are options.
-FIRST = ("posterior", "task")
-
-__all__ = [
-    "METHODS",
-    "ats",
-    "attribute",
-    "grad_cos",
-    "grad_dot",
-    "influence",
-    "loo",
-]
+__all__ = ["METHODS", "ats", "attribute", "grad_cos", "grad_dot", "influence", "loo"]
 
 
 def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> xr.DataArray:
@@ -44,10 +33,8 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
 
     Parameters
     ----------
-    posterior : Posterior
-        The trained models.
-    task : Task
-        Training and test samples.
+    posterior, task
+        As for `loo`.
     method : {"loo", "ats", "influence", "grad_dot", "grad_cos"}
         Which attribution.
     **options
@@ -76,7 +63,7 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
     'grad_cos'
     """
     function = method_of(method)
-    known = [name for name in inspect.signature(function).parameters if name not in FIRST]
+    known = list(inspect.signature(function).parameters)[2:]  # behind posterior and task
     for name in options:
         if name not in known:
             raise TypeError(

@@ -30,10 +30,8 @@ def ats(
 
     Parameters
     ----------
-    posterior : Posterior
-        The trained models.
-    task : Task
-        Training and test samples.
+    posterior, task, workers, device
+        As for `tda_utils.attribution.loo.loo`.
     protocol : {"paired", "released"}
         ``"paired"``: one step of the member's own Adam with the state it had at that checkpoint,
         or, where there is no such state, one plain gradient step; ``attrs["step"]`` says which;
@@ -43,10 +41,6 @@ def ats(
         it is a sign step; dropout masks and crops differ between z_j; up-weighting sign.
     lr : float, optional
         Learning rate. Default: the recipe's, or 1e-3 where there is none.
-    workers : int, optional
-        Models at the same time. Default: one a core.
-    device : {"auto", "cpu", "cuda"}
-        Where to train; ``"auto"`` is CUDA where there is a card.
 
     Returns
     -------
@@ -73,7 +67,8 @@ def ats(
     'Adam with its state at the checkpoint'
     """
     check_inputs(posterior, task, protocol)
-    if protocol == "released" or posterior.adam is not None:
+    with_memory = protocol == "paired" and posterior.adam is not None
+    if protocol == "released" or with_memory:
         check_no_batch_norm(
             posterior.model,
             "a step of Adam on one sample in training mode would normalise the sample by itself; "
@@ -84,54 +79,34 @@ def ats(
     step_recipe = Recipe(
         1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1, crop=known.crop
     )
+    if protocol == "released" or with_memory:
+        jobs = _adam_steps(posterior, task, with_memory)
+        losses = retrained_losses(posterior, task, step_recipe, jobs, workers, device, "ATS steps")
+    else:
+        losses = _losses_after_gradient_step(posterior, task, step_recipe.lr, workers, device)
     if protocol == "released":
-        losses = _losses_after_adam_step(posterior, task, step_recipe, False, workers, device)
         return with_drift(
             losses, 1.0, posterior, task, device, "ats", protocol, "upweighting", step="fresh Adam"
         )
-    if posterior.adam is not None:
-        losses = _losses_after_adam_step(posterior, task, step_recipe, True, workers, device)
-        step = "Adam with its state at the checkpoint"
-    else:
-        losses = _losses_after_gradient_step(posterior, task, step_recipe.lr, workers, device)
-        step = "plain gradient step"
+    step = "Adam with its state at the checkpoint" if with_memory else "plain gradient step"
     return with_drift(losses, -1.0, posterior, task, device, "ats", protocol, "removal", step=step)
 
 
-def _losses_after_adam_step(
-    posterior: Posterior,
-    task: Task,
-    recipe: Recipe,
-    with_state: bool,
-    workers: int | None,
-    device: str | torch.device,
-) -> Tensor:
-    """Take one step of Adam on each z_j: with the member's memory all see the same noise."""
+def _adam_steps(posterior: Posterior, task: Task, with_memory: bool) -> list[Job]:
+    """Take a step of Adam on nothing, then on each z_j; with the member's memory or a fresh one."""
     nothing = torch.zeros(task.n_train)
     steps = [(0, nothing), *((row, None) for row in task.rows.tolist())]
-    jobs = [
-        Job(
-            posterior.states[member][checkpoint],
-            [[torch.tensor([row])]],
-            weights,
-            posterior.adam[member][checkpoint] if with_state else None,
-            _step_seed(
-                posterior, member, checkpoint, None if with_state or weights is not None else row
-            ),
-        )
-        for member, checkpoint in posterior.samples
-        for row, weights in steps
-    ]
-    losses = retrained_losses(posterior, task, recipe, jobs, workers, device, "ATS steps")
-    return losses.reshape(
-        posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test
-    )
-
-
-def _step_seed(posterior: Posterior, member: int, checkpoint: int, row: int | None) -> int:
     seeds = posterior.order_seeds or range(posterior.members)
-    number = 0 if row is None else 1 + row
-    return derived_seed(seeds[member], STEP_STREAM, posterior.epochs[checkpoint], number)
+    jobs = []
+    for member, checkpoint in posterior.samples:
+        state, epoch = posterior.states[member][checkpoint], posterior.epochs[checkpoint]
+        adam = posterior.adam[member][checkpoint] if with_memory else None
+        for row, weights in steps:
+            # With the member's memory all steps see the same noise.
+            number = 0 if with_memory or weights is nothing else 1 + row
+            noise_seed = derived_seed(seeds[member], STEP_STREAM, epoch, number)
+            jobs.append(Job(state, [[torch.tensor([row])]], weights, adam, noise_seed))
+    return jobs
 
 
 def _losses_after_gradient_step(
@@ -152,8 +127,7 @@ def _losses_after_gradient_step(
                 device=device,
             )
         )
-    shape = (posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test)
-    return torch.stack(losses).reshape(shape)
+    return torch.stack(losses)
 
 
 def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:

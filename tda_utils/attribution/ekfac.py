@@ -31,12 +31,10 @@ import torch
 from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer, dense, gram, joined
-from tda_utils.attribution.gradients import GradientMethod, like_parameters
+from tda_utils.attribution.gradients import CHUNK, GradientMethod, like_parameters
 from tda_utils.attribution.samples import Sample
 from tda_utils.engine.parallel import parallel_map
 
-# Gradients of that many samples are rotated at a time, which bounds the memory.
-CHUNK = 100
 # Samples for the basis, evenly spaced: it is a choice of axes, and the diagonal sees all samples.
 BASIS_SAMPLES = 10_000
 # With at most so many samples x logits the mean over c is taken, else each sample draws one c.
@@ -81,10 +79,8 @@ def fit(
         Training images.
     method : GradientMethod
         The way to the gradients.
-    weights : Tensor, shape (n,), optional
-        Factors on the losses. Default: ones.
-    seed : int
-        Of the signs, where they are drawn; see `coefficients_of`.
+    weights, seed
+        As for `coefficients_of`.
     workers : int
         Threads. Sums are then taken in another order.
 
@@ -113,8 +109,7 @@ def fit(
         return method.matrices(model, method.curvature_gradients(model, images[rows], draw[rows]))
 
     def outer_sums(model: nn.Module, rows: Tensor, draw: Tensor) -> list[Tensor]:
-        pairs = [_outer_sums(matrices) for matrices in gradients(model, rows, draw)]
-        return [total for pair in pairs for total in pair]
+        return [total for own in gradients(model, rows, draw) for total in _outer_sums(own)]
 
     sums = _total(module, outer_sums, spaced, draws, workers)
     bases = [torch.linalg.eigh(total.double())[1].to(total.dtype) for total in sums]
@@ -173,11 +168,8 @@ def _total(
         for draw in draws:
             for rows in part.split(CHUNK):
                 values = function(model, rows, draw)
-                if totals:
-                    for total, value in zip(totals, values, strict=True):
-                        total += value
-                else:
-                    totals = values
+                pairs = zip(totals, values, strict=True)
+                totals = [total.add_(value) for total, value in pairs] if totals else values
         return totals
 
     parts = positions.tensor_split(min(workers, len(positions)))

@@ -173,23 +173,14 @@ class VmapGradients:
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
         """Return the gradient of each sample's cross-entropy, one block a parameter."""
         images = like_parameters(model, images)
-        return self._gradients(
-            model,
-            images,
-            labels.to(images.device),
-            lambda logits, label: F.cross_entropy(logits, label),
-        )
+        return self._gradients(model, images, labels.to(images.device), F.cross_entropy)
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
         images = like_parameters(model, images)
         columns = mixtures.T.to(images).repeat(len(images), 1)
-        return self._gradients(
-            model,
-            images.repeat_interleave(mixtures.shape[1], dim=0),
-            columns,
-            _mixed,
-        )
+        repeated = images.repeat_interleave(mixtures.shape[1], dim=0)
+        return self._gradients(model, repeated, columns, _mixed)
 
     def curvature_gradients(
         self, model: nn.Module, images: Tensor, coefficients: Tensor
@@ -326,18 +317,13 @@ class LayerGradients:
         model = copied_model(model).double().eval()
         images = like_parameters(model, images)
         labels = labels.to(images.device)
-        calls = dict.fromkeys(self._layers, 0)
-
-        def count(name):
-            def hook(*_):
-                calls[name] += 1
-
-            return hook
-
+        called: list[str] = []
         for name in self._layers:
-            model.get_submodule(name).register_forward_hook(count(name))
+            model.get_submodule(name).register_forward_hook(
+                lambda *_, name=name: called.append(name)
+            )
         loss = F.cross_entropy(model(images), labels, reduction="sum")
-        if any(number != 1 for number in calls.values()):
+        if sorted(called) != sorted(self._layers):
             return False
         trainable = trainable_parameters(model)
         gradients = torch.autograd.grad(loss, list(trainable.values()))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tda_utils.attribution.samples import Sample, flat
+from tda_utils.attribution.samples import Sample, flat_gradient
 from tda_utils.models.states import trainable_parameters
 
 
@@ -24,8 +24,7 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
         product = hessian_product(model, images, labels, direction, weights)
         return product.cpu().numpy() + damping * vector
 
-    parameters = list(trainable_parameters(model).values())
-    size = sum(p.numel() for p in parameters)
+    size = sum(p.numel() for p in trainable_parameters(model).values())
     operator = sparse_linalg.LinearOperator((size, size), matvec=times, dtype=np.float64)
     # A fixed start keeps Lanczos repeatable.
     start = np.random.default_rng(0).standard_normal(size)
@@ -42,8 +41,8 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     chosen = task.rows.to(images.device)
     for image, label in zip(images[chosen], labels[chosen], strict=True):
         loss = F.cross_entropy(model(image[None]), label[None])
-        gradient = flat(torch.autograd.grad(loss, parameters)).cpu().numpy()
-        solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * len(start))
+        gradient = flat_gradient(loss, model).cpu().numpy()
+        solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * size)
         length = max(np.linalg.norm(gradient), 1e-300)
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
         columns.append(torch.from_numpy(solved))
@@ -56,8 +55,7 @@ def hessian_product(
     model: nn.Module, images: Tensor, labels: Tensor, vector: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Return the Hessian of the mean (weighted) loss times a vector in parameter space."""
-    parameters = list(trainable_parameters(model).values())
     losses = F.cross_entropy(model(images), labels, reduction="none")
     loss = losses.mean() if weights is None else (losses * weights).mean()
-    gradient = flat(torch.autograd.grad(loss, parameters, create_graph=True))
-    return flat(torch.autograd.grad(gradient @ vector, parameters))
+    gradient = flat_gradient(loss, model, create_graph=True)
+    return flat_gradient(gradient @ vector, model)

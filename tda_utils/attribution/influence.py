@@ -16,7 +16,6 @@ damping is not defined; `solver="hessian"` measures the smallest eigenvalue and 
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Literal
 
@@ -32,7 +31,12 @@ from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
 
 Solver = Literal["ggn", "ekfac", "hessian", "lissa"]
-SOLVERS = ("ggn", "ekfac", "hessian", "lissa")
+SOLVERS = {
+    "ggn": gauss_newton.solve,
+    "ekfac": ekfac.solve,
+    "hessian": hessian.solve,
+    "lissa": lissa.solve,
+}
 
 
 def influence(
@@ -50,10 +54,8 @@ def influence(
 
     Parameters
     ----------
-    posterior : Posterior
-        The trained models.
-    task : Task
-        Training and test samples.
+    posterior, task, workers, device
+        As for `tda_utils.attribution.similarity.grad_dot`.
     solver : {"ggn", "ekfac", "hessian", "lissa"}, optional
         ``"ggn"``: Gauss-Newton, solved exactly in float64; memory and time grow with the square and
         the cube of samples x logits. ``"ekfac"``: an approximation of it, diagonal in a Kronecker
@@ -72,10 +74,6 @@ def influence(
     sign_seed : int
         Only for ``"ekfac"`` on more than 10,000 samples x logits: seed of the random signs that
         stand for the mean over logits; with fewer, the mean is taken.
-    workers : int, optional
-        Posterior samples at the same time. Default: one a core; on a CUDA card always one.
-    device : {"auto", "cpu", "cuda"}
-        Where gradients are computed; ``"auto"`` is CUDA where there is a card.
 
     Returns
     -------
@@ -119,23 +117,19 @@ def influence(
             "others to 'paired'."
         )
     check_number("damping", damping)
-    solve = {
-        "ggn": gauss_newton.solve,
-        "ekfac": functools.partial(ekfac.solve, sign_seed=sign_seed),
-        "hessian": hessian.solve,
-        "lissa": lissa.solve,
-    }[solver]
+    options = {"sign_seed": sign_seed} if solver == "ekfac" else {}
 
     def solved(sample: Sample) -> tuple[np.ndarray, float]:
         if not sample.finite:
             return np.full((task.n_attributed, task.n_test), np.nan), math.nan
-        return solve(sample, damping)
+        return SOLVERS[solver](sample, damping, **options)
 
     found = over_samples(
         solved, posterior, task, workers=workers, device=device, describe="influence"
     )
+    values, residuals = zip(*found, strict=True)
     scores = labelled(
-        np.stack([values for values, _ in found]),
+        np.stack(values),
         posterior,
         task,
         method="influence",
@@ -146,6 +140,5 @@ def influence(
     )
     if solver in ("ekfac", "lissa"):
         return scores
-    residuals = np.array([residual for _, residual in found])
-    residuals = residuals.reshape(posterior.members, posterior.checkpoints)
+    residuals = np.reshape(residuals, (posterior.members, posterior.checkpoints))
     return scores.assign_coords(residual=(("member", "checkpoint"), residuals))

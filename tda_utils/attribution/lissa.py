@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tda_utils.attribution.samples import Sample, flat
-from tda_utils.models.states import trainable_parameters
+from tda_utils.attribution.samples import Sample, flat_gradient
 
 LISSA_SCALE = 1e4  # The released code's; so large that the recursion hardly moves.
 LISSA_BATCH = 8
@@ -63,12 +62,10 @@ def _lissa_step(
     model: nn.Module, vectors: Tensor, images: Tensor, labels: Tensor, damping: float
 ) -> None:
     """Replace each vector by ``(1 - damping) vector - H vector / scale``, H that of the batch."""
-    parameters = list(trainable_parameters(model).values())
     # One graph of the gradient serves the products with all vectors.
-    loss = F.cross_entropy(model(images), labels)
-    gradient = flat(torch.autograd.grad(loss, parameters, create_graph=True))
+    gradient = flat_gradient(F.cross_entropy(model(images), labels), model, create_graph=True)
     for vector in vectors:
-        product = flat(torch.autograd.grad(gradient @ vector, parameters, retain_graph=True))
+        product = flat_gradient(gradient @ vector, model, retain_graph=True)
         vector.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
 
 
@@ -81,10 +78,5 @@ def _steps_remembered(batches: int, damping: float) -> int:
 
 def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return the loss gradient of each sample, shape (n, parameters)."""
-    parameters = list(trainable_parameters(model).values())
-    return torch.stack(
-        [
-            flat(torch.autograd.grad(F.cross_entropy(model(x[None]), y[None]), parameters))
-            for x, y in zip(images, labels, strict=True)
-        ]
-    )
+    losses = (F.cross_entropy(model(x[None]), y[None]) for x, y in zip(images, labels, strict=True))
+    return torch.stack([flat_gradient(loss, model) for loss in losses])

@@ -11,12 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.retraining import (
-    base_weights,
-    leave_one_out_weights,
-    retrained_losses,
-    with_drift,
-)
+from tda_utils.attribution.retraining import leave_one_out_weights, retrained_losses, with_drift
 from tda_utils.attribution.samples import check_inputs, labelled
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
@@ -118,27 +113,41 @@ def loo(
     recipe = _recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
-    if protocol == "released" and released == "continued":
-        return _continued_loo(posterior, task, recipe, workers, device)
     build_model = build_model or posterior.build_model
-    if build_model is None:
+    if build_model is None and (protocol == "paired" or released == "unpaired"):
         raise ValueError(
             "build_model is None; paired and unpaired LOO retrain from scratch and need it."
         )
-    if protocol == "released":
-        return _unpaired_loo(posterior, task, recipe, build_model, workers, device)
-    jobs = [
-        Job(state, order, weights, noise_seed=noise_seed)
-        for state, order, base, noise_seed in _starts(posterior, task, recipe, build_model)
-        for weights in leave_one_out_weights(base, task.rows)
-    ]
-    losses = retrained_losses(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
-    # The first model of each member leaves nothing out: the member itself.
-    losses = losses.reshape(posterior.members, 1 + task.n_attributed, recipe.keep_last, task.n_test)
-    if posterior.build_model is None:
-        _warn_if_another_training(losses[:, 0], posterior, task, device)
-    tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
-    return labelled(tau, posterior, task, method="loo", protocol="paired", sign="removal")
+    if protocol == "paired":
+        jobs = _paired_jobs(posterior, task, recipe, build_model)
+        losses = retrained_losses(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
+        # The first model of each member leaves nothing out: the member itself.
+        shape = (posterior.members, 1 + task.n_attributed, recipe.keep_last, task.n_test)
+        losses = losses.reshape(shape)
+        if posterior.build_model is None:
+            _warn_if_another_training(losses[:, 0], posterior, task, device)
+        tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
+        return labelled(tau, posterior, task, method="loo", protocol="paired", sign="removal")
+    last_only = replace(recipe, keep_last=1)
+    if released == "continued":
+        jobs = _continued_jobs(posterior, task, recipe)
+        losses = retrained_losses(
+            posterior, task, last_only, jobs, workers, device, "continued LOO"
+        )
+        return with_drift(losses, 1.0, posterior, task, device, "loo", "released", "removal")
+    jobs = _unpaired_jobs(posterior, task, recipe, build_model)
+    losses = retrained_losses(posterior, task, last_only, jobs, workers, device, "unpaired LOO")
+    shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
+    before = torch.from_numpy(posterior.losses(task, device=device).values)[:, :, None]
+    return labelled(
+        losses.reshape(shape) - before,
+        posterior,
+        task,
+        method="loo",
+        protocol="released",
+        sign="removal",
+        retraining="unpaired",
+    )
 
 
 def _warn_if_another_training(
@@ -157,18 +166,6 @@ def _warn_if_another_training(
         )
 
 
-def _starts(posterior: Posterior, task: Task, recipe: Recipe, build_model: Callable[[], nn.Module]):
-    for member, (init_seed, order_seed) in enumerate(
-        zip(posterior.init_seeds, posterior.order_seeds, strict=True)
-    ):
-        yield (
-            initial_state(build_model, init_seed, posterior.model),
-            batch_order(order_seed, task.n_train, recipe, build_model),
-            base_weights(posterior, task, member),
-            derived_seed(order_seed, NOISE_STREAM),
-        )
-
-
 def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
     known = posterior.recipe
     if recipe is None and known is None:
@@ -184,45 +181,46 @@ def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
     return recipe
 
 
-def _continued_loo(
-    posterior: Posterior,
-    task: Task,
-    recipe: Recipe,
-    workers: int | None,
-    device: str | torch.device,
-) -> xr.DataArray:
-    orders = [batch_order(seed, task.n_train, recipe) for seed in posterior.order_seeds]
-    noise_seeds = [derived_seed(seed, NOISE_STREAM) for seed in posterior.order_seeds]
-    jobs = [
-        Job(
-            posterior.states[member][checkpoint],
-            orders[member],
-            weights,
-            noise_seed=noise_seeds[member],
-        )
-        for member, checkpoint in posterior.samples
-        for weights in leave_one_out_weights(base_weights(posterior, task, member), task.rows)
-    ]
-    last_only = replace(recipe, keep_last=1)
-    losses = retrained_losses(posterior, task, last_only, jobs, workers, device, "continued LOO")
-    losses = losses.reshape(
-        posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test
-    )
-    return with_drift(losses, 1.0, posterior, task, device, "loo", "released", "removal")
+def _paired_jobs(
+    posterior: Posterior, task: Task, recipe: Recipe, build_model: Callable[[], nn.Module]
+) -> list[Job]:
+    """Train each member again as it was trained: with nothing left out, then without each z_j."""
+    jobs = []
+    seeds = zip(posterior.init_seeds, posterior.order_seeds, strict=True)
+    for member, (init_seed, order_seed) in enumerate(seeds):
+        start = initial_state(build_model, init_seed, posterior.model)
+        order = batch_order(order_seed, task.n_train, recipe, build_model)
+        noise_seed = derived_seed(order_seed, NOISE_STREAM)
+        jobs += [
+            Job(start, order, weights, noise_seed=noise_seed)
+            for weights in leave_one_out_weights(posterior, task, member)
+        ]
+    return jobs
 
 
-def _unpaired_loo(
-    posterior: Posterior,
-    task: Task,
-    recipe: Recipe,
-    build_model: Callable[[], nn.Module],
-    workers: int | None,
-    device: str | torch.device,
-) -> xr.DataArray:
+def _continued_jobs(posterior: Posterior, task: Task, recipe: Recipe) -> list[Job]:
+    """Train each checkpoint on: with nothing left out, then without each z_j."""
+    jobs = []
+    for member, order_seed in enumerate(posterior.order_seeds):
+        order = batch_order(order_seed, task.n_train, recipe)
+        noise_seed = derived_seed(order_seed, NOISE_STREAM)
+        each = leave_one_out_weights(posterior, task, member)
+        jobs += [
+            Job(state, order, weights, noise_seed=noise_seed)
+            for state in posterior.states[member]
+            for weights in each
+        ]
+    return jobs
+
+
+def _unpaired_jobs(
+    posterior: Posterior, task: Task, recipe: Recipe, build_model: Callable[[], nn.Module]
+) -> list[Job]:
+    """Train another model without each z_j, for each checkpoint."""
     jobs = []
     for member, checkpoint in posterior.samples:
-        weights = leave_one_out_weights(base_weights(posterior, task, member), task.rows)[1:]
-        for row, own in zip(task.rows.tolist(), weights, strict=True):
+        each = leave_one_out_weights(posterior, task, member)[1:]
+        for row, weights in zip(task.rows.tolist(), each, strict=True):
             seed = derived_seed(
                 posterior.init_seeds[member],
                 UNPAIRED_STREAM,
@@ -232,19 +230,5 @@ def _unpaired_loo(
             )
             start = initial_state(build_model, seed, posterior.model)
             order = batch_order(seed, task.n_train, recipe, build_model)
-            jobs.append(Job(start, order, own, noise_seed=derived_seed(seed, NOISE_STREAM)))
-    last_only = replace(recipe, keep_last=1)
-    losses = retrained_losses(posterior, task, last_only, jobs, workers, device, "unpaired LOO")
-    losses = losses.reshape(
-        posterior.members, posterior.checkpoints, task.n_attributed, task.n_test
-    )
-    before = torch.from_numpy(posterior.losses(task, device=device).values)[:, :, None]
-    return labelled(
-        losses - before,
-        posterior,
-        task,
-        method="loo",
-        protocol="released",
-        sign="removal",
-        retraining="unpaired",
-    )
+            jobs.append(Job(start, order, weights, noise_seed=derived_seed(seed, NOISE_STREAM)))
+    return jobs

@@ -12,16 +12,12 @@ from tda_utils.engine.training import train_losses
 from tda_utils.posterior import Posterior
 
 
-def base_weights(posterior: Posterior, task: Task, member: int) -> Tensor:
-    """Return the weights with which a member was trained."""
-    return torch.ones(task.n_train) if posterior.weights is None else posterior.weights[member]
-
-
-def leave_one_out_weights(base: Tensor, rows: Tensor) -> list[Tensor]:
-    """Return the weights that leave nothing out, then those that leave out each row in turn."""
-    removed = base.repeat(len(rows), 1)
-    removed[torch.arange(len(rows)), rows] = 0
-    return [base, *removed]
+def leave_one_out_weights(posterior: Posterior, task: Task, member: int) -> list[Tensor]:
+    """Return the weights that a member was trained with, then without each sample in turn."""
+    own = torch.ones(task.n_train) if posterior.weights is None else posterior.weights[member]
+    removed = own.repeat(task.n_attributed, 1)
+    removed[torch.arange(task.n_attributed), task.rows] = 0
+    return [own, *removed]
 
 
 def retrained_losses(posterior, task, recipe, jobs, workers, device, describe) -> Tensor:
@@ -46,15 +42,18 @@ def with_drift(
     posterior: Posterior,
     task: Task,
     device: str | torch.device,
-    method,
-    protocol,
-    sign,
-    **attributes,
+    method: str,
+    protocol: str,
+    sign: str,
+    **attributes: str,
 ) -> xr.DataArray:
     """Label `factor` times the losses after training minus those before.
 
-    ``losses[:, :, 0]`` belongs to the run that singles out no training sample: the drift.
+    `losses` holds the runs of one posterior sample after another. The first run of each singles
+    out no training sample: what it changes is the drift.
     """
+    shape = (posterior.members, posterior.checkpoints, 1 + task.n_attributed, task.n_test)
+    losses = losses.reshape(shape)
     before = torch.from_numpy(posterior.losses(task, device=device).values)[:, :, None]
     change = factor * (losses - before)
     scores = labelled(

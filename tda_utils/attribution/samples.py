@@ -5,7 +5,7 @@ A method that works with gradients is a function of one `Sample`; `over_samples`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.blocks import Block, gram, joined
+from tda_utils.attribution.blocks import Block, gram
 from tda_utils.attribution.gradients import (
     GradientMethod,
     gradient_method,
@@ -115,10 +115,6 @@ class Sample:
         """Return the loss gradients of some samples of a split."""
         return self.gradients.loss_gradients(self.module(dtype), *self.chosen(split, rows))
 
-    def train_gradients(self) -> list[Block]:
-        """Return the loss gradients of all training samples that get scores."""
-        return joined(self.in_chunks("train", lambda rows: self.loss_gradients("train", rows)))
-
     def dot_with(self, vectors: Tensor, split: str) -> Tensor:
         """Return the inner products of vectors with the loss gradients of a split.
 
@@ -144,15 +140,18 @@ class Sample:
         return torch.cat(self.in_chunks(split, products), dim=1)
 
 
-def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """Return tensors as one vector.
+def flat_gradient(value: Tensor, model: nn.Module, **options: bool) -> Tensor:
+    """Return the gradient of a value by the trainable parameters, one after another as one vector.
 
     Examples
     --------
-    >>> flat([torch.ones(1, 2), torch.zeros(1)])
-    tensor([1., 1., 0.])
+    >>> layer = nn.Linear(2, 1)
+    >>> flat_gradient(layer(torch.tensor([[3.0, 4.0]])).sum(), layer)
+    tensor([3., 4., 1.])
     """
-    return torch.cat([tensor.flatten() for tensor in tensors])
+    parameters = list(trainable_parameters(model).values())
+    gradients = torch.autograd.grad(value, parameters, **options)
+    return torch.cat([gradient.flatten() for gradient in gradients])
 
 
 def over_samples(

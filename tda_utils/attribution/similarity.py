@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tda_utils.attribution.blocks import gram, squared_norms
+from tda_utils.attribution.blocks import gram, joined, squared_norms
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
 from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
@@ -132,7 +132,7 @@ def grad_dot_and_cos(
 
 
 def _dots_and_cosines(sample: Sample) -> tuple[Tensor, Tensor]:
-    train = sample.train_gradients()
+    train = joined(sample.in_chunks("train", lambda rows: sample.loss_gradients("train", rows)))
 
     def products(rows: slice) -> tuple[Tensor, Tensor]:
         test = sample.loss_gradients("test", rows)
@@ -140,12 +140,8 @@ def _dots_and_cosines(sample: Sample) -> tuple[Tensor, Tensor]:
 
     dots, squared = zip(*sample.in_chunks("test", products), strict=True)
     dots = torch.cat(dots, dim=1)
-    return dots, _cosine(dots, squared_norms(train).cpu(), torch.cat(squared))
-
-
-def _cosine(dots: Tensor, train_squared: Tensor, test_squared: Tensor) -> Tensor:
-    lengths = (train_squared[:, None] * test_squared[None, :]).sqrt()
+    lengths = (squared_norms(train).cpu()[:, None] * torch.cat(squared)).sqrt()
     # A gradient of zero has no direction; one of NaN stays NaN.
-    cosine = torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
+    cosines = torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
     # Rounding may carry parallel gradients past one.
-    return cosine.clamp(-1, 1)
+    return dots, cosines.clamp(-1, 1)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tda_utils.checks import check_choice
+from tda_utils.checks import brief, check_choice, check_count
 from tda_utils.data.sources import CLASSES, SOURCES, Pool, package_file, package_pool, read_pool
 from tda_utils.data.task import Task
 
 # Lists of CIFAR-10 that index the test split, although they are named training lists.
 DEFECTIVE_LISTS = {"cifar10": (10, 30, 40)}
 PER_CLASS = {"mnist3": (10, 20, 50), "cifar10": (10, 20, 30, 40, 50, 60)}
+#: Evaluation samples of each class, at most: released lists take some of CIFAR-10's away.
+TEST_PER_CLASS = {"mnist3": 300, "cifar10": 50}
+#: Training images of the paper's appendix that get scores.
+PAPER_ATTRIBUTED = 100
 CORRECTED_DRAW_SEED = 0
 
 
@@ -78,7 +83,14 @@ def load_task(
     >>> load_task("mnist3", per_class=20).train_x.shape
     torch.Size([60, 1, 28, 28])
     """
-    _check_choices(name, per_class, pairs, source)
+    check_arguments(
+        name,
+        per_class=per_class,
+        test_per_class=test_per_class,
+        lists=lists,
+        pairs=pairs,
+        source=source,
+    )
     pools = {split: read_pool(name, split, source, root, verify) for split in ("train", "test")}
     train, test = _choose(name, per_class, lists, pools)
     attributed = None
@@ -92,7 +104,28 @@ def load_task(
     return Task(name, *tensors, classes=CLASSES[name], attributed=attributed)
 
 
-def _check_choices(name: str, per_class: int | None, pairs: str, source: str) -> None:
+def check_arguments(
+    name: str,
+    *,
+    per_class: int | None = None,
+    test_per_class: int | None = None,
+    lists: str | None = None,
+    pairs: str = "all",
+    source: str = "package",
+) -> None:
+    """Check arguments of `load_task` as far as they alone tell; nothing is read.
+
+    Raises
+    ------
+    ValueError
+        If a name or number is not available.
+
+    Examples
+    --------
+    >>> check_arguments("mnist3", per_class=11)
+    Traceback (most recent call last):
+    ValueError: per_class is 11; for mnist3 it must be one of (10, 20, 50).
+    """
     check_choice("task name", name, sorted(CLASSES))
     check_choice("source", source, SOURCES)
     if name == "cifar10" and source == "idx":
@@ -102,14 +135,22 @@ def _check_choices(name: str, per_class: int | None, pairs: str, source: str) ->
             "task 'mnist' is not shipped; pass source='idx' and root=FOLDER with the files that "
             "`make mnist` fetches, or source='torchvision' and root=FOLDER."
         )
-    if per_class is None and source == "package":
-        raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
-    if per_class is None and name == "mnist3":
-        raise ValueError(f"per_class is None; for {name} it must be one of {PER_CLASS[name]}.")
-    if per_class is not None and per_class not in PER_CLASS.get(name, ()):
+    allowed = PER_CLASS.get(name, ())
+    # Only the whole of a set needs no number.
+    known = isinstance(per_class, Integral) and per_class in allowed
+    if not known and (per_class is not None or source == "package" or name == "mnist3"):
         raise ValueError(
-            f"per_class is {per_class!r}; for {name} it must be one of "
-            f"{PER_CLASS.get(name, (None,))}."
+            f"per_class is {brief(per_class)}; for {name} it must be one of {allowed or (None,)}."
+        )
+    if test_per_class is not None:
+        check_count("test_per_class", test_per_class, most=TEST_PER_CLASS.get(name))
+    if lists not in (None, "released", "corrected"):
+        raise ValueError(f"lists is {lists!r}; it must be 'released', 'corrected' or left out.")
+    if lists is None and _defective(name, per_class):
+        raise ValueError(
+            f"the released list of {name} with per_class={per_class} indexes the test split by "
+            "mistake; pass lists='released' (test images, overlap removed) or "
+            "lists='corrected' (train images)."
         )
     if pairs not in ("all", "paper") or (pairs == "paper" and name != "mnist"):
         raise ValueError(
@@ -129,25 +170,20 @@ def _choose(
     name: str, per_class: int | None, lists: str | None, pools: dict[str, Pool]
 ) -> tuple[Pool, Pool]:
     """Return the training and evaluation images of a task."""
-    defective = per_class in DEFECTIVE_LISTS.get(name, ())
-    if lists not in (None, "released", "corrected"):
-        raise ValueError(f"lists is {lists!r}; it must be 'released', 'corrected' or left out.")
-    if defective and lists is None:
-        raise ValueError(
-            f"the released list of {name} with per_class={per_class} indexes the test split by "
-            "mistake; pass lists='released' (test images, overlap removed) or "
-            "lists='corrected' (train images)."
-        )
     if per_class is None:
         return pools["train"], pools["test"]
     arrays = package_file(name)
     test = pools["test"].at(arrays["subset_test"])
     wanted = arrays[f"subset_train_{per_class}"]
-    if defective and lists == "released":
+    if not _defective(name, per_class):
+        return pools["train"].at(wanted), test
+    if lists == "released":
         return pools["test"].at(wanted), test.at(np.setdiff1d(test.index, wanted))
-    if defective:
-        return _balanced_draw(package_pool(name, "train"), per_class), test
-    return pools["train"].at(wanted), test
+    return _balanced_draw(package_pool(name, "train"), per_class), test
+
+
+def _defective(name: str, per_class: int | None) -> bool:
+    return per_class in DEFECTIVE_LISTS.get(name, ())
 
 
 def _balanced_draw(pool: Pool, per_class: int) -> Pool:
@@ -161,9 +197,7 @@ def _balanced_draw(pool: Pool, per_class: int) -> Pool:
 
 def _first_per_class(pool: Pool, per_class: int) -> Pool:
     counts = np.bincount(pool.labels)
-    available = int(counts[counts > 0].min())
-    if not 1 <= per_class <= available:
-        raise ValueError(f"test_per_class is {per_class}; it must lie in 1 to {available}.")
+    check_count("test_per_class", per_class, most=int(counts[counts > 0].min()))
     rank = np.zeros(len(pool.labels), dtype=np.int64)
     for label in np.unique(pool.labels):
         members = pool.labels == label

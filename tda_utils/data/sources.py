@@ -145,10 +145,8 @@ def _read_idx(root: Path, name: str, verify: bool) -> np.ndarray:
         raise ValueError(
             f"{path} has {len(content)} bytes; its header, shape {shape}, asks for {expected}."
         )
-    if (
-        verify
-        and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != (IDX_MD5[name])
-    ):
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if verify and found != IDX_MD5[name]:
         raise ValueError(
             f"{path} is not the original (its md5 is {found}, not {IDX_MD5[name]}); fetch it again "
             "with `make mnist`, or pass verify=False for images of your own."

@@ -104,10 +104,8 @@ class Task:
 
         Raises
         ------
-        TypeError
-            If an array does not hold numbers, or labels are no integers.
-        ValueError
-            If shapes do not fit, a value is not finite, or a label is out of range.
+        TypeError, ValueError
+            As `Task`, and if an array does not hold numbers or labels are no integers.
 
         Examples
         --------
@@ -183,14 +181,11 @@ class Task:
             "train": (self.train_index[self.rows], self.train_y[self.rows]),
             "test": (self.test_index, self.test_y),
         }
-        return {
-            name: value
-            for dim in dims or samples
-            for name, value in (
-                (dim, samples[dim][0].numpy()),
-                (f"{dim}_label", (dim, samples[dim][1].numpy())),
-            )
-        }
+        found = {}
+        for dim in dims or samples:
+            index, labels = samples[dim]
+            found |= {dim: index.numpy(), f"{dim}_label": (dim, labels.numpy())}
+        return found
 
     def select(self, train: Tensor | None = None, test: Tensor | None = None) -> Task:
         """Return the task with only the samples at the given positions (int64 tensors or lists).

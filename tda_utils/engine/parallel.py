@@ -68,16 +68,17 @@ def chosen_device(device: str | torch.device) -> torch.device:
     >>> chosen_device("cpu")
     device(type='cpu')
     """
+    unknown = f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'."
     if not isinstance(device, str | torch.device):
-        raise TypeError(f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'.")
+        raise TypeError(unknown)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as problem:
-        raise ValueError(f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'.") from problem
+        raise ValueError(unknown) from problem
     if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'.")
+        raise ValueError(unknown)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is {device!r}; PyTorch finds no CUDA card here.")
     return chosen
@@ -110,6 +111,13 @@ def workers_on(device: torch.device, workers: int | None) -> int | None:
     (1, 8)
     """
     return workers if device.type == "cpu" else 1
+
+
+def progress_bar(total: int, describe: str | None) -> tqdm:
+    """Return a bar of so many steps, which is not shown without a text."""
+    # Where a bar is wanted, TQDM_DISABLE=1 still turns it off, for logs and committed notebooks.
+    hidden = {} if describe else {"disable": True}
+    return tqdm(total=total, desc=describe, leave=False, **hidden)
 
 
 def parallel_map(
@@ -158,9 +166,7 @@ def parallel_map(
     """
     items = list(items)
     used = min(_checked(workers), max(len(items), 1))
-    # Where a bar is wanted, TQDM_DISABLE=1 still turns it off, for logs and committed notebooks.
-    hidden = {} if describe else {"disable": True}
-    bar = tqdm(total=len(items), desc=describe, leave=False, **hidden)
+    bar = progress_bar(len(items), describe)
 
     def call(item: Item) -> Result:
         result = function(item)
@@ -208,11 +214,7 @@ def parallel_map_nested(
     workers = _checked(workers)
     inner = max(workers // max(len(items), 1), 1)
     return parallel_map(
-        lambda item: function(item, inner),
-        items,
-        workers=workers,
-        threads=inner,
-        describe=describe,
+        lambda item: function(item, inner), items, workers=workers, threads=inner, describe=describe
     )
 
 

@@ -172,10 +172,7 @@ def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:
 
 
 def batch_order(
-    seed: int,
-    n_train: int,
-    recipe: Recipe,
-    build_model: Callable[[], nn.Module] | None = None,
+    seed: int, n_train: int, recipe: Recipe, build_model: Callable[[], nn.Module] | None = None
 ) -> list[list[Tensor]]:
     """Return the batches of all epochs, as a ``DataLoader(shuffle=True)`` draws them after a seed.
 

@@ -21,17 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from tqdm import tqdm
 
 from tda_utils.engine.modules import EVALUATION_BATCH, adam_of, set_rate
 from tda_utils.engine.noise import check_no_dropout
-from tda_utils.engine.parallel import float32_arithmetic
+from tda_utils.engine.parallel import float32_arithmetic, progress_bar
 from tda_utils.engine.recipe import Job, Recipe
 from tda_utils.models.states import (
     AdamState,
     State,
     copied,
     copied_model,
+    float_dtype,
     load_state,
     trainable_parameters,
 )
@@ -186,14 +186,14 @@ class StackedLearner:
             load_state(copied_model(model), state)  # Raises where they do not fit.
         own = load_state(copied_model(model), states[0]).to(device)
         self._model, self._lr = with_unfolded_convolutions(own), recipe.lr
-        self._names = list(trainable_parameters(model))
         self._parameters = {
-            name: nn.Parameter(_stacked(states, name, device)) for name in self._names
+            name: nn.Parameter(_stacked(states, name, device))
+            for name in trainable_parameters(model)
         }
         on_card = device.type == "cuda"
         self._optimizer = adam_of(self._parameters.values(), recipe, recordable=on_card)
-        for name in self._names if adam is not None else ():
-            self._optimizer.state[self._parameters[name]] = {
+        for name, parameter in self._parameters.items() if adam is not None else ():
+            self._optimizer.state[parameter] = {
                 "step": torch.tensor(float(adam[0].step), device=device),
                 "exp_avg": _stacked([one.exp_avg for one in adam], name, device),
                 "exp_avg_sq": _stacked([one.exp_avg_sq for one in adam], name, device),
@@ -252,10 +252,7 @@ class StackedLearner:
             for moment in ("exp_avg", "exp_avg_sq")
         ]
         return [
-            (
-                one(self._parameters, model),
-                AdamState(step, one(means[0], model), one(means[1], model)),
-            )
+            (one(self._parameters, model), AdamState(step, *(one(mean, model) for mean in means)))
             for model in range(count)
         ]
 
@@ -357,14 +354,11 @@ def train_stacked(
     """
     if any(batches for job in jobs for batches in job.order):
         check_no_dropout(model)
-    dtype = next(value for value in jobs[0].state.values() if value.is_floating_point()).dtype
-    images, labels = images.to(device, dtype), labels.to(device)
+    images, labels = images.to(device, float_dtype(jobs[0].state)), labels.to(device)
     if models_at_once is None:
         models_at_once = models_that_fit(model, images[: recipe.batch_size], device)
     observed: list[list[Any]] = [[] for _ in jobs]
-    hidden = {} if describe else {"disable": True}
-    bar = tqdm(total=len(jobs), desc=describe, leave=False, **hidden)
-    with bar, float32_arithmetic(device):
+    with progress_bar(len(jobs), describe) as bar, float32_arithmetic(device):
         for stack in _stacks(jobs, models_at_once):
             kept = _train_stack(
                 model, images, labels, recipe, [jobs[i] for i in stack], observe, device

@@ -1,30 +1,102 @@
-"""Names and keys of stored scores: a public format, which stays."""
+"""Names and keys of stored scores and studies: a public format, which stays.
+
+A name ends in a key over all values that the numbers in the file depend on.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from tda_utils.checks import check_choice
+from tda_utils.experiments.settings import Run, Settings
 from tda_utils.experiments.store import key_of
 
 # Raise a number when that method gives other numbers than before: old files are then left aside.
 VERSIONS = {"posterior": 1, "loo": 1, "ats": 1, "influence": 1, "grad_dot": 1, "grad_cos": 1}
 # Give the same numbers under both protocols, and share their files.
 PROTOCOL_FREE = ("grad_dot", "grad_cos")
-
-
-class Run(NamedTuple):
-    """The seeds of one training run."""
-
-    initialisation: int
-    order: int
-
-
+# Values of a recipe that came later, where they change nothing: files from before are to be found.
+LATER = (("schedule", "constant"), ("crop", None))
 #: What a study sums up. Its name is a key over these methods, so that another method, or a raised
 #: version of one that is not among them, renames no study.
 STUDY_METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
 #: Raise it when the same scores give other numbers than before, so that old studies are left aside.
 STUDY_VERSION = 1
+
+
+class Fingerprints(NamedTuple):
+    """Of a task's training samples, and of all its samples."""
+
+    training: str
+    all: str
+
+
+def values_of(settings: Settings, method: str, run: Run, data: Fingerprints) -> dict[str, object]:
+    """Return every value that the numbers in one file depend on.
+
+    Parameters
+    ----------
+    settings, run, data
+        What is asked for, the seeds, and the images.
+    method : str
+        ``"posterior"``, or a method.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+
+    Examples
+    --------
+    >>> values_of(Settings(), "grad_dot", Run(446, 446), Fingerprints("a", "b"))["protocol"]
+    'both'
+    """
+    check_choice("method", method, VERSIONS)
+    recipe = dataclasses.asdict(settings.recipe)
+    values: dict[str, object] = {
+        "method": method,
+        "version": VERSIONS[method],
+        "posterior_version": VERSIONS["posterior"],
+        "seed": run.initialisation if run.initialisation == run.order else list(run),
+        "model": settings.model,
+        "recipe": {name: value for name, value in recipe.items() if (name, value) not in LATER},
+        **settings.frozen,
+    }
+    if method == "posterior":
+        # Training never sees the test images, so experiments that differ in them share it.
+        return values | {"data": data.training}
+    values["data"] = data.all
+    values["protocol"] = "both" if method in PROTOCOL_FREE else settings.protocol
+    if method == "influence":
+        values["damping"] = settings.damping
+        # Named where it is not the default, so that files from before there were two are found.
+        if settings.solver not in (None, settings.default_solver):
+            values["solver"] = settings.solver
+    return values
+
+
+def file_name(settings: Settings, run: Run, values: dict[str, object]) -> str:
+    """Return folder and name of the file that holds what these values (`values_of`) determine.
+
+    Examples
+    --------
+    >>> run, settings = Run(446, 724), Settings(members=2, orders=2)
+    >>> values = values_of(settings, "loo", run, Fingerprints("a", "b"))
+    >>> file_name(settings, run, values).rpartition("-")[0]
+    'mnist3-10-cnn2/loo-paired-seed446-order724'
+    """
+    parts = [settings.task, settings.per_class, settings.lists, settings.model]
+    if settings.model == "vit":
+        # A hub name or a path stands for its last part; the key tells backbones apart.
+        parts += [Path(settings.backbone_name).name, values["image_size"]]
+    folder = "-".join(str(part) for part in parts if part is not None)
+    order = f"order{run.order}" if run.order != run.initialisation else None
+    seed = f"seed{run.initialisation}"
+    parts = [values["method"], values.get("protocol"), seed, order, key_of(values)]
+    return f"{folder}/{'-'.join(filter(None, parts))}.safetensors"
 
 
 def study_key(protocol: str, files: Sequence[str]) -> str:
@@ -34,13 +106,11 @@ def study_key(protocol: str, files: Sequence[str]) -> str:
     ----------
     protocol : str
     files : sequence of str
-        Folder and name of each file of scores that is summed up; each covers what its scores depend
-        on.
+        The `file_name` of each file of scores that is summed up.
 
     Examples
     --------
     >>> len(study_key("paired", ["mnist3-10-cnn2/loo-paired-seed446.safetensors"]))
     12
     """
-    values = {"version": STUDY_VERSION, "protocol": protocol, "scores": list(files)}
-    return key_of(values)
+    return key_of({"version": STUDY_VERSION, "protocol": protocol, "scores": list(files)})

@@ -45,7 +45,7 @@ def key_of(values: Metadata) -> str:
     >>> key_of({"seed": 446, "method": "loo"}) == key_of({"method": "loo", "seed": 446})
     True
     """
-    return hashlib.sha256(canonical(values).encode()).hexdigest()[:12]
+    return checksum(canonical(values))[:12]
 
 
 def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Metadata) -> None:
@@ -76,7 +76,7 @@ def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Me
     """
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     text = canonical(metadata)
-    content = save(arrays, {"metadata": text, "sha256": _checksum(arrays, text)})
+    content = save(arrays, {"metadata": text, "sha256": checksum(text, arrays)})
     write_whole(Path(path), content)
 
 
@@ -87,6 +87,13 @@ def write_whole(path: Path, content: bytes) -> None:
     ------
     OSError
         If the folder cannot be written or the disk is full; nothing is left behind then.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_whole(folder / "a", b"whole")
+    >>> [path.name for path in folder.iterdir()]
+    ['a']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -129,6 +136,12 @@ def read_shard(path: str | Path) -> Shard:
         If the file is half-written, damaged or no shard; the message names it.
     FileNotFoundError
         If there is no such file.
+
+    Examples
+    --------
+    >>> read_shard("nowhere.safetensors")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no shard nowhere.safetensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -140,7 +153,7 @@ def read_shard(path: str | Path) -> Shard:
     except (SafetensorError, ValueError, TypeError) as problem:
         raise ShardError(f"{_damaged(path)} ({problem})") from problem
     text = stored.get("metadata", "")
-    if stored.get("sha256") != _checksum(arrays, text):
+    if stored.get("sha256") != checksum(text, arrays):
         raise ShardError(f"{_damaged(path)} (its checksum does not match)")
     return Shard(arrays, json.loads(text))
 
@@ -306,7 +319,17 @@ def adopt(folder: str | Path, store: str | Path) -> int:
 
 
 def put_aside(path: Path, problem: Exception) -> None:
-    """Rename a damaged file, so that it can be looked at, and warn."""
+    """Rename a damaged file, so that it can be looked at, and warn.
+
+    Examples
+    --------
+    >>> path = Path(tempfile.mkdtemp(), "a")
+    >>> path.touch()
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     put_aside(path, ValueError("empty"))
+    >>> [path.name for path in path.parent.iterdir()]
+    ['a.damaged-1']
+    """
     number = 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -329,9 +352,16 @@ def canonical(values: Metadata) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
+def checksum(text: str, arrays: Mapping[str, np.ndarray] | None = None) -> str:
+    """Return a sha256 (hexadecimal) over a text and arrays with their names, types and shapes.
+
+    Examples
+    --------
+    >>> checksum("a") == checksum("a", {}) != checksum("a", {"tau": np.ones(3)})
+    True
+    """
     digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
+    for name in sorted(arrays or {}):
         array = arrays[name]
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -7,7 +7,6 @@ one experiment after the other, on whatever machine, and be drawn again from a f
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -24,7 +23,7 @@ from tda_utils.checks import brief, check_choice, check_count
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.experiments.provenance import computed_with, git_state
-from tda_utils.experiments.store import canonical, put_aside, write_whole
+from tda_utils.experiments.store import canonical, checksum, put_aside, write_whole
 from tda_utils.reliability.overall import overall_reliability
 from tda_utils.reliability.significance import TEST_OF
 from tda_utils.reliability.signs import removal_signed
@@ -182,7 +181,7 @@ def study_of(experiment: Experiment, folder: str | Path = "") -> StudySummary:
     except SummaryError as problem:
         put_aside(path, problem)
     content = _summed_up(experiment)
-    record = {"sha256": _checksum(content), **content}
+    record = {"sha256": checksum(canonical(content)), **content}
     write_whole(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
     return StudySummary(content)
 
@@ -195,16 +194,12 @@ def _read(path: Path, experiment: Experiment) -> dict[str, Any]:
     try:
         content = json.loads(text)
         stored = content.pop("sha256")
-        sound = stored == _checksum(content) and content["key"] == experiment.study_key
+        sound = stored == checksum(canonical(content)) and content["key"] == experiment.study_key
     except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise SummaryError(f"the summary {path} is half-written, damaged or of another study")
     return content
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def _plain(value: float) -> float | None:

@@ -61,15 +61,7 @@ class CNN2L(ConvolutionalNetwork):
 class CNN3L(ConvolutionalNetwork):
     """CNN3-L: three convolutions, each with GELU and max-pooling, then two linear layers.
 
-    Parameters
-    ----------
-    channels : {1, 3}
-        Colour channels of the images: 1 for MNIST, 3 for CIFAR-10 (they differ in padding).
-
-    Raises
-    ------
-    ValueError
-        If `channels` is neither 1 nor 3.
+    Parameter and errors are those of `CNN2L`; here the data sets differ in padding, not in kernels.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from tda_utils.plots.look import (
     checked_methods,
     looks_of,
 )
-from tda_utils.plots.pictures import both_given, picture_table
+from tda_utils.plots.pictures import picture_table, pictures_of_samples
 from tda_utils.reliability.pairs import clearest_pairs
 
 
@@ -92,10 +92,10 @@ def explore_pairs(
     brush, hover, menu = _selections(table, labels)
     base = alt.Chart(table).transform_filter(menu)
     right = [_p_histogram(base, brush)]
-    if both_given(train_images, test_images):
+    if pictures := pictures_of_samples(train_images, test_images, first.sizes):
         panels = [
-            _picture_panel(table, hover, dim, picture_table(first, dim, pictures))
-            for dim, pictures in (("train", train_images), ("test", test_images))
+            _picture_panel(table, hover, dim, picture_table(shown, first[dim].values))
+            for dim, shown in pictures.items()
         ]
         right.append(alt.hconcat(*panels))
     scatter = _pair_scatter(base, table, brush, hover).add_params(brush, hover, menu)

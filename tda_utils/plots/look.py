@@ -129,15 +129,14 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def correction_text(correction: str | None) -> str:
-    """Return what a correction for many tests is called."""
-    names = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", None: "uncorrected"}
-    return names[correction]
-
-
 def tick(axes: Axes, at: float, row: float) -> None:
     """Draw a short upright line across a row."""
     axes.plot([at, at], [row - 0.3, row + 0.3], color=SOFT, linewidth=1.2)
+
+
+def cell_text(axes: Axes, x: float, y: float, text: str, size: float, **style: Any) -> None:
+    """Write a text centred on a point of a matrix."""
+    axes.text(x, y, text, ha="center", va="center", fontsize=size, **style)
 
 
 def two_digits(value: float) -> str:
@@ -151,8 +150,7 @@ def check_summary(summary: object) -> None:
     """Raise a `TypeError` unless this is what `summarise` returns."""
     if not isinstance(summary, xr.Dataset) or not {"mean", "std", "p"} <= set(summary):
         raise TypeError(f"summary must be what summarise returns, not {type(summary).__name__}.")
-    missing = [name for name in ("members", "test") if name not in summary.attrs]
-    if missing:
+    if missing := [name for name in ("members", "test") if name not in summary.attrs]:
         raise ValueError(f"summary lacks the attributes {missing}, which summarise gives it.")
 
 

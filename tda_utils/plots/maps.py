@@ -23,13 +23,21 @@ from tda_utils.plots.look import (
     TRUSTED_COLOUR,
     UNTRUSTED,
     check_summary,
-    correction_text,
     helpful_sign,
     journal,
     new_figure,
     sign_note,
 )
 from tda_utils.reliability.significance import significant, snr_threshold
+
+# Colour and opacity of a line in `rank_change`, by whether it starts and whether it ends on top.
+SLOPE_LOOKS = {
+    (True, True): (INK, 1.0),
+    (True, False): (NOISY_COLOUR, 1.0),
+    (False, True): (TRUSTED_COLOUR, 1.0),
+    (False, False): (SOFT, 0.35),
+}
+CORRECTION_NAMES = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", None: "uncorrected"}
 
 
 @journal
@@ -102,7 +110,9 @@ def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
         word = words[0] if sign == helpful_sign(summary.attrs) else words[1]
         axes.set_title(f"{word}: {chosen.sum():,} pairs, {share:.0%} below the line", loc="center")
         if sign < 0:
-            axes.xaxis.set_major_formatter(FuncFormatter(_negative_power))
+            axes.xaxis.set_major_formatter(
+                FuncFormatter(lambda size, _: rf"$-10^{{{round(np.log10(size))}}}$")
+            )
     figure.supxlabel("mean of τ", fontsize=7.5)
     left.set_ylabel("standard deviation of τ over members")
     right.tick_params(axis="y", which="both", left=False)
@@ -119,10 +129,6 @@ def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
         f" that is a mean larger than {threshold:.3g} standard deviations; mean p"
         f" {p[finite].mean():.3f}. {int((~drawable).sum())} pairs cannot be drawn.",
     )
-
-
-def _negative_power(size: float, _position: int) -> str:
-    return rf"$-10^{{{round(np.log10(size))}}}$"
 
 
 def _log_limits(values: np.ndarray) -> tuple[float, float]:
@@ -198,10 +204,8 @@ def reliability_map(
     _label_classes(axes, summary, "test", columns)
     axes.set(xlabel="test sample, by class", ylabel="training sample, by class")
     bars.barh(np.arange(len(rows)), fractions, height=1.0, color=SOFT, linewidth=0)
-    bars.set_xlim(0, 1)
+    bars.set(xlim=(0, 1), xticks=[0, 1], xlabel="significant")
     bars.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    bars.set_xticks([0, 1])
-    bars.set_xlabel("significant")
     bars.tick_params(axis="y", left=False, labelleft=False)
     bar = figure.colorbar(
         drawn, ax=axes, location="top", aspect=50, pad=0.01, extend="both", extendfrac=0.015
@@ -209,7 +213,7 @@ def reliability_map(
     bar.outline.set_visible(False)
     bar.set_label(
         f"mean of τ ({sign_note(summary.attrs)}); grey: not significant at {alpha:g}"
-        f" ({correction_text(correction)})"
+        f" ({CORRECTION_NAMES[correction]})"
     )
     return with_alt(figure, _map_alt(summary, trusted, alpha, correction))
 
@@ -220,7 +224,7 @@ def _map_alt(summary: xr.Dataset, trusted: xr.DataArray, alpha: float, correctio
     sizes = f"{summary.sizes['train']} training x {summary.sizes['test']} test samples"
     sentences = [
         f"Map of {sizes}. {found:,} of {trusted.size:,} pairs ({found / trusted.size:.1%}) are"
-        f" significant at {alpha:g}, {correction_text(correction)}: {helping:,} help and"
+        f" significant at {alpha:g}, {CORRECTION_NAMES[correction]}: {helping:,} help and"
         f" {found - helping:,} hurt. The rest is grey."
     ]
     if {"train_label", "test_label"} <= set(summary.coords):
@@ -303,27 +307,23 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
     size = scores_a.size
     if not isinstance(highlight, int) or not 1 <= highlight <= size:
         raise ValueError(f"highlight must be between 1 and {size}, not {highlight!r}.")
-    ranks = [_helpful_ranks(scores) for scores in (scores_a, scores_b)]
+    ranks = [
+        stats.rankdata(-helpful_sign(scores.attrs) * scores.values.astype(np.float64))
+        for scores in (scores_a, scores_b)
+    ]
     names = [_model_name(scores_a, "model a"), _model_name(scores_b, "model b")]
     figure = new_figure(TEXT_WIDTH * 0.55, 3.2)
     axes = figure.subplots()
     top = [rank <= highlight for rank in ranks]
     for i in np.argsort(top[0] | top[1], kind="stable"):
-        colour, strength = _slope_colour(top[0][i], top[1][i])
+        colour, strength = SLOPE_LOOKS[top[0][i], top[1][i]]
         width = 1.4 if strength == 1 else 0.6
         axes.plot([0, 1], [ranks[0][i], ranks[1][i]], color=colour, alpha=strength, lw=width)
-        for x, side, at in ((0, "right", ranks[0][i]), (1, "left", ranks[1][i])):
-            if top[x][i]:
-                text = str(scores_a["train"].values[i])
-                axes.text(
-                    x + (0.03 if x else -0.03),
-                    at,
-                    text,
-                    ha=side,
-                    va="center",
-                    color=colour,
-                    fontsize=6.5,
-                )
+        name = str(scores_a["train"].values[i])
+        style = {"va": "center", "color": colour, "fontsize": 6.5}
+        for model, x, side in ((0, -0.03, "right"), (1, 1.03, "left")):
+            if top[model][i]:
+                axes.text(x, ranks[model][i], name, ha=side, **style)
     axes.set(xlim=(-0.25, 1.25), ylim=(size + 0.6, 0.4), xticks=[0, 1], xticklabels=names)
     axes.tick_params(axis="x", length=0, labelsize=7.5, labeltop=True, labelbottom=False)
     axes.spines[["bottom", "left"]].set_visible(False)
@@ -331,29 +331,13 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
     axes.set_ylabel("rank of the training sample (1 helps most)")
     correlation = float(np.corrcoef(ranks)[0, 1])
     kept = int((top[0] & top[1]).sum())
-    axes.set_xlabel(
-        f"Spearman {correlation:.2f}; {kept} of the top {highlight} in both".replace(
-            "-", "\N{MINUS SIGN}"
-        )
-    )
+    label = f"Spearman {correlation:.2f}; {kept} of the top {highlight} in both"
+    axes.set_xlabel(label.replace("-", "\N{MINUS SIGN}"))
     return with_alt(
         figure,
         f"Ranks of {size} training samples under {names[0]} and {names[1]}. Spearman correlation"
         f" {correlation:.2f}; {kept} of the {highlight} most helpful are the same.",
     )
-
-
-def _slope_colour(top_a: bool, top_b: bool) -> tuple[str, float]:
-    """Return colour and opacity of a line: stays on top, falls, rises, or is none of these."""
-    if top_a and top_b:
-        return INK, 1.0
-    if top_a:
-        return NOISY_COLOUR, 1.0
-    return (TRUSTED_COLOUR, 1.0) if top_b else (SOFT, 0.35)
-
-
-def _helpful_ranks(scores: xr.DataArray) -> np.ndarray:
-    return stats.rankdata(-helpful_sign(scores.attrs) * scores.values.astype(np.float64))
 
 
 def _model_name(scores: xr.DataArray, otherwise: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from tda_utils.plots.look import (
     SOFT,
     TEXT_WIDTH,
     Look,
+    cell_text,
     check_summary,
     checked_methods,
     journal,
@@ -29,6 +31,13 @@ from tda_utils.plots.look import (
     two_digits,
 )
 from tda_utils.reliability.significance import null_reference, significant, snr_threshold
+
+QUANTITY_TITLES = {
+    "mean": "means",
+    "std": "standard deviations",
+    "p": "p-values",
+    "snr": "means over standard deviations",
+}
 
 
 @journal
@@ -186,12 +195,8 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
         sentences.append(
             f"{look.label}: {raw:.1%} each on its own, {corrected:.1%} after Benjamini-Hochberg."
         )
-    nulls = sorted(
-        {
-            null_reference(s.attrs["members"], s.attrs["test"], alpha).fraction_significant
-            for s in summaries.values()
-        }
-    )
+    made_with = {(s.attrs["members"], s.attrs["test"]) for s in summaries.values()}
+    nulls = sorted({null_reference(*one, alpha).fraction_significant for one in made_with})
     for null in nulls:
         axes.axhline(null, color=SOFT, linewidth=0.9, linestyle=(0, (4, 2)))
     axes.set_xticks(range(len(looks)), [look.label for look in looks.values()])
@@ -266,39 +271,36 @@ def full_set(
     if not isinstance(with_loo, xr.Dataset) or "loo" not in with_loo.get("method_a", ()):
         raise ValueError("with_loo must be what agreement returns, with 'loo' among its methods.")
     figure = new_figure(TEXT_WIDTH, 0.75 + 0.24 * len(looks))
-    panels = figure.subplots(1, 3, sharey=True)
-    sentences = []
+    ratios, fractions, correlations = figure.subplots(1, 3, sharey=True)
+    kind, sentences = with_loo.attrs["kind"].title(), []
     for row, (name, look) in zip(range(len(looks), 0, -1), looks.items(), strict=True):
         summary = summaries[name]
-        _draw_ratios(panels[0], summary, look, row, alpha)
+        _draw_ratios(ratios, summary, look, row, alpha)
         fraction = significant(summary["p"], alpha, None).attrs["fraction"]
         members, test = summary.attrs["members"], summary.attrs["test"]
-        tick(panels[1], null_reference(members, test, alpha).fraction_significant, row)
-        panels[1].plot([0, fraction], [row, row], color=look.colour, linewidth=2.5, alpha=0.35)
-        panels[1].plot(fraction, row, look.marker, color=look.colour, markersize=4)
+        tick(fractions, null_reference(members, test, alpha).fraction_significant, row)
+        fractions.plot([0, fraction], [row, row], color=look.colour, linewidth=2.5, alpha=0.35)
+        fractions.plot(fraction, row, look.marker, color=look.colour, markersize=4)
         median = float(abs(summary["snr"]).median())
         said = (
             f"{look.label} ({members} members, {summary['p'].size} pairs): median ratio "
             f"{median:.2f}, {fraction:.1%} of pairs significant at {alpha:g}"
         )
         if name != "loo" and name in with_loo["method_a"]:
-            value = _draw_agreement(panels[2], with_loo, name, look, row)
-            said += f", {with_loo.attrs['kind'].title()} correlation with LOO {value:.2f}"
+            one = with_loo.sel(method_a="loo", method_b=name)
+            correlations.plot([one["null_low"], one["null_high"]], [row, row], color=SOFT, lw=1)
+            correlations.plot(one["correlation"], row, look.marker, color=look.colour, markersize=4)
+            said += f", {kind} correlation with LOO {float(one['correlation']):.2f}"
         sentences.append(f"{said}.")
-    panels[0].set_xscale("log")
-    panels[0].xaxis.set_major_locator(LogLocator(numticks=7))  # a label at each power of ten
-    panels[0].set_title("signal over noise")
-    panels[0].set_xlabel("|mean| / std of a pair")
-    panels[1].set_title("pairs to trust")
-    panels[1].set_xlabel(f"p < {alpha:g}, each on its own")
-    panels[1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[1].set_xlim(left=0)
-    panels[2].set_title("agreement with LOO")
-    panels[2].set_xlabel(f"{with_loo.attrs['kind'].title()} correlation of {with_loo.attrs['of']}s")
-    panels[2].set_xlim(-1.05, 1.05)
-    panels[2].axvline(0, color=FAINT, linewidth=0.8, zorder=0)
-    panels[0].set_yticks(range(len(looks), 0, -1), [look.label for look in looks.values()])
-    panels[0].set_ylim(0.4, len(looks) + 0.6)
+    ratios.set(title="signal over noise", xlabel="|mean| / std of a pair", xscale="log")
+    ratios.xaxis.set_major_locator(LogLocator(numticks=7))  # a label at each power of ten
+    fractions.set(title="pairs to trust", xlabel=f"p < {alpha:g}, each on its own", xlim=(0, None))
+    fractions.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    correlations.set(title="agreement with LOO", xlim=(-1.05, 1.05))
+    correlations.set_xlabel(f"{kind} correlation of {with_loo.attrs['of']}s")
+    correlations.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+    ratios.set_yticks(range(len(looks), 0, -1), [look.label for look in looks.values()])
+    ratios.set_ylim(0.4, len(looks) + 0.6)
     return with_alt(
         figure,
         "Signal over noise, significant pairs and agreement with leave-one-out. "
@@ -314,13 +316,6 @@ def _draw_ratios(axes: Axes, summary: xr.Dataset, look: Look, row: float, alpha:
     axes.plot([lower, upper], [row, row], color=look.colour, linewidth=4, alpha=0.35)
     axes.plot(middle, row, look.marker, color=look.colour, markersize=4)
     tick(axes, snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"]), row)
-
-
-def _draw_agreement(axes: Axes, with_loo: xr.Dataset, name: str, look: Look, row: float) -> float:
-    one = with_loo.sel(method_a="loo", method_b=name)
-    axes.plot([one["null_low"], one["null_high"]], [row, row], color=SOFT, linewidth=1)
-    axes.plot(one["correlation"], row, look.marker, color=look.colour, markersize=4)
-    return float(one["correlation"])
 
 
 @journal
@@ -368,13 +363,12 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
             f"{brief(agreements)}."
         )
     kinds = [k for k in ("pearson", "spearman") if any(kind == k for _, kind in agreements)]
-    quantities = [q for q in ("mean", "std", "p", "snr") if any(of == q for of, _ in agreements)]
+    quantities = [q for q in QUANTITY_TITLES if any(of == q for of, _ in agreements)]
     if not kinds or not quantities:
         raise ValueError(
             f'agreements must have keys such as ("mean", "pearson"), and has {list(agreements)}.'
         )
-    missing = [(q, k) for k in kinds for q in quantities if (q, k) not in agreements]
-    if missing:
+    if missing := [(q, k) for k in kinds for q in quantities if (q, k) not in agreements]:
         raise ValueError(f"agreements lacks {missing}, but must have each quantity in each kind.")
     side = TEXT_WIDTH / max(len(quantities), 2)
     figure = new_figure(side * len(quantities) + 0.25, side * len(kinds) + 0.15)
@@ -387,7 +381,7 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
             drawn = _draw_matrix(axes, agreements[of, kind], looks)
             sentences.append(_matrix_alt(agreements[of, kind], looks, of, kind))
     for axes, of in zip(grid[0], quantities, strict=True):
-        axes.set_title(_quantity_text(of), loc="center")
+        axes.set_title(QUANTITY_TITLES[of], loc="center")
     bar = figure.colorbar(drawn, ax=grid, location="bottom", aspect=60, pad=0.01, shrink=0.6)
     bar.outline.set_visible(False)
     bar.set_label("correlation over train-test pairs; small: reach of 95 % of shuffled samples")
@@ -396,15 +390,9 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
     )
 
 
-def _quantity_text(of: str) -> str:
-    names = {"mean": "means", "std": "standard deviations", "p": "p-values"}
-    return names.get(of, "means over standard deviations")
-
-
 def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> Any:
     """Draw one matrix, with a number and its chance interval in each cell."""
-    # A dict, because "sel" has arguments of its own.
-    ordered = result.sel({"method_a": list(looks), "method_b": list(looks)})
+    ordered = result.sel(method_a=list(looks), method_b=list(looks))
     correlation, low, high = (
         ordered[name].values for name in ("correlation", "null_low", "null_high")
     )
@@ -412,25 +400,16 @@ def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> A
     for i, j in np.ndindex(correlation.shape):
         value = correlation[i, j]
         if np.isnan(value):
-            axes.text(j, i, "n/a", ha="center", va="center", fontsize=6, color=SOFT)
+            cell_text(axes, j, i, "n/a", 6, color=SOFT)
             continue
         by_chance = low[i, j] <= value <= high[i, j]
         ink = "white" if abs(value) > 0.65 else SOFT if by_chance else INK
         weight = "normal" if by_chance else "bold"
-        axes.text(
-            j,
-            i - 0.1,
-            two_digits(value),
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            color=ink,
-            fontweight=weight,
-        )
+        cell_text(axes, j, i - 0.1, two_digits(value), 6.5, color=ink, fontweight=weight)
         if i != j:
             reach = max(abs(low[i, j]), abs(high[i, j]))
             text = f"\N{PLUS-MINUS SIGN}{two_digits(reach)}"
-            axes.text(j, i + 0.29, text, ha="center", va="center", fontsize=4.5, color=ink)
+            cell_text(axes, j, i + 0.29, text, 4.5, color=ink)
     labels = [look.label for look in looks.values()]
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)
@@ -444,10 +423,8 @@ def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> A
 
 
 def _matrix_alt(result: xr.Dataset, looks: Mapping[str, Look], of: str, kind: str) -> str:
-    names = list(looks)
     cells = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            value = float(result["correlation"].sel({"method_a": first, "method_b": second}))
-            cells.append(f"{looks[first].label}-{looks[second].label} {value:.2f}")
+    for a, b in itertools.combinations(looks, 2):
+        value = float(result["correlation"].sel(method_a=a, method_b=b))
+        cells.append(f"{looks[a].label}-{looks[b].label} {value:.2f}")
     return f"{kind.capitalize()} of {of}: {', '.join(cells)}."

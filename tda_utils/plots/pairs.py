@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from tda_utils.plots.look import (
     p_text,
     sign_note,
 )
-from tda_utils.plots.pictures import both_given, checked_pictures, draw_picture
+from tda_utils.plots.pictures import draw_picture, pictures_of_samples
 from tda_utils.reliability.checks import Test
 from tda_utils.reliability.significance import summarise
 
@@ -83,18 +83,13 @@ def concept(
     Distribution of tau over 8 members x 5 checkpoints for 2 train-test pairs.
     """
     summary = summarise(scores, test)
-    chosen = _chosen_pairs(scores, pairs)
-    pictures = None
-    if both_given(train_images, test_images):
-        pictures = (
-            checked_pictures(train_images, "train_images", scores.sizes["train"]),
-            checked_pictures(test_images, "test_images", scores.sizes["test"]),
-        )
-    figure = new_figure(TEXT_WIDTH, 1.75 if pictures is None else 2.75)
+    chosen = _chosen_pairs(pairs, [scores])
+    pictures = pictures_of_samples(train_images, test_images, scores.sizes)
+    figure = new_figure(TEXT_WIDTH, 2.75 if pictures else 1.75)
     columns = figure.subfigures(1, len(chosen), wspace=0.04, squeeze=False)[0]
     for i, (panel, (title, pair)) in enumerate(zip(columns, chosen.items(), strict=True)):
-        grid = panel.add_gridspec(1 if pictures is None else 2, 1, height_ratios=None)
-        if pictures is not None:
+        grid = panel.add_gridspec(2 if pictures else 1, 1)
+        if pictures:
             grid.set_height_ratios([0.85, 1.5])
             _draw_pair(panel, grid[0], summary, pair, pictures)
         axes = panel.add_subplot(grid[-1])
@@ -115,10 +110,8 @@ def tau_histograms(
     ----------
     scores_by_method : mapping of str to DataArray
         Scores of each method, all of the same train and test samples.
-    pairs : mapping of str to pair
+    pairs, test
         As for `concept`.
-    test : {"t", "released"}
-        Which p-value; see `tda_utils.reliability.p_values`.
 
     Returns
     -------
@@ -145,18 +138,17 @@ def tau_histograms(
     """
     looks = looks_of(checked_methods(scores_by_method, "scores_by_method"))
     summaries = {name: summarise(scores_by_method[name], test) for name in looks}
-    first = scores_by_method[next(iter(looks))]
-    chosen = _chosen_pairs(first, pairs)
+    first = next(iter(looks))
+    chosen = _chosen_pairs(pairs, scores_by_method.values())
     figure = new_figure(TEXT_WIDTH, 0.6 + 0.95 * len(looks))
     grid = figure.subplots(len(looks), len(chosen), squeeze=False)
     for row, (name, look) in zip(grid, looks.items(), strict=True):
-        for axes, (title, pair) in zip(row, chosen.items(), strict=True):
-            _check_pair(scores_by_method[name], pair, title)
+        for axes, pair in zip(row, chosen.values(), strict=True):
             _draw_distribution(axes, scores_by_method[name], summaries[name], pair, look.colour)
         row[0].set_ylabel(look.label, rotation=0, ha="right", va="center", fontweight="bold")
     for axes, (title, pair) in zip(grid[0], chosen.items(), strict=True):
         axes.annotate(
-            f"{title}\n{_pair_text(summaries[next(iter(looks))], pair)}",
+            f"{title}\n{_pair_text(summaries[first], pair)}",
             (0.5, 1),
             (0, 16),
             xycoords="axes fraction",
@@ -167,7 +159,7 @@ def tau_histograms(
     for axes in grid[-1]:
         axes.set_xlabel(r"attribution $\tau$")
     named = {look.label: summaries[name] for name, look in looks.items()}
-    return with_alt(figure, _distribution_alt(first, named, chosen))
+    return with_alt(figure, _distribution_alt(scores_by_method[first], named, chosen))
 
 
 def _draw_pair(
@@ -175,17 +167,13 @@ def _draw_pair(
     cell: Any,
     summary: xr.Dataset,
     pair: tuple[int, int],
-    pictures: tuple[np.ndarray, np.ndarray],
+    pictures: Mapping[str, np.ndarray],
 ) -> None:
     """Draw the training picture, an arrow and the test picture."""
     inner = cell.subgridspec(1, 3, width_ratios=[1, 0.5, 1])
-    positions = _positions(summary, pair)
-    for slot, images_of, position, dim in (
-        (inner[0], pictures[0], positions[0], "train"),
-        (inner[2], pictures[1], positions[1], "test"),
-    ):
-        axes = panel.add_subplot(slot)
-        draw_picture(axes, images_of[position])
+    for column, (dim, position) in zip((0, 2), _positions(summary, pair).items(), strict=True):
+        axes = panel.add_subplot(inner[column])
+        draw_picture(axes, pictures[dim][position])
         axes.set_title(_sample_text(summary, dim, position), loc="center", fontsize=7)
     arrow = panel.add_subplot(inner[1])
     arrow.set_axis_off()
@@ -203,8 +191,8 @@ def _draw_distribution(
     axes: Axes, scores: xr.DataArray, summary: xr.Dataset, pair: tuple[int, int], colour: str
 ) -> None:
     """Draw a histogram of all draws, the matching normal density, member ticks and the numbers."""
-    train, test = _positions(summary, pair)
-    draws = scores.isel(train=train, test=test).astype(np.float64)
+    where = _positions(summary, pair)
+    draws = scores.isel(where).astype(np.float64)
     members = draws.mean("checkpoint") if "checkpoint" in draws.dims else draws
     values = draws.values.ravel()
     spread = values.std(ddof=1)
@@ -227,13 +215,11 @@ def _draw_distribution(
         transform=axes.get_xaxis_transform(),
         clip_on=False,
     )
-    axes.set_xlim(low - margin, high + margin)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.02)
-    axes.set_yticks([])
+    axes.set(xlim=(low - margin, high + margin), ylim=(0, axes.get_ylim()[1] * 1.02), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="x", pad=5)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    mean, std, p = (float(summary[v][{"train": train, "test": test}]) for v in ("mean", "std", "p"))
+    mean, std, p = (float(summary[name][where]) for name in ("mean", "std", "p"))
     axes.set_title(
         f"mean {number_text(mean)}   std {number_text(std)}   {p_text(p)}",
         loc="center",
@@ -248,8 +234,7 @@ def _distribution_alt(
     sentences = [f"Distribution of tau over {sizes} for {len(chosen)} train-test pairs."]
     for title, pair in chosen.items():
         for name, summary in summaries.items():
-            train, test = _positions(summary, pair)
-            values = summary.isel(train=train, test=test)
+            values = summary.isel(_positions(summary, pair))
             of_method = f", {name}" if name else ""
             sentences.append(
                 f"{title}{of_method} ({_pair_text(summary, pair)}): mean"
@@ -259,8 +244,10 @@ def _distribution_alt(
     return " ".join(sentences)
 
 
-def _chosen_pairs(scores: xr.DataArray, pairs: Mapping[str, Pair]) -> dict[str, tuple[int, int]]:
-    """Return title -> (train, test) in original indices, checked."""
+def _chosen_pairs(
+    pairs: Mapping[str, Pair], scores_of_methods: Iterable[xr.DataArray]
+) -> dict[str, tuple[int, int]]:
+    """Return title -> (train, test) in original indices, of samples that all methods score."""
     if not isinstance(pairs, Mapping) or not pairs:
         raise ValueError(f"pairs must map at least one title to a pair, not {pairs!r}.")
     chosen = {}
@@ -269,27 +256,22 @@ def _chosen_pairs(scores: xr.DataArray, pairs: Mapping[str, Pair]) -> dict[str, 
             pair = (pair["train"].values.ravel()[0], pair["test"].values.ravel()[0])
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ValueError(f"pairs[{title!r}] must be (train, test), not {pair!r}.")
-        _check_pair(scores, pair, title)
+        for dim, index in zip(("train", "test"), pair, strict=True):
+            if any(index not in scores[dim].values for scores in scores_of_methods):
+                raise ValueError(
+                    f"pairs[{title!r}] has {dim} index {index}, which is not in the scores'"
+                    f" coordinate {dim!r}."
+                )
         chosen[title] = pair
     return chosen
 
 
-def _check_pair(scores: xr.DataArray, pair: tuple[int, int], title: str) -> None:
-    for dim, index in zip(("train", "test"), pair, strict=True):
-        if index not in scores[dim].values:
-            raise ValueError(
-                f"pairs[{title!r}] has {dim} index {index}, which is not in the scores'"
-                f" coordinate {dim!r}."
-            )
-
-
-def _positions(summary: xr.Dataset, pair: tuple[int, int]) -> tuple[int, int]:
+def _positions(summary: xr.Dataset, pair: tuple[int, int]) -> dict[str, int]:
     """Return where a pair lies along train and test."""
-    train, test = (
-        int(np.flatnonzero(summary[dim].values == index)[0])
+    return {
+        dim: int(np.flatnonzero(summary[dim].values == index)[0])
         for dim, index in zip(("train", "test"), pair, strict=True)
-    )
-    return train, test
+    }
 
 
 def _sample_text(summary: xr.Dataset, dim: str, position: int) -> str:
@@ -299,5 +281,6 @@ def _sample_text(summary: xr.Dataset, dim: str, position: int) -> str:
 
 
 def _pair_text(summary: xr.Dataset, pair: tuple[int, int]) -> str:
-    train, test = _positions(summary, pair)
-    return f"{_sample_text(summary, 'train', train)} → {_sample_text(summary, 'test', test)}"
+    return " → ".join(
+        _sample_text(summary, dim, position) for dim, position in _positions(summary, pair).items()
+    )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -32,10 +31,6 @@ def images(pictures: Any, titles: Sequence[str] | None = None, columns: int = 10
         One for each picture.
     columns : int
         Pictures in a row, at most.
-
-    Returns
-    -------
-    Figure
 
     Raises
     ------
@@ -76,11 +71,10 @@ def images(pictures: Any, titles: Sequence[str] | None = None, columns: int = 10
     return with_alt(figure, f"{len(shown)} pictures{': ' if described else ''}{described}.")
 
 
-def picture_table(summary: xr.Dataset, dim: str, pictures: Any) -> pd.DataFrame:
-    """Pictures as PNG data, one row for each sample, named by its original index."""
-    shown = checked_pictures(pictures, f"{dim}_images", summary.sizes[dim])
+def picture_table(pictures: np.ndarray, index: np.ndarray) -> pd.DataFrame:
+    """Checked pictures as PNG data, one row for each sample, named by its original index."""
     rows = []
-    for picture in shown:
+    for picture in pictures:
         # Three times as large, pixel by pixel: a browser would smooth a small picture.
         pixels = np.round(255 * np.kron(picture, np.ones((3, 3, 1)[: picture.ndim])))
         if picture.ndim == 2:
@@ -88,23 +82,26 @@ def picture_table(summary: xr.Dataset, dim: str, pictures: Any) -> pd.DataFrame:
         buffer = io.BytesIO()
         Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG", optimize=True)
         rows.append(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}")
-    return pd.DataFrame({"index": summary[dim].values, "picture": rows})
+    return pd.DataFrame({"index": index, "picture": rows})
 
 
-def both_given(train_images: Any, test_images: Any) -> bool:
-    """Return whether there are pictures of the samples, of both splits or of none."""
+def pictures_of_samples(
+    train_images: Any, test_images: Any, sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Return checked pictures of the train and the test samples, nothing where none are given."""
+    given = {"train": train_images, "test": test_images}
     if (train_images is None) != (test_images is None):
         raise ValueError("test_images must be given with train_images, or neither of them.")
-    return train_images is not None
+    if train_images is None:
+        return {}
+    return {dim: checked_pictures(given[dim], f"{dim}_images", sizes[dim]) for dim in given}
 
 
 def draw_picture(axes: Axes, picture: np.ndarray) -> None:
     """Draw one picture without ticks."""
     axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(True)
-    axes.spines[:].set_color("#BBBBBB")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color="#BBBBBB")
 
 
 def checked_pictures(pictures: Any, name: str, size: int | None = None) -> np.ndarray:

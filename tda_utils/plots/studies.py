@@ -21,6 +21,7 @@ from tda_utils.plots.look import (
     STYLE,
     TEXT_WIDTH,
     Look,
+    cell_text,
     checked_methods,
     journal,
     looks_of,
@@ -89,10 +90,8 @@ def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
         axes.grid(axis="x", color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[0].set_xlim(-0.04, 1.04)
-    panels[0].set_xticks([0, 0.5, 1])
     panels[0].set_yticks(list(rows), [look.label for look in looks.values()])
-    panels[0].set_ylim(0.4, len(looks) + 0.6)
+    panels[0].set(xlim=(-0.04, 1.04), xticks=[0, 0.5, 1], ylim=(0.4, len(looks) + 0.6))
     figure.supxlabel("share of the variance", fontsize=STYLE["axes.labelsize"])
     level = next(iter(shares.values())).attrs.get("level", 0.95)
     sentences = [
@@ -251,10 +250,6 @@ def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     correlations : DataFrame
         A row for each two methods (its index says which), a column a study; NaN stays empty.
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     TypeError, ValueError
@@ -279,16 +274,8 @@ def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     axes.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            dark = abs(value) > 0.6
-            axes.text(
-                column,
-                row,
-                two_digits(value),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color="white" if dark else INK,
-            )
+            ink = "white" if abs(value) > 0.6 else INK
+            cell_text(axes, column, row, two_digits(value), 6.5, color=ink)
     axes.set_xticks(range(columns), list(correlations.columns), rotation=40, ha="right")
     axes.set_yticks(range(rows), list(correlations.index))
     axes.tick_params(length=0)

@@ -43,11 +43,7 @@ from tda_utils.reliability.significance import (
     summarise,
 )
 from tda_utils.reliability.signs import drift_share, removal_signed, remove_drift
-from tda_utils.reliability.variance import (
-    crossed_components,
-    variance_components,
-    variance_shares,
-)
+from tda_utils.reliability.variance import crossed_components, variance_components, variance_shares
 
 __all__ = [
     "NullReference",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -18,12 +18,16 @@ QUANTITIES = ("mean", "std", "p", "snr")
 CROSSED = ("initialisation", "order", "checkpoint")
 
 
+def _check_numbers(name: str, values: object) -> None:
+    if not isinstance(values, xr.DataArray):
+        raise TypeError(f"{name} must be an xarray.DataArray, not {type(values).__name__}.")
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, not {values.dtype}.")
+
+
 def check_scores(scores: object, *dims: str) -> None:
     """Raise one clear error unless these are scores that have at least those dimensions."""
-    if not isinstance(scores, xr.DataArray):
-        raise TypeError(f"scores must be an xarray.DataArray, not {type(scores).__name__}.")
-    if scores.dtype.kind not in "fiu":
-        raise TypeError(f"scores must hold real numbers, not {scores.dtype}.")
+    _check_numbers("scores", scores)
     if missing := [dim for dim in dims if dim not in scores.dims]:
         raise ValueError(f"scores has dimensions {scores.dims}, but needs {', '.join(missing)}.")
 
@@ -60,14 +64,11 @@ def check_crossed(scores: xr.DataArray) -> None:
 
 
 def _check_sizes(scores: xr.DataArray, needed: Mapping[str, int]) -> None:
-    for dim in scores.dims:
-        if scores.sizes[dim] < needed.get(dim, 1):
-            raise ValueError(
-                f"scores has {scores.sizes[dim]} along {dim}, but needs at least "
-                f"{needed.get(dim, 1)}."
-            )
-    infinite = int(np.isinf(scores.values).sum())
-    if infinite:
+    for dim, size in scores.sizes.items():
+        least = needed.get(dim, 1)
+        if size < least:
+            raise ValueError(f"scores has {size} along {dim}, but needs at least {least}.")
+    if infinite := int(np.isinf(scores.values).sum()):
         raise ValueError(f"scores has {infinite} infinite values, but must be finite or NaN.")
 
 
@@ -84,10 +85,7 @@ def check_summary(name: str, summary: object) -> None:
 
 def checked_p(p: xr.DataArray) -> np.ndarray:
     """Return p-values, float64, or raise one clear error."""
-    if not isinstance(p, xr.DataArray):
-        raise TypeError(f"p must be an xarray.DataArray, not {type(p).__name__}.")
-    if p.dtype.kind not in "fiu":
-        raise TypeError(f"p must hold real numbers, not {p.dtype}.")
+    _check_numbers("p", p)
     values = p.values.astype(np.float64)
     outside = values[(values < 0) | (values > 1)]
     if outside.size:
@@ -100,18 +98,15 @@ def check_test(test: object) -> None:
     check_choice("test", test, TESTS)
 
 
-def check_level(level: object) -> None:
-    """Raise a `ValueError` unless the level is between 0 and 1."""
-    if not isinstance(level, int | float) or not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, not {level!r}.")
+def check_probability(name: str, value: object) -> None:
+    """Raise a `ValueError` unless the value is between 0 and 1."""
+    if not isinstance(value, int | float | np.floating) or not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, not {value!r}.")
 
 
-def check_alpha(alpha: object) -> None:
-    """Raise a `ValueError` unless alpha is between 0 and 1."""
-    if not isinstance(alpha, int | float | np.number) or not 0 < alpha < 1:
-        raise ValueError(f"alpha must be between 0 and 1, not {alpha!r}.")
-
-
-def bare(values: xr.DataArray) -> xr.DataArray:
-    """Return values without the attributes of the scores, which the Dataset carries once."""
-    return values.drop_attrs(deep=False)
+def dataset_of(variables: Mapping[str, xr.DataArray], attributes: Mapping[str, Any]) -> xr.Dataset:
+    """Return variables with the attributes of their scores, which the Dataset carries once."""
+    return xr.Dataset(
+        {name: values.drop_attrs(deep=False) for name, values in variables.items()},
+        attrs=attributes,
+    )

@@ -10,9 +10,8 @@ from scipy import special, stats
 
 from tda_utils.reliability.checks import (
     Test,
-    check_alpha,
-    check_level,
     check_member_scores,
+    check_probability,
     member_averages,
 )
 from tda_utils.reliability.significance import p_from_snr, signal_to_noise, summarise
@@ -35,14 +34,11 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: Test = "t") -> xr.DataArra
     -------
     DataArray, (checkpoints,), float64
         Mean p over the pairs that have one; coordinate ``checkpoints`` is k. Attributes as
-        `summarise`, without
-        ``checkpoints``.
+        `summarise`, without ``checkpoints``.
 
     Raises
     ------
-    TypeError
-        If `scores` is not a DataArray of real numbers.
-    ValueError
+    TypeError, ValueError
         As `summarise`, and if there is no checkpoint dimension.
 
     Notes
@@ -61,7 +57,8 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: Test = "t") -> xr.DataArra
     check_member_scores(scores, need_checkpoints=1)
     counts = range(1, scores.sizes["checkpoint"] + 1)
     summaries = [summarise(scores.isel(checkpoint=slice(-k, None)), test) for k in counts]
-    attributes = {k: v for k, v in summaries[0].attrs.items() if k != "checkpoints"}
+    attributes = dict(summaries[0].attrs)
+    del attributes["checkpoints"]
     return xr.DataArray(
         [float(summary["p"].mean()) for summary in summaries],
         {"checkpoints": list(counts)},
@@ -78,10 +75,8 @@ def overall_reliability(
 
     Parameters
     ----------
-    scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
-        Attribution scores, at least two members.
-    test : {"t", "released"}
-        Which p-value; see `p_values`.
+    scores, test
+        As for `summarise`.
     alpha : float
         A pair is significant if its own p is below; no correction for many tests.
     level : float
@@ -99,10 +94,8 @@ def overall_reliability(
 
     Raises
     ------
-    TypeError
-        If `scores` is not a DataArray of real numbers.
-    ValueError
-        If dimensions or an argument do not fit.
+    TypeError, ValueError
+        As `summarise`, and if `alpha` or `level` is out of range.
 
     Notes
     -----
@@ -122,10 +115,10 @@ def overall_reliability(
     >>> float(overall_reliability(tau)["value"].sel(measure="mean_p").round(1))
     0.5
     """
-    check_level(level)
-    check_alpha(alpha)
+    check_probability("level", level)
+    check_probability("alpha", alpha)
     summary = summarise(scores, test)
-    members = member_averages(scores).transpose("member", ...).values.astype(np.float64)
+    members = member_averages(scores).values
     flat = members.reshape(len(members), -1)
     flat = flat[:, np.isfinite(flat).all(0)]
     n = len(flat)

@@ -53,24 +53,7 @@ def clearest_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
 def least_certain_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
     """Return the n pairs with the largest p, ties in favour of the smaller ``|snr|``.
 
-    Parameters
-    ----------
-    summary : Dataset, (train, test)
-        What `summarise` returns.
-    n : int
-        How many pairs, 1 or more.
-
-    Returns
-    -------
-    Dataset, (pair,)
-        As `clearest_pairs`, noisiest pair first.
-
-    Raises
-    ------
-    TypeError
-        If `summary` is not a Dataset.
-    ValueError
-        If a variable is missing, or there are fewer than n pairs with a p-value.
+    Parameters, result and errors are those of `clearest_pairs`; the noisiest pair comes first.
 
     Notes
     -----

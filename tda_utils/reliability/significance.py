@@ -18,10 +18,10 @@ from scipy import integrate, special, stats
 from tda_utils.checks import check_count
 from tda_utils.reliability.checks import (
     Test,
-    bare,
-    check_alpha,
+    check_probability,
     check_test,
     checked_p,
+    dataset_of,
     member_averages,
 )
 
@@ -104,8 +104,7 @@ def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
         null_mean_p=null_reference(members, test).mean_p,
     )
     p = snr.copy(data=p_from_snr(snr.values, members, test))
-    variables = {"mean": mean, "std": std, "snr": snr, "p": p}
-    return xr.Dataset({name: bare(values) for name, values in variables.items()}, attrs=attributes)
+    return dataset_of({"mean": mean, "std": std, "snr": snr, "p": p}, attributes)
 
 
 def _warn_if_constant(mean: xr.DataArray, std: xr.DataArray) -> None:
@@ -123,6 +122,8 @@ def _warn_if_constant(mean: xr.DataArray, std: xr.DataArray) -> None:
 
 def p_values(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
     r"""Two-sided p-value of "the mean score is zero", for every train-test pair.
+
+    Errors and warnings are those of `summarise`, of which this is one variable.
 
     Parameters
     ----------
@@ -143,14 +144,6 @@ def p_values(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
         meant to vary over members but does not looks perfectly certain, so look at ``std`` as well.
         NaN in any member or checkpoint: p is NaN.
 
-    Raises
-    ------
-    TypeError
-        If `scores` is not a DataArray of real numbers.
-    ValueError
-        If its dimensions are others, it has fewer than two members or an infinite value, or `test`
-        is unknown.
-
     Notes
     -----
     Source: arXiv 2305.19765 (a test of the mean of tau over posterior samples); ``"released"`` is
@@ -164,8 +157,7 @@ def p_values(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
     >>> p_values(tau).round(4).item(), p_values(tau, test="released").round(4).item()
     (0.0742, 0.0455)
     """
-    p = summarise(scores, test)["p"]
-    return p.assign_attrs(scores.attrs, test=test)
+    return summarise(scores, test)["p"].assign_attrs(scores.attrs, test=test)
 
 
 def signal_to_noise(mean: Values, std: Values) -> Values:
@@ -258,28 +250,8 @@ def _null_mean_p(members: int, test: Test) -> float:
 def snr_threshold(members: int, alpha: float = 0.05, test: Test = "t") -> float:
     r"""Return the signal-to-noise ratio :math:`|\mu/\sigma|` beyond which p falls below alpha.
 
-    Parameters
-    ----------
-    members : int
-        Number of members, 2 or more.
-    alpha : float
-        Level, between 0 and 1.
-    test : {"t", "released"}
-        Which p-value; see `p_values`.
-
-    Returns
-    -------
-    float
-        The threshold, without unit.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of its range.
-
-    Notes
-    -----
-    Source: the two p-values for scores as in arXiv 2305.19765; see `p_values`.
+    It has no unit. Parameters and errors are those of `null_reference`, sources those of
+    `p_values`.
 
     Examples
     --------
@@ -288,7 +260,7 @@ def snr_threshold(members: int, alpha: float = 0.05, test: Test = "t") -> float:
     (0.715, 1.96)
     """
     check_count("members", members, least=2)
-    check_alpha(alpha)
+    check_probability("alpha", alpha)
     check_test(test)
     if test == "released":
         return float(stats.norm.isf(alpha / 2))
@@ -344,7 +316,7 @@ def significant(
     0.75
     """
     values = checked_p(p)
-    check_alpha(alpha)
+    check_probability("alpha", alpha)
     if correction not in ("bh", "by", None):
         raise ValueError(f'correction must be "bh", "by" or None, not {correction!r}.')
     tested = np.isfinite(values)

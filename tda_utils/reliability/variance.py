@@ -10,10 +10,10 @@ import xarray as xr
 from tda_utils.checks import check_count
 from tda_utils.reliability.checks import (
     CROSSED,
-    bare,
     check_crossed,
-    check_level,
     check_member_scores,
+    check_probability,
+    dataset_of,
 )
 
 # The sources of noise that a crossed design tells apart.
@@ -86,7 +86,7 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     share = xr.where(total > 0, member / total.where(total > 0), np.nan)
     variables = {"member": member, "checkpoint": within, "member_share": share}
     attributes = dict(scores.attrs, members=scores.sizes["member"], checkpoints=checkpoints)
-    return xr.Dataset({name: bare(values) for name, values in variables.items()}, attrs=attributes)
+    return dataset_of(variables, attributes)
 
 
 def crossed_components(scores: xr.DataArray) -> xr.Dataset:
@@ -141,11 +141,9 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     --------
     >>> import numpy as np, xarray as xr
     >>> from tda_utils.reliability import crossed_components
+    >>> dims = ("initialisation", "order", "checkpoint", "train", "test")
     >>> by_initialisation = np.array([0.0, 2.0]).reshape(2, 1, 1, 1, 1)
-    >>> tau = xr.DataArray(
-    ...     np.broadcast_to(by_initialisation, (2, 2, 2, 1, 1)),
-    ...     dims=("initialisation", "order", "checkpoint", "train", "test"),
-    ... )
+    >>> tau = xr.DataArray(by_initialisation.repeat(2, axis=1).repeat(2, axis=2), dims=dims)
     >>> parts = crossed_components(tau)
     >>> parts["initialisation"].item(), parts["order"].item()
     (2.0, 0.0)
@@ -155,13 +153,10 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     cells = values.mean("checkpoint", skipna=False)
     counts = {dim: scores.sizes[dim] for dim in CROSSED}
     weights = 1 / counts["initialisation"], 1 / counts["order"]
-    components = _components(
-        _squares_of(cells), _squares_of(values - cells), *counts.values(), weights
-    )
-    return xr.Dataset(
-        {name: bare(np.maximum(value, 0)) for name, value in zip(SOURCES, components, strict=True)},
-        attrs=dict(scores.attrs, **counts),
-    )
+    shape = tuple(counts.values())
+    components = _components(_squares_of(cells), _squares_of(values - cells), shape, weights)
+    variances = (np.maximum(component, 0) for component in components)
+    return dataset_of(dict(zip(SOURCES, variances, strict=True)), dict(scores.attrs, **counts))
 
 
 class _Squares(NamedTuple):
@@ -188,21 +183,16 @@ def _squares_of(values: xr.DataArray) -> _Squares:
 
 
 def _components(
-    cells: _Squares,
-    within: _Squares,
-    initialisations: int,
-    orders: int,
-    checkpoints: int,
-    weights: tuple[float, float],
+    cells: _Squares, within: _Squares, shape: tuple[int, int, int], weights: tuple[float, float]
 ) -> tuple[Any, ...]:
     """Return the variances of the `SOURCES`, by the method of moments; they may be negative.
 
-    `cells` are the means over checkpoints, `within` is what differs from them. `weights` are the
-    sums of the squared weights of initialisations and of orders in a mean over them: one over their
-    number, unless some are drawn several times.
+    `cells` are the means over checkpoints, `within` is what differs from them; `shape` counts
+    initialisations, orders and checkpoints. `weights` are the sums of the squared weights of
+    initialisations and of orders in a mean over them: one over their number, unless some are drawn
+    several times.
     """
-    of_i, of_j = initialisations - 1, orders - 1
-    of_c = checkpoints - 1
+    of_i, of_j, of_c = (count - 1 for count in shape)  # degrees of freedom
     heavy_i, heavy_j = weights
     # The interaction, with what is left of the noise within runs in a mean over checkpoints.
     cell = cells.left / (of_i * of_j)
@@ -213,7 +203,7 @@ def _components(
     return (
         cells.initialisation / of_i - cell * heavy_j,
         cells.order / of_j - cell * heavy_i,
-        cell - left / checkpoints,
+        cell - left / shape[2],
         trend - pace_i * heavy_i - pace_j * heavy_j - left * heavy_i * heavy_j,
         pace_i + pace_j + left,
     )
@@ -241,15 +231,12 @@ def variance_shares(
     Returns
     -------
     Dataset, (source,)
-        ``share``, ``low`` and ``high`` of each `source`: ``initialisation``, ``order``,
-        ``interaction``, ``epoch`` and ``checkpoint``.
+        ``share``, ``low`` and ``high`` of each `source`, a variable of `crossed_components`.
 
     Raises
     ------
-    TypeError
-        If `scores` is not a DataArray of real numbers.
-    ValueError
-        If dimensions or an argument do not fit, or a score is not finite.
+    TypeError, ValueError
+        As `crossed_components`, and if a score is not finite or an argument is out of its range.
 
     Notes
     -----
@@ -261,8 +248,7 @@ def variance_shares(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
+    >>> import numpy as np, xarray as xr
     >>> from tda_utils.reliability import variance_shares
     >>> dims = ("initialisation", "order", "checkpoint", "train", "test")
     >>> generator = np.random.default_rng(0)
@@ -274,52 +260,38 @@ def variance_shares(
     """
     check_crossed(scores)
     check_count("resamples", resamples, least=1)
-    check_level(level)
+    check_probability("level", level)
     values = scores.transpose(*CROSSED, "train", "test").values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
-    i, j, c = values.shape[:3]
+    shape = i, j, _ = values.shape[:3]
     cells = values.mean(2, keepdims=True)
     # All sums of squares are quadratic in these, so inner products between runs are all it takes.
-    products = tuple(
-        _products(part.reshape(i * j, -1), (i, j))
-        for part in (cells - cells.mean(), values - cells)
-    )
+    runs = (part.reshape(i * j, -1) for part in (cells - cells.mean(), values - cells))
+    products = tuple((run @ run.T).reshape(i, j, i, j) for run in runs)
     generator = np.random.default_rng(seed)
-    draws = np.array(
-        [
-            _shares(
-                products,
-                c,
-                generator.integers(i, size=i),
-                generator.integers(j, size=j),
-                (i / (i - 1), j / (j - 1)),
-            )
-            for _ in range(resamples)
-        ]
-    )
-    share = _shares(products, c, np.arange(i), np.arange(j), (1.0, 1.0))
+    scales = (i / (i - 1), j / (j - 1))
+    draws = []
+    for _ in range(resamples):
+        rows, columns = generator.integers(i, size=i), generator.integers(j, size=j)
+        draws.append(_shares(products, shape, rows, columns, scales))
+    share = _shares(products, shape, np.arange(i), np.arange(j), (1.0, 1.0))
     tail = (1 - level) / 2
     if np.isnan(draws).all():
         low = high = share
     else:
         low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
-    variables = {"share": share, "low": low, "high": high}
     counts = {dim: scores.sizes[dim] for dim in CROSSED}
     return xr.Dataset(
-        {name: ("source", value) for name, value in variables.items()},
+        {"share": ("source", share), "low": ("source", low), "high": ("source", high)},
         coords={"source": list(SOURCES)},
         attrs=dict(scores.attrs, resamples=resamples, level=level, **counts),
     )
 
 
-def _products(runs: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return (runs @ runs.T).reshape(*shape, *shape)
-
-
 def _shares(
     products: tuple[np.ndarray, np.ndarray],
-    checkpoints: int,
+    shape: tuple[int, int, int],
     rows: np.ndarray,
     columns: np.ndarray,
     scales: tuple[float, float],
@@ -328,11 +300,10 @@ def _shares(
 
     `products` are the inner products between the cells of runs, and between what differs within.
     """
-    i, j = products[0].shape[:2]
     chosen = np.ix_(rows, columns, rows, columns)
     cells, within = (_squares_of_products(part[chosen], scales) for part in products)
     weights = _sum_of_squared_weights(rows), _sum_of_squared_weights(columns)
-    components = np.maximum(_components(cells, within, i, j, checkpoints, weights), 0)
+    components = np.maximum(_components(cells, within, shape, weights), 0)
     total = components.sum()
     return components / total if total > 0 else np.full(len(components), np.nan)
 

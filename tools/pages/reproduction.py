@@ -18,8 +18,7 @@ import pandas as pd
 
 from tda_utils.data.load import DEFECTIVE_LISTS, load_task
 from tda_utils.reliability.significance import TEST_OF, null_reference
-from tda_utils.reproduce.manifest import PROTOCOLS
-from tda_utils.terms import METHOD_LABELS
+from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tools import ROOT
 from tools.pages.claims import CLAIMS, Finding, Results, interval
 from tools.pages.filling import write_or_check

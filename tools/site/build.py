@@ -96,7 +96,7 @@ def gallery(manifest: Manifest) -> str:
         "",
     ]
     for figure in manifest.figures.values():
-        parts += [f"## {figure.name}", "", figure.caption.strip(), ""]
+        parts += [f"## {figure.name}", "", manifest.caption(figure, "full"), ""]
         for protocol in figure.protocols or (None,):
             parts += _shown(figure, protocol, manifest.folder)
         parts += _made(figure, manifest)

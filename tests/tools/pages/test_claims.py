@@ -10,8 +10,7 @@ from statistics import median
 import pandas as pd
 import pytest
 
-from tda_utils.reproduce.manifest import PROTOCOLS
-from tda_utils.terms import METHOD_LABELS
+from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tests.tools.pages.conftest import PAPER, rows
 from tools.pages import claims
 

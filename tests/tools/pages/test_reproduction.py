@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
-from tda_utils.terms import METHOD_LABELS
+from tda_utils.reproduce.manifest import load_manifest
+from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tests.tools.pages.conftest import PAPER, rows
 from tools.pages import reproduction
 from tools.pages.claims import CLAIMS

@@ -13,8 +13,8 @@ from scipy import stats
 import tda_utils as tda
 from tda_utils.experiments.names import VERSIONS
 from tda_utils.experiments.studies import BOUNDS, _plain, _read
-from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
-from tda_utils.terms import METHOD_LABELS
+from tda_utils.reproduce.manifest import load_manifest
+from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 
 SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
 
@@ -182,7 +182,7 @@ def test_nan_survives_the_file():
 
 # ---------------- the committed summaries
 
-PAPER = Path(__file__).resolve().parent.parent / "paper"
+PAPER = Path(__file__).resolve().parents[2] / "paper"
 NOTEBOOK = "09_larger_sets_and_larger_models"
 TITLES = {"MNIST3": "mnist3", "CIFAR-10": "cifar10"}
 METHOD_OF = {label: method for method, label in METHOD_LABELS.items()}

@@ -3,17 +3,20 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import tda_utils as tda
+from tda_utils.data.sources import package_file
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.reproduce.cli import main
 from tda_utils.reproduce.manifest import load_manifest, plan
 from tda_utils.reproduce.notebook import ManifestError
 from tda_utils.reproduce.work import Failure, compute, score_files, without_spare, work_of
+from tests.conftest import take_for_originals, write_idx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = """\
 # %% tags=["parameters"]
 members: int = 2  # seeds
@@ -83,6 +86,7 @@ def test_it_works_in_the_folder_of_the_notebooks(repository):
         ("other = {}", "they have to set 'work' to {experiment: methods}"),
         ("work = {'loo': 3}", "they have to set 'work' to {experiment: methods}"),
         ("work = {tda.Experiment(members=99): ['ats']}", "ValueError: members is 99"),
+        ("work = {tda.Experiment(task='mnist', root='nowhere'): []}", "is not in root='nowhere'"),
     ],
 )
 def test_a_cell_that_does_not_say_it_is_an_error(lines, sentence, repository):
@@ -176,6 +180,20 @@ def test_a_file_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypat
     monkeypatch.setattr(Experiment, "_attribute", failing)
     assert compute(files) == [Failure([files[1]], "MemoryError: no room")]
     assert [file.path.is_file() for file in files] == [True, False, True]
+
+
+def test_images_are_looked_for_where_the_notebook_is(repository, monkeypatch):
+    """The cells name a folder as the notebook would; the files are listed from elsewhere."""
+    own = "task='mnist', root='images', members=1, checkpoints=1, epochs=1"
+    manifest = repository(f"work = {{tda.Experiment({own}): ['ats']}}")
+    folder, arrays = manifest.notebooks / "images", package_file("mnist3")
+    folder.mkdir()
+    for split, stem in (("train", "train"), ("test", "t10k")):
+        write_idx(folder, stem, arrays[f"{split}_image"][:9], arrays[f"{split}_label"][:9])
+    take_for_originals(folder, monkeypatch)
+    pairs = (np.array([5, 2]), np.array([7]))
+    monkeypatch.setattr("tda_utils.data.load._paper_pairs", lambda: pairs)
+    assert [file.method for file in score_files(work(manifest))] == ["posterior", "ats"]
 
 
 MANIFEST = load_manifest(ROOT / "paper" / "figures.yaml")

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import tda_utils as tda
-from tda_utils.attribution import ekfac
+from tda_utils.attribution import ekfac, retraining
 from tda_utils.data import load as load_module
 from tda_utils.data import sources as data_module
 from tda_utils.data import task as task_module
-from tda_utils.engine import training
-from tda_utils.experiments import experiment as experiment_module
-from tda_utils.experiments.names import Run
+from tda_utils.experiments import names
+from tda_utils.experiments.settings import Run
+from tda_utils.models import vision_transformer
 from tests.conftest import take_for_originals, write_idx
 
 
@@ -21,6 +21,92 @@ def small(tmp_path_factory):
     """Two members, one epoch, six test digits."""
     folder = tmp_path_factory.mktemp("store")
     return tda.Experiment(members=2, checkpoints=1, epochs=1, test_per_class=2, store=folder)
+
+
+# ---------------- values, and what is beside them
+
+
+def test_only_the_values_of_settings_can_go_by_position(tmp_path):
+    own = [field.name for field in dataclasses.fields(tda.Experiment)][-3:]
+    assert own == ["root", "store", "device"]
+    assert tda.Experiment("mnist3", 20).per_class == 20
+    with pytest.raises(TypeError):
+        tda.Experiment(*(field.default for field in dataclasses.fields(tda.Experiment)))
+
+
+def test_equal_experiments_are_one_key_and_another_value_is_another_key():
+    one, same = (
+        tda.Experiment(seeds=[446, 724], members=2),
+        tda.Experiment(seeds=(446, 724), members=2),
+    )
+    others = [
+        dataclasses.replace(one, **change)
+        for change in ({"members": 1}, {"store": "elsewhere"}, {"device": "cpu"}, {"epochs": 9})
+    ]
+    assert len({one: "loo", same: "ats", **dict.fromkeys(others)}) == 5
+    assert {one: "loo"}[same] == "loo"
+    assert dataclasses.replace(others[0], members=2) == one
+
+
+def test_folder_and_device_name_no_file(tmp_path):
+    here = tda.Experiment(members=2, store=tmp_path)
+    there = dataclasses.replace(here, store="elsewhere", device="cpu")
+    for method in names.VERSIONS:
+        for run in here.runs:
+            place = here.file(method, run).relative_to(tmp_path)
+            assert place == there.file(method, run).relative_to("elsewhere")
+    assert here.study_file("S") == there.study_file("S")
+
+
+def test_making_an_experiment_reads_nothing(monkeypatch):
+    def fail(*arguments, **options):
+        pytest.fail(f"something was read: {arguments}")
+
+    monkeypatch.setattr(load_module, "read_pool", fail)
+    for module in (load_module, data_module):
+        monkeypatch.setattr(module, "package_file", fail)
+    monkeypatch.setattr(vision_transformer, "_loaded", fail)
+    for values in (
+        {},
+        {"task": "cifar10", "lists": "released", "attributed": 100, "test_per_class": 50},
+        {"task": "mnist", "root": "nowhere", "attributed": 100},
+        {"model": "vit"},
+        {"model": "vit", "backbone": "nowhere", "image_size": 15},
+        {"model": "vit", "backbone": "tiny", "protocol": "released"},
+    ):
+        experiment = tda.Experiment(**values)
+        assert len(experiment.runs) == 10
+        assert len(experiment.recipe.checkpoint_epochs) == 5
+        assert dataclasses.replace(experiment, members=3) != experiment
+
+
+def test_what_is_missing_is_said_when_it_is_used(tmp_path):
+    images = tda.Experiment(task="mnist", root=tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="nowhere.*`make mnist`"):
+        _ = images.data
+    weights = tda.Experiment(model="vit", backbone=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="backbone is .*none.*config.json"):
+        weights.file("loo", weights.runs[0])
+    size = {"members": 1, "epochs": 1, "checkpoints": 1}
+    patches = tda.Experiment(model="vit", backbone="tiny", image_size=15, store=tmp_path, **size)
+    with pytest.raises(ValueError, match="image_size is 15; .* 7"):
+        patches.posterior()
+
+
+def test_the_folder_is_asked_for_where_it_is_needed_and_nowhere_else():
+    for values in ({"task": "mnist"}, {"task": "mnist", "root": 3}, {"root": "data"}, {"root": 3}):
+        with pytest.raises(
+            ValueError, match=f"root is {values.get('root')!r}.*'mnist'.*`make mnist`"
+        ):
+            tda.Experiment(**values)
+
+
+def test_a_device_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="device is 'abacus'.*'cpu'"):
+        tda.Experiment(device="abacus")
+
+
+# ---------------- files are computed once
 
 
 def files(experiment):
@@ -40,25 +126,6 @@ def test_scores_are_computed_once_and_then_read_as_they_were(small, method, prot
     np.testing.assert_allclose(again, direct, rtol=1e-4, atol=1e-6 * float(abs(direct).max()))
     assert again.attrs == direct.attrs
     assert again.attrs["protocol"] == protocol
-
-
-def test_names_of_files_stay_as_they_were():
-    """Or finished scores would not be found any more; hours of computation hang on these."""
-    paths = {
-        tda.Experiment(task="mnist3", per_class=20, protocol=protocol).file(method, Run(446, 446))
-        for protocol, method in [
-            ("paired", "posterior"),
-            ("paired", "loo"),
-            ("released", "loo"),
-            ("released", "influence"),
-        ]
-    }
-    assert {str(path) for path in paths} == {
-        "scores/mnist3-20-cnn2/posterior-seed446-25b1845a239a.safetensors",
-        "scores/mnist3-20-cnn2/loo-paired-seed446-d72021a2b2d1.safetensors",
-        "scores/mnist3-20-cnn2/loo-released-seed446-e116318b890b.safetensors",
-        "scores/mnist3-20-cnn2/influence-released-seed446-ab3a87a493d0.safetensors",
-    }
 
 
 def test_only_a_deleted_file_is_computed_again(small):
@@ -123,54 +190,6 @@ def test_gradient_similarity_is_shared_between_protocols(small):
     assert files(small) == before and released.attrs["protocol"] == "released"
 
 
-def test_every_value_that_matters_gives_another_file(small, monkeypatch):
-    changes = [
-        {"per_class": 20},
-        {"test_per_class": 3},
-        {"model": "cnn3"},
-        {"checkpoints": 2, "epochs": 2},
-        {"epochs": 2},
-        {"damping": 0.1},
-        {"solver": "ekfac"},
-        {"protocol": "released"},
-        {"task": "cifar10", "per_class": 20},
-    ]
-    paths = {
-        dataclasses.replace(small, **change).file("influence", Run(446, 446)) for change in changes
-    }
-    paths.add(small.file("influence", Run(446, 446)))
-    paths.add(small.file("influence", Run(724, 724)))
-    assert len(paths) == len(changes) + 2
-    monkeypatch.setitem(experiment_module.VERSIONS, "influence", 99)
-    assert small.file("influence", Run(446, 446)) not in paths
-
-
-def test_files_of_earlier_versions_are_found_again():
-    """Weeks of computing lie under these names; a new value may not change them."""
-    experiment = tda.Experiment(task="mnist3", per_class=20, store="S")
-    released = dataclasses.replace(experiment, protocol="released")
-    some = dataclasses.replace(experiment, attributed=5)
-    found = [
-        one.file(method, Run(446, 446)).as_posix()
-        for one, method in (
-            (experiment, "posterior"),
-            (experiment, "loo"),
-            (experiment, "influence"),
-            (released, "influence"),
-            (some, "loo"),
-        )
-    ]
-    assert found == [
-        "S/mnist3-20-cnn2/posterior-seed446-25b1845a239a.safetensors",
-        "S/mnist3-20-cnn2/loo-paired-seed446-d72021a2b2d1.safetensors",
-        "S/mnist3-20-cnn2/influence-paired-seed446-44c97a7964e8.safetensors",
-        "S/mnist3-20-cnn2/influence-released-seed446-ab3a87a493d0.safetensors",
-        "S/mnist3-20-cnn2/loo-paired-seed446-2da7abe4828c.safetensors",
-    ]
-    named = dataclasses.replace(experiment, solver="ggn")
-    assert named.file("influence", Run(446, 446)).as_posix() == found[2]
-
-
 # ---------------- all of MNIST, of which 240 images are at hand
 
 
@@ -210,14 +229,14 @@ def test_all_of_mnist_is_trained_on_and_the_listed_pairs_have_scores(whole):
 
 def test_leave_one_out_retrains_for_a_draw_from_the_listed_only(whole, monkeypatch):
     trained = []
-    plain = training._train
+    plain = retraining.train_losses
 
-    def counted(network, images, labels, recipe, jobs, *rest):
+    def counted(model, images, labels, recipe, jobs, *rest, **options):
         trained.extend(jobs)
-        return plain(network, images, labels, recipe, jobs, *rest)
+        return plain(model, images, labels, recipe, jobs, *rest, **options)
 
     whole.posterior()
-    monkeypatch.setattr(training, "_train", counted)
+    monkeypatch.setattr(retraining, "train_losses", counted)
     some = dataclasses.replace(whole, attributed=3)
     scores = some.scores("loo")
     # The member itself and once without each of three; nothing for the 237 others.
@@ -292,36 +311,17 @@ def test_a_file_under_another_name_is_not_taken_for_its_scores(small):
     path.with_name(f"{path.name}.damaged-1").unlink()
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"task": "mnist5"}, "task name is 'mnist5'"),
-        ({"per_class": 15}, "per_class is 15"),
-        ({"model": "resnet"}, "model is 'resnet'; it must be one of"),
-        ({"backbone": "tiny"}, "backbone is 'tiny'; only model 'vit' has one"),
-        ({"image_size": 28}, "image_size is 28; only model 'vit' has one"),
-        ({"protocol": "both"}, "protocol is 'both'"),
-        ({"members": 0}, "members is 0; it must be an integer from 1 to 10"),
-        ({"members": 11}, "members is 11"),
-        ({"orders": 0}, "orders is 0; it must be an integer from 1 to 10"),
-        ({"checkpoints": 16}, "keep_last is 16; it must be at most epochs"),
-        ({"seeds": (1, 1), "members": 1}, "no seed may appear twice"),
-        ({"epochs": -1}, "epochs is -1"),
-        ({"task": "mnist"}, "root is None with task='mnist'; .* `make mnist`"),
-        ({"root": "data"}, "root is 'data' with task='mnist3'"),
-        ({"solver": "lissa"}, "solver is 'lissa'; it must be 'ggn', 'ekfac'"),
-        ({"solver": "ggn", "protocol": "released"}, "under protocol='released'"),
-    ],
-)
-def test_bad_values_are_refused_before_anything_is_computed(values, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        tda.Experiment(**values, store=tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 def test_an_unknown_method_is_refused(small):
-    with pytest.raises(ValueError, match="method is 'shapley'"):
-        small.scores("shapley")
+    for ask in (small.scores, small.compute, lambda method: small.file(method, small.runs[0])):
+        with pytest.raises(ValueError, match="method is 'shapley'.*'loo'.*'grad_cos'"):
+            ask("shapley")
+    with pytest.raises(ValueError, match="method is 'posterior'.*'loo'.*'grad_cos'"):
+        small.scores("posterior")
+
+
+def test_a_run_of_another_experiment_is_refused(small):
+    with pytest.raises(ValueError, match=r"runs has Run\(initialisation=1, order=1\)"):
+        small.compute("ats", [Run(446, 446), Run(1, 1)])
 
 
 def test_one_member_has_no_p_value(small):

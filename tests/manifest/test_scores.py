@@ -8,9 +8,10 @@ import pytest
 
 from tda_utils import PAPER_SEEDS, Experiment
 from tda_utils.experiments.store import key_of, read_shard
-from tda_utils.reproduce.manifest import PROTOCOLS, load_manifest
+from tda_utils.reproduce.manifest import load_manifest
+from tda_utils.terms import PROTOCOLS
 
-PAPER = Path(__file__).resolve().parent.parent / "paper"
+PAPER = Path(__file__).resolve().parents[2] / "paper"
 SCORES = sorted((PAPER / "scores").rglob("*.safetensors"))
 NOTEBOOK = "11_all_of_mnist"
 TEST_SAMPLES = 10

@@ -1,0 +1,130 @@
+"""Records: trained members and scores as arrays and metadata, and back.
+
+Labels follow from the experiment, so only what was computed is stored.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+from tda_utils.experiments.settings import Run
+from tda_utils.experiments.store import Metadata, Shard
+from tda_utils.labels import Coordinates, as_scores, member_coordinates
+from tda_utils.models.states import AdamState, State
+
+#: Dims of what a method may tell of its scores, besides these.
+EXTRA = {"drift": ("member", "checkpoint", "test"), "residual": ("member", "checkpoint")}
+
+
+def metadata_of(values: Metadata, device: torch.device) -> dict[str, object]:
+    """Return what determines the numbers of a file, and what they were computed with.
+
+    Examples
+    --------
+    >>> metadata_of({"seed": 446}, torch.device("cpu"))["device"]
+    'cpu'
+    """
+    return {
+        "values": values,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    }
+
+
+def member_arrays(states: Sequence[State], adam: Sequence[AdamState]) -> dict[str, np.ndarray]:
+    """Return a trained member, one state and one memory of Adam a checkpoint, as plain arrays.
+
+    Examples
+    --------
+    >>> state = {"bias": torch.zeros(2)}
+    >>> list(member_arrays([state], [AdamState(1.0, state, state)]))
+    ['step', '0/state/bias', '0/exp_avg/bias', '0/exp_avg_sq/bias']
+    """
+    arrays = {"step": np.array([one.step for one in adam])}
+    for checkpoint, (state, memory) in enumerate(zip(states, adam, strict=True)):
+        kinds = {"state": state, "exp_avg": memory.exp_avg, "exp_avg_sq": memory.exp_avg_sq}
+        for kind, tensors in kinds.items():
+            for name, value in tensors.items():
+                arrays[f"{checkpoint}/{kind}/{name}"] = value.numpy()
+    return arrays
+
+
+def member_of(arrays: Mapping[str, np.ndarray]) -> tuple[list[State], list[AdamState]]:
+    """Return the states and memories that `member_arrays` made these arrays of.
+
+    Examples
+    --------
+    >>> state = {"bias": torch.zeros(2)}
+    >>> (found,), (adam,) = member_of(member_arrays([state], [AdamState(1.0, state, state)]))
+    >>> found, adam.step
+    ({'bias': tensor([0., 0.])}, 1.0)
+    """
+    parts: list[dict[str, dict[str, torch.Tensor]]] = [
+        {"state": {}, "exp_avg": {}, "exp_avg_sq": {}} for _ in arrays["step"]
+    ]
+    for name, value in arrays.items():
+        if name != "step":
+            checkpoint, kind, parameter = name.split("/", 2)
+            parts[int(checkpoint)][kind][parameter] = torch.from_numpy(value)
+    adam = [
+        AdamState(float(step), part["exp_avg"], part["exp_avg_sq"])
+        for step, part in zip(arrays["step"], parts, strict=True)
+    ]
+    return [part["state"] for part in parts], adam
+
+
+def score_arrays(scores: xr.DataArray) -> dict[str, np.ndarray]:
+    """Return scores, and what else their method tells, as plain arrays.
+
+    Examples
+    --------
+    >>> tau = xr.DataArray(np.ones((1, 2)), dims=("member", "train"), coords={"train": [7, 9]})
+    >>> list(score_arrays(tau))
+    ['tau']
+    """
+    extra = {name: scores.coords[name].values for name in EXTRA if name in scores.coords}
+    return {"tau": scores.values, **extra}
+
+
+def scores_of(shard: Shard, run: Run, epochs: Sequence[int], samples: Coordinates) -> xr.DataArray:
+    """Return the scores of a shard, labelled; see `tda_utils.labels.as_scores`.
+
+    Examples
+    --------
+    >>> shard = Shard({"tau": np.ones((1, 1, 2, 1))}, {"attributes": {"method": "loo"}})
+    >>> scores_of(shard, Run(446, 446), (15,), {"train": [7, 9]}).sel(train=9, member=446).item()
+    1.0
+    """
+    members = member_coordinates(epochs, 1, (run.initialisation,), (run.order,))
+    scores = as_scores(shard.arrays["tau"], members, samples, shard.metadata["attributes"])
+    extra = {name: (EXTRA[name], shard.arrays[name]) for name in EXTRA if name in shard.arrays}
+    return scores.assign_coords(extra)
+
+
+def crossed(
+    scores: xr.DataArray, initialisations: Sequence[int], orders: Sequence[int]
+) -> xr.DataArray:
+    """Turn the member dimension into one of initialisations and one of orders, the slower first.
+
+    Examples
+    --------
+    >>> members = member_coordinates((15,), 2, (4, 4), (4, 7))
+    >>> tau = as_scores(np.ones((2, 1, 1, 1)), members, {}, {"method": "loo"})
+    >>> crossed(tau, [4], [4, 7]).dims
+    ('initialisation', 'order', 'checkpoint', 'train', 'test')
+    """
+    levels = {"initialisation": list(initialisations), "order": list(orders)}
+    index = pd.MultiIndex.from_product(levels.values(), names=levels)
+    bare = scores.drop_vars(["member", "init_seed", "order_seed"])
+    labelled = bare.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "member"))
+    # In the order of the seeds, which unstack sorts.
+    unstacked = labelled.unstack("member").sel(levels)
+    return unstacked.transpose("initialisation", "order", "checkpoint", "train", "test")

@@ -1,0 +1,66 @@
+"""Where a result comes from: the versions that can move it, and the state of the code."""
+
+import importlib.metadata
+import json
+import platform
+import re
+import subprocess
+from datetime import date
+
+import pytest
+
+from tda_utils.experiments import provenance
+
+
+def test_versions_are_those_that_are_installed():
+    found = provenance.computed_with()
+    assert found["python"] == platform.python_version()
+    assert set(found["versions"]) == set(provenance.LIBRARIES)
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
+    assert provenance.version_of("no-such-library") is None
+
+
+def test_what_is_said_is_plain_and_names_no_machine():
+    found = json.loads(json.dumps(provenance.computed_with()))
+    assert platform.node() not in found["platform"].values()
+    assert date.fromisoformat(found["date"])
+    assert found["platform"]["cpus"] >= 1
+
+
+@pytest.fixture
+def repository(tmp_path):
+    def git(*arguments):
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "code.py").write_text("first")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "all")
+    return tmp_path
+
+
+def test_the_commit_is_found_from_any_folder(repository):
+    found = provenance.git_state(repository)
+    assert re.fullmatch("[0-9a-f]{40}", found["commit"]) and found["dirty"] is False
+    assert provenance.git_state(repository / "paper") == found
+
+
+def test_new_results_are_no_change_of_the_code(repository):
+    clean = provenance.git_state(repository)
+    for folder in provenance.RESULT_FOLDERS:
+        (repository / "paper" / folder).mkdir()
+        (repository / "paper" / folder / "new.json").write_text("{}")
+    assert provenance.git_state(repository) == clean
+    (repository / "code.py").write_text("changed")
+    assert provenance.git_state(repository / "paper") == {**clean, "dirty": True}
+
+
+def test_without_a_commit_or_git_nothing_is_claimed(tmp_path, monkeypatch):
+    unknown = {"commit": None, "dirty": None}
+    assert provenance.git_state(tmp_path) == unknown
+    subprocess.run(["git", "init"], cwd=tmp_path, check=True, capture_output=True)
+    assert provenance.git_state(tmp_path) == unknown
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state(tmp_path) == unknown

@@ -1,0 +1,75 @@
+"""What is stored comes back: members, and scores with labels that the file does not hold."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from tda_utils.experiments import records
+from tda_utils.experiments.settings import Run
+from tda_utils.experiments.store import read_shard, write_shard
+from tda_utils.labels import as_scores, member_coordinates
+from tda_utils.models.states import AdamState
+
+SAMPLES = {"train": [7, 9, 4], "train_label": ("train", [0, 1, 2]), "test": [3, 8]}
+EPOCHS = (14, 15)
+
+
+def stored(arrays, metadata, folder):
+    write_shard(folder / "one.safetensors", arrays, metadata)
+    return read_shard(folder / "one.safetensors")
+
+
+def test_a_member_comes_back_with_its_optimiser(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+
+    def tensors(*names):
+        return {name: torch.rand(2, 3, generator=generator) for name in names}
+
+    states = [tensors("layer/1.weight", "bias") for _ in EPOCHS]
+    adam = [AdamState(float(step), tensors("bias"), tensors("bias")) for step in (14, 15)]
+    shard = stored(records.member_arrays(states, adam), {}, tmp_path)
+    found, memory = records.member_of(shard.arrays)
+    for one, wanted in zip(found, states, strict=True):
+        assert one.keys() == wanted.keys()
+        assert all(torch.equal(one[name], wanted[name]) for name in wanted)
+    for one, wanted in zip(memory, adam, strict=True):
+        assert one.step == wanted.step
+        assert torch.equal(one.exp_avg["bias"], wanted.exp_avg["bias"])
+        assert torch.equal(one.exp_avg_sq["bias"], wanted.exp_avg_sq["bias"])
+
+
+@pytest.mark.parametrize("extra", [(), ("drift",), ("residual",), ("drift", "residual")])
+@pytest.mark.parametrize("run", [Run(446, 446), Run(446, 724)])
+def test_scores_come_back_with_labels_that_are_not_stored(extra, run, tmp_path):
+    generator = np.random.default_rng(0)
+    members = member_coordinates(EPOCHS, 1, (run.initialisation,), (run.order,))
+    attributes = {"method": "loo", "sign": "removal", "damping": 0.005}
+    tau = as_scores(generator.random((1, 2, 3, 2)), members, SAMPLES, attributes)
+    sizes = {"drift": (1, 2, 2), "residual": (1, 2)}
+    known = {name: (records.EXTRA[name], generator.random(sizes[name])) for name in extra}
+    tau = tau.assign_coords(known)
+    shard = stored(records.score_arrays(tau), {"attributes": dict(tau.attrs)}, tmp_path)
+    assert set(shard.arrays) == {"tau", *extra}
+    assert records.scores_of(shard, run, EPOCHS, SAMPLES).identical(tau)
+
+
+def test_a_crossed_design_keeps_the_order_of_its_seeds():
+    firsts, orders = (724, 446), (829, 446, 571)
+    pairs = [(first, order) for first in firsts for order in orders]
+    values = np.array([[[[1000 * a + b]]] for a, b in pairs], dtype=float)
+    members = member_coordinates((15,), 6, *zip(*pairs, strict=True))
+    tau = as_scores(values, members, {"train": [7], "test": [3]}, {"method": "loo"})
+    found = records.crossed(tau, firsts, orders)
+    assert found.dims == ("initialisation", "order", "checkpoint", "train", "test")
+    assert found["initialisation"].values.tolist() == list(firsts)
+    assert found["order"].values.tolist() == list(orders)
+    wanted = 1000 * found["initialisation"] + found["order"]
+    xr.testing.assert_equal(found.squeeze(drop=True), wanted.astype(float))
+
+
+def test_a_file_says_what_it_was_computed_with():
+    found = records.metadata_of({"seed": 446}, torch.device("cpu"))
+    assert found["values"] == {"seed": 446} and found["device"] == "cpu"
+    assert found["torch"] == torch.__version__
+    assert set(found) == {"values", "torch", "python", "machine", "device"}

@@ -1,0 +1,113 @@
+"""A small repository: three notebooks, of which one is good, and a manifest."""
+
+import yaml
+
+from tda_utils.reproduce.cli import main
+
+PARAMETERS = """\
+# %% tags=["parameters"]
+members: int = 2  # seeds
+rate: float = 1.0e-3  # step
+layers: list[str] | None = None  # all if None
+protocol: str = "paired"  # paired or released
+output: str = ""  # folder for results; nothing is written if empty
+store: str = ""  # folder of finished scores
+"""
+# Scores of members that the store lacks are "computed"; each execution is counted in a file.
+GOOD = """
+# %%
+import json
+from tda_utils.reproduce import runner
+from pathlib import Path
+
+Path("executions.txt").open("a").write(protocol + "\\n")
+for member in range(members):
+    score = Path(store) / protocol / f"{member}.safetensors"
+    score.parent.mkdir(exist_ok=True)
+    if not score.exists():
+        score.write_text("score")
+
+# %%
+out = Path(output)
+for ending in ("csv", "md", "pdf", "png"):
+    (out / f"tau-{protocol}.{ending}").write_text(f"{ending} of {members}")
+(out / f"share-{protocol}.json").write_text(json.dumps({"share": 0.5}))
+(out / "provenance.json").write_text(json.dumps({"seeds": [446, 724][:members], "solver": "ggn"}))
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+
+# %% tags=["exercise", "nbval-check-output"]
+raise AssertionError("an exercise was run")
+
+# %% tags=["solution"]
+raise AssertionError("a solution was run")
+"""
+BAD = "\n# %%\nraise ArithmeticError('no inverse')\n"
+SILENT = "\n# %%\nopen(output + '/extra.csv', 'w').write('x')\n"
+
+
+def entry(notebook, outputs, **more):
+    return {
+        "notebook": notebook,
+        "caption": "A caption.",
+        "alt": "A curve.",
+        "outputs": outputs,
+    } | more
+
+
+def manifest():
+    both = ["paired", "released"]
+    return {
+        "figures": {
+            "tau": entry("01_good", ["figure", "table"], protocols=both),
+            "share": entry("01_good", ["numbers"], protocols=both),
+            "broken": entry("02_bad", ["numbers"]),
+            "missing": entry("03_silent", ["table"]),
+        },
+        "sizes": {
+            "01_good": {"quick": {"members": 2}, "full": {"members": 3, "rate": 0.01}},
+            "02_bad": {"quick": {}, "full": {}},
+            "03_silent": {"quick": {}, "full": {}},
+        },
+    }
+
+
+def changed(**changes):
+    """The manifest with values put at dotted places; None takes the key out."""
+    document = manifest()
+    for place, value in changes.items():
+        *parents, last = place.split("__")
+        target = document
+        for key in parents:
+            target = target[key]
+        if value is None:
+            del target[last]
+        else:
+            target[last] = value
+    return document
+
+
+def write(folder, document):
+    """Lay out a repository with three notebooks and this manifest; return the manifest's path."""
+    for name, code in {"01_good": GOOD, "02_bad": BAD, "03_silent": SILENT}.items():
+        path = folder / "notebooks" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(PARAMETERS + code)
+    (folder / "paper").mkdir(exist_ok=True)
+    path = folder / "paper" / "figures.yaml"
+    path.write_text(
+        document if isinstance(document, str) else yaml.safe_dump(document, sort_keys=False)
+    )
+    return path
+
+
+def command(*arguments, manifest):
+    return main([*arguments, "--manifest", str(manifest)])
+
+
+def holds(message, *words):
+    """Hold that a message is one sentence on one line, and has these words."""
+    line = message.removesuffix("\n")
+    assert line.endswith((".", "?")) and "\n" not in line, message
+    assert not [word for word in words if word not in line], message

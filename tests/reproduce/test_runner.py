@@ -1,0 +1,205 @@
+"""Executions: what a notebook wrote goes where it belongs, whole or not at all."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from tda_utils.reproduce import runner
+from tda_utils.reproduce.manifest import load_manifest, plan
+from tda_utils.reproduce.runner import execute
+from tests.reproduce.conftest import GOOD, PARAMETERS, command, entry, manifest, write
+from tools import ROOT
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """The path of a manifest of which every figure has been run once, in quick size."""
+    path = write(tmp_path_factory.mktemp("a folder {with} spaces"), manifest())
+    done = subprocess.run(
+        [sys.executable, "-m", "tda_utils.reproduce", "run", "--all", "--manifest", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return path, done
+
+
+@pytest.mark.kernel
+def test_exercises_and_solutions_are_left_out(everything):
+    path, _ = everything
+    copy = nbformat.read(path.parent / "runs" / "quick" / "01_good-paired.ipynb", as_version=4)
+    tags = [cell.metadata.get("tags", []) for cell in copy.cells]
+    assert ["parameters"] in tags and len(tags) == 4  # papermill adds a cell of its own
+    assert not any({"exercise", "solution"} & set(own) for own in tags)
+
+
+@pytest.mark.kernel
+def test_a_failing_notebook_does_not_stop_the_others(everything):
+    path, done = everything
+    assert done.returncode == 1
+    quick = path.parent / "runs" / "quick"
+    for protocol in ("paired", "released"):
+        assert (quick / "figures" / f"tau-{protocol}.pdf").read_text() == "pdf of 2"
+        assert (quick / "tables" / f"tau-{protocol}.md").is_file()
+        assert json.loads((quick / "numbers" / f"share-{protocol}.json").read_text())
+    assert "2 of 4 notebook runs done" in done.stdout
+    (failed,) = [line for line in done.stderr.splitlines() if line.startswith("FAILED 02_bad ")]
+    assert "ArithmeticError: no inverse" in failed
+    # The copy shows how far it got.
+    copy = nbformat.read(quick / "02_bad.ipynb", as_version=4)
+    assert any(o.output_type == "error" for c in copy.cells for o in c.get("outputs", []))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.kernel
+def test_an_output_that_is_not_written_is_an_error_and_nothing_is_left_over(everything):
+    path, done = everything
+    (failed,) = [line for line in done.stderr.splitlines() if line.startswith("FAILED 03_silent ")]
+    assert "missing.csv" in failed and "missing.md" in failed
+    names = {p.name for p in (path.parent / "runs" / "quick").iterdir()}
+    assert names == {
+        *("figures", "tables", "numbers", "provenance"),
+        *("01_good-paired.ipynb", "01_good-released.ipynb", "02_bad.ipynb", "03_silent.ipynb"),
+    }
+    assert {p.name for p in path.parent.iterdir()} == {"figures.yaml", "runs"}
+
+
+@pytest.mark.kernel
+def test_figures_of_one_notebook_and_protocol_share_one_execution(everything):
+    path, done = everything
+    # The notebook ran in its own folder, as it does in Jupyter.
+    executions = (path.parent.parent / "notebooks" / "executions.txt").read_text().split()
+    assert sorted(executions[:2]) == ["paired", "released"]
+    assert done.stdout.count("scores computed: 2, already in the store: 0") == 1
+    assert done.stdout.count("scores computed: 2, already in the store: 2") == 1
+    assert "scores computed: 4, already in the store: 0. Results" in done.stdout
+
+
+@pytest.mark.kernel
+def test_provenance_says_how_a_figure_was_made(everything):
+    path, _ = everything
+    quick = path.parent / "runs" / "quick"
+    text = (quick / "provenance" / "tau-released.json").read_text()
+    record = json.loads(text)
+    assert record["figure"] == "tau"
+    assert record["size"] == "quick"
+    assert record["parameters"] == {
+        "members": 2,
+        "rate": 0.001,  # a default, said all the same
+        "layers": None,
+        "protocol": "released",
+    }
+    assert record["seeds"] == [446, 724]
+    assert record["reported"] == {"solver": "ggn"}
+    assert set(record["outputs"]) == {
+        *("figures/tau-released.pdf", "figures/tau-released.png"),
+        *("tables/tau-released.csv", "tables/tau-released.md"),
+    }
+    for name, digest in record["outputs"].items():
+        assert hashlib.sha256((quick / name).read_bytes()).hexdigest() == digest
+    assert record["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert re.match(r"\d", record["versions"]["numpy"])
+    assert record["platform"]["cpus"] == os.cpu_count()
+    assert str(path.parent.parent) not in text, "a path of this machine"
+    assert os.uname().nodename not in text
+
+
+@pytest.mark.kernel
+def test_a_copy_is_not_paired_with_the_source(everything):
+    path, _ = everything
+    copy = nbformat.read(path.parent / "runs" / "quick" / "01_good-paired.ipynb", as_version=4)
+    assert "jupytext" not in copy.metadata
+    injected = [c for c in copy.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert "members = 2" in injected[0].source
+    assert (path.parent.parent / "notebooks" / "01_good.py").read_text() == PARAMETERS + GOOD
+    assert not list((path.parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.kernel
+def test_full_size_computes_only_what_the_store_lacks(everything, capsys):
+    path, _ = everything
+    full = ("run", "tau", "--size", "full", "--protocol", "paired")
+    store = path.parent / "runs" / "store"
+    kept = store / "paired" / "1.safetensors"
+    before = kept.stat().st_mtime_ns
+    (store / "paired" / "0.safetensors").unlink()
+
+    assert command(*full, manifest=path) == 0
+    # Four of the quick runs less the deleted one; that one and a third member are computed.
+    assert "scores computed: 2, already in the store: 3" in capsys.readouterr().out
+    assert command(*full, manifest=path) == 0
+    assert "scores computed: 0, already in the store: 5" in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == before
+
+    paper = path.parent
+    assert (paper / "figures" / "tau-paired.pdf").read_text() == "pdf of 3"
+    assert not (paper / "numbers").exists(), "share was not asked for"
+    assert not (paper / "figures" / "tau-released.pdf").exists()
+    record = json.loads((paper / "provenance" / "tau-paired.json").read_text())
+    assert record["parameters"]["members"] == 3
+    assert record["parameters"]["rate"] == 0.01
+
+
+@pytest.mark.kernel
+def test_an_interruption_leaves_the_results_as_they_were(tmp_path):
+    path = write(tmp_path, manifest())
+    source = tmp_path / "notebooks" / "02_bad.py"
+    source.write_text(
+        PARAMETERS + "\n# %%\nimport time\nopen(store + '/started', 'w').close()\ntime.sleep(60)\n"
+    )
+    arguments = ["run", "broken", "--manifest", str(path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tda_utils.reproduce", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores Ctrl-C, and hands that on: the child must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while not (path.parent / "runs" / "store" / "started").exists():
+        assert time.monotonic() < deadline, "the notebook never started"
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr and "Traceback" not in stderr
+    assert not list((path.parent / "runs" / "quick").glob(".staging-*"))
+
+
+@pytest.mark.parametrize(
+    ("files", "culprit", "kept"),
+    [
+        ({"share.json": "{}", "odd.csv": "x"}, "odd.csv", False),
+        ({"share.json": "{'share': 1}"}, ".json", True),
+        ({"share.json": ""}, "share.json", True),
+        ({"share.json": "{}", "provenance.json": "seeds"}, ".json", True),
+    ],
+)
+def test_unfit_outputs_do_not_replace_a_good_result(tmp_path, monkeypatch, files, culprit, kept):
+    def pretend(manifest, run, store, output):
+        for name, text in files.items():
+            (output / name).write_text(text)
+
+    monkeypatch.setattr(runner, "_execute_notebook", pretend)
+    document = manifest()
+    document["figures"]["share"] = entry("01_good", ["numbers"])
+    paper = load_manifest(write(tmp_path, document))
+    old = paper.folder / "numbers" / "share.json"
+    old.parent.mkdir()
+    old.write_text("old")
+    (run,) = plan(paper, ["share"], size="full")
+    outcome = execute(paper, run, tmp_path)
+    assert culprit in outcome.error
+    assert (old.read_text() == "old") is kept
