@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tda_utils import outputs, plots
-from tda_utils.plots.pictures import checked_pictures, picture_table, pictures_of_samples
+from tda_utils.plots.pictures import both_given, checked_pictures, picture_table
 from tests.plots.drawn import (
     PICTURES,
     SUMMARY,
@@ -49,7 +49,7 @@ def test_a_row_is_filled_before_the_next_begins() -> None:
 def test_pictures_travel_as_png_three_times_as_large(channels: int) -> None:
     """Grey ones dark on white, as in the other figures."""
     pictures = np.random.default_rng(2).random((12, channels, 8, 8))
-    table = picture_table(checked_pictures(pictures, "test_images"), SUMMARY["test"].values)
+    table = picture_table(SUMMARY, "test", pictures)
     assert table["index"].tolist() == SUMMARY["test"].values.tolist()
     data = base64.b64decode(table["picture"][3].split(",")[1])
     pixels = np.asarray(Image.open(io.BytesIO(data))) / 255
@@ -74,11 +74,7 @@ def test_as_many_pictures_are_needed_as_there_are_samples() -> None:
         (lambda: plots.images(PICTURES * np.nan), ValueError, ["pictures", "finite"]),
         (lambda: plots.images(PICTURES, ["one"]), ValueError, ["titles", 1, 12]),
         (lambda: plots.images(PICTURES, columns=0), ValueError, ["columns is 0", "at least 1"]),
-        (
-            lambda: pictures_of_samples(None, PICTURES, SUMMARY.sizes),
-            ValueError,
-            ["test_images", "train_images"],
-        ),
+        (lambda: both_given(None, PICTURES), ValueError, ["test_images", "train_images"]),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], facts) -> None:

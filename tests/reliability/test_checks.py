@@ -24,7 +24,6 @@ def test_what_is_right_passes() -> None:
     checks.check_crossed(CROSSED)
     checks.check_summary("summary", SUMMARY)
     checks.check_test("released")
-    checks.check_probability("level", 0.95)
     checks.check_probability("alpha", np.float32(0.05))
 
 
@@ -43,10 +42,10 @@ def test_p_values_come_back_in_float64_and_nan_is_no_p_value_and_no_fault() -> N
     np.testing.assert_array_equal(np.isnan(values), [[True, False]])
 
 
-def test_a_dataset_carries_the_attributes_once_and_keeps_values_and_labels() -> None:
-    found = checks.dataset_of({"mean": GOOD}, {"members": 3})
-    assert found.attrs == {"members": 3} and found["mean"].attrs == {}
-    assert found["mean"].equals(GOOD)
+def test_a_dataset_carries_the_attributes_of_its_scores_once() -> None:
+    found = checks.dataset_of({"mean": GOOD}, {"method": "loo", "members": 6})
+    assert found.attrs == {"method": "loo", "members": 6}
+    assert found["mean"].attrs == {} and found["mean"].equals(GOOD)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,6 @@ def test_a_dataset_carries_the_attributes_once_and_keeps_values_and_labels() -> 
         (lambda: checks.checked_p(P * 7), ValueError, ["p ", "1 values", "[0, 1]", "1.4"]),
         (lambda: checks.check_test("z"), ValueError, ["test is 'z'", "'t'", "'released'"]),
         (lambda: checks.check_probability("level", 95), ValueError, ["level", "0 and 1", 95]),
-        (lambda: checks.check_probability("alpha", 1.5), ValueError, ["alpha", "0 and 1", 1.5]),
         (lambda: checks.check_probability("alpha", 0), ValueError, ["alpha", "0 and 1", 0]),
     ],
 )

@@ -1,0 +1,66 @@
+"""The commands that make something: what is computed, what is spared, and what they print."""
+
+from tda_utils.reproduce.cli import main
+from tda_utils.reproduce.manifest import plan
+from tda_utils.reproduce.work import score_files, work_of
+from tests.reproduce.conftest import SIZE, holds, work
+
+
+def test_the_command_computes_what_is_asked_for_and_no_more(repository, capsys):
+    manifest = repository(
+        f"one = tda.Experiment(members=members, {SIZE})\n"
+        "work = {one: ['grad_dot', 'ats']}  # three files each"
+    )
+    store = manifest.folder / "runs" / "store"
+    arguments = ["--size", "full", "--manifest", str(manifest.path)]
+    (run,) = plan(manifest, size="full")
+    files = score_files(work_of(manifest, run, store))
+    assert len(files) == 9
+    chosen = next(file for file in files if file.method == "ats" and file.run.order == 724)
+    assert main(["compute", "means", *arguments, "--only", str(chosen.path)]) == 0
+    assert "scores computed: 1; 1 of the 1 wanted are there" in capsys.readouterr().out
+    there = {file.path for file in files if file.path.is_file()}
+    assert there == {chosen.path, chosen.needs}, "another member was trained"
+    assert main(["compute", "--all", *arguments]) == 0
+    assert "scores computed: 7; 9 of the 9 wanted are there" in capsys.readouterr().out
+    assert main(["compute", "--all", *arguments, "--only", "elsewhere"]) == 2
+    holds(capsys.readouterr().err, "--only", "elsewhere'", "9 files")
+
+
+def test_a_posterior_is_not_trained_where_its_scores_are_there(repository, capsys):
+    manifest = repository(
+        f"one = tda.Experiment(members=members, {SIZE})\nwork = {{one: ['grad_dot', 'ats']}}"
+    )
+    arguments = ["compute", "--all", "--size", "full", "--manifest", str(manifest.path)]
+    assert main(arguments) == 0
+    (run,) = plan(manifest, size="full")
+    files = score_files(work_of(manifest, run, manifest.folder / "runs" / "store"))
+    posteriors, scores = files[:3], files[3:]
+    for file in [*posteriors, scores[0]]:
+        file.path.unlink()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "scores computed: 2; 7 of the 7 wanted are there" in capsys.readouterr().out
+    assert [file.path.is_file() for file in posteriors] == [True, False, False]
+    spare = posteriors[1].path
+    assert main([*arguments, "--only", str(spare)]) == 0 and spare.is_file()
+
+
+def test_committed_scores_are_read_and_a_quick_look_computes_its_own(repository, capsys):
+    manifest = repository(f"work = {{tda.Experiment(members=members, {SIZE}): ['grad_dot']}}")
+    (experiment,) = work(manifest, "full")
+    (committed, *_), kept = score_files({experiment: ("grad_dot",)})[3:], manifest.folder / "scores"
+    experiment.compute("grad_dot", [committed.run])
+    place = committed.path.relative_to(experiment.store)
+    (kept / place).parent.mkdir(parents=True)
+    committed.path.rename(kept / place)
+
+    def computed(size):
+        store = manifest.folder / f"store-{size}"
+        options = ["--size", size, "--manifest", str(manifest.path), "--store", str(store)]
+        assert main(["compute", "--all", *options, "--only", str(store / place)]) == 0
+        trained = len(list(store.rglob("posterior-*.safetensors")))
+        return capsys.readouterr().out.split(";")[0], trained
+
+    assert computed("full") == ("scores computed: 0", 0)
+    assert computed("quick") == ("scores computed: 1", 1)
