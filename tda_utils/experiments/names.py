@@ -35,14 +35,7 @@ class Fingerprints(NamedTuple):
 
 
 def values_of(settings: Settings, method: str, run: Run, data: Fingerprints) -> dict[str, object]:
-    """Return every value that the numbers in one file depend on.
-
-    Parameters
-    ----------
-    settings, run, data
-        What is asked for, the seeds, and the images.
-    method : str
-        ``"posterior"``, or a method.
+    """Return every value that the numbers in one file depend on: of ``"posterior"``, or a method.
 
     Raises
     ------
@@ -100,13 +93,7 @@ def file_name(settings: Settings, run: Run, values: dict[str, object]) -> str:
 
 
 def study_key(protocol: str, files: Sequence[str]) -> str:
-    """Return a short name for a study: it covers everything that its numbers depend on.
-
-    Parameters
-    ----------
-    protocol : str
-    files : sequence of str
-        The `file_name` of each file of scores that is summed up.
+    """Return a short name for a study of these files, named as `file_name` names them.
 
     Examples
     --------

@@ -9,12 +9,13 @@ again. Knows nothing of torch or attribution.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,16 +50,9 @@ def key_of(values: Metadata) -> str:
 
 
 def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Metadata) -> None:
-    """Write arrays and metadata to a file, under a temporary name until it is complete.
+    """Write numbers and metadata, which JSON can hold, to a file with a checksum over both.
 
-    Parameters
-    ----------
-    path : path
-        The file; its folder is made if need be. An older file is replaced.
-    arrays : mapping of str to ndarray
-        Numbers only.
-    metadata : mapping
-        Anything that JSON can hold; stored in the file and covered by its checksum.
+    The folder is made if need be. An older file is replaced.
 
     Raises
     ------
@@ -112,19 +106,14 @@ def write_whole(path: Path, content: bytes) -> None:
 def _make_lasting(folder: Path) -> None:
     """Ask for the folder's entries to be on the disk, so that a power cut does not undo a rename.
 
-    Not all systems can; on those that cannot the file is missing after a power cut, never half
-    there.
+    Where the system cannot, the file is missing after a power cut, never half there.
     """
-    try:
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_shard(path: str | Path) -> Shard:
@@ -146,31 +135,26 @@ def read_shard(path: str | Path) -> Shard:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no shard {path}.")
+    damaged = f"the score file {path} is half-written or damaged"
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}
             stored = file.metadata() or {}
     except (SafetensorError, ValueError, TypeError) as problem:
-        raise ShardError(f"{_damaged(path)} ({problem})") from problem
+        raise ShardError(f"{damaged} ({problem})") from problem
     text = stored.get("metadata", "")
     if stored.get("sha256") != checksum(text, arrays):
-        raise ShardError(f"{_damaged(path)} (its checksum does not match)")
+        raise ShardError(f"{damaged} (its checksum does not match)")
     return Shard(arrays, json.loads(text))
-
-
-def _damaged(path: Path) -> str:
-    return f"the score file {path} is half-written or damaged"
 
 
 # ---------------- shards that are made when they are missing
 
 
 def obtain(
-    wanted: Mapping[Path, Metadata],
-    make: Callable[[list[Path]], None],
-    at_once: int = 1,
+    wanted: Mapping[Path, Metadata], make: Callable[[list[Path]], None], at_once: int = 1
 ) -> dict[Path, Shard]:
-    """Read shards, and make those that are missing or damaged.
+    """Read shards, in the order of ``wanted``, and make those that are missing or damaged.
 
     Parameters
     ----------
@@ -182,11 +166,6 @@ def obtain(
     at_once : int
         Most paths in one call of `make`. The fewer, the more evenly do processes that want the same
         shards share the work.
-
-    Returns
-    -------
-    dict of path to Shard
-        In the order of `wanted`.
 
     Raises
     ------
@@ -219,9 +198,9 @@ def obtain(
     wait = False
     while missing := [path for path in wanted if found[path] is None]:
         # Waiting with nothing in hand: two processes can never wait for each other.
-        groups = [missing[:1]] if wait else _groups(missing, at_once)
-        before = len(missing)
-        for group in groups:
+        size, turns = (1, missing[:1]) if wait else (at_once, missing)
+        for start in range(0, len(turns), size):
+            group = turns[start : start + size]
             with ExitStack() as claims:
                 mine = [path for path in group if claims.enter_context(_claim(path, wait))]
                 for path in mine:
@@ -231,12 +210,8 @@ def obtain(
                     make(mine)
                 for path in mine:
                     found[path] = _checked(path, wanted[path])
-        wait = sum(shard is None for shard in found.values()) == before
+        wait = sum(shard is None for shard in found.values()) == len(missing)
     return found
-
-
-def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
-    return [paths[start : start + size] for start in range(0, len(paths), size)]
 
 
 @contextmanager
@@ -282,16 +257,10 @@ def _sound(path: Path, values: Metadata, set_aside: bool = False) -> Shard | Non
 
 
 def adopt(folder: str | Path, store: str | Path) -> int:
-    """Copy the shards of a folder that a store lacks, and return how many.
+    """Copy the shards of a folder, laid out as a store, that a store lacks; return how many.
 
-    What a copy holds is checked when it is read, like any other shard.
-
-    Parameters
-    ----------
-    folder : path
-        Shards that came from elsewhere, laid out as in a store. It need not be there.
-    store : path
-        Never loses or changes a file.
+    The folder need not be there. The store never loses or changes a file. What a copy holds is
+    checked when it is read, like any other shard.
 
     Raises
     ------
@@ -330,9 +299,8 @@ def put_aside(path: Path, problem: Exception) -> None:
     >>> [path.name for path in path.parent.iterdir()]
     ['a.damaged-1']
     """
-    number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
     path.rename(kept)
     warnings.warn(
         f"{problem}; it is set aside as {kept.name} and computed again.",

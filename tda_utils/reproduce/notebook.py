@@ -100,19 +100,16 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
     {'members': Parameter(annotation='int', default=3, comment='seeds')}
     """
     name = Path(path).name
-    cells = [
-        cell.source
-        for cell in read_notebook(path).cells
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
-    ]
-    if len(cells) != 1:
+    cells = [cell for cell in read_notebook(path).cells if cell.cell_type == "code"]
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
         raise ManifestError(
-            f"notebook {name} has {len(cells)} code cells tagged 'parameters'; it needs exactly "
+            f"notebook {name} has {len(tagged)} code cells tagged 'parameters'; it needs exactly "
             "one."
         )
-    lines = cells[0].splitlines()
+    lines = tagged[0].splitlines()
     try:
-        statements = ast.parse(cells[0]).body
+        statements = ast.parse(tagged[0]).body
     except SyntaxError as error:
         raise ManifestError(f"notebook {name}, parameters cell: {error.msg}.") from error
     parameters = {}
