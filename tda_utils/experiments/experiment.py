@@ -122,7 +122,13 @@ class Experiment(Settings):
         return names.Fingerprints(self.data.training_fingerprint(), self.data.fingerprint())
 
     def posterior(self) -> Posterior:
-        """Return the trained members, computed once and then read; errors are those of `compute`."""
+        """Return the trained members, computed once and then read.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written; the members that are finished stay.
+        """
         return self._posterior(self.runs)
 
     def _posterior(self, runs: Sequence[Run]) -> Posterior:
@@ -153,8 +159,10 @@ class Experiment(Settings):
 
         Raises
         ------
-        ValueError, OSError
-            As `compute` does.
+        ValueError
+            If there is no such method.
+        OSError
+            If a file cannot be written; the scores that are finished stay.
         """
         method_of(method)
         epochs, samples = self.recipe.checkpoint_epochs, self.data.coordinates()
@@ -265,6 +273,11 @@ class Experiment(Settings):
 
     def file(self, method: str, run: Run) -> Path:
         """Return the file of a run's scores, or with method ``"posterior"`` of its training.
+
+        Raises
+        ------
+        ValueError
+            If there is no such method.
 
         Examples
         --------

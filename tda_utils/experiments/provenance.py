@@ -45,14 +45,7 @@ def version_of(library: str) -> str | None:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of a folder's repository, and whether anything but the results differs from it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> git_state(Path(tempfile.mkdtemp()))
-    {'commit': None, 'dirty': None}
-    """
+    """Commit of a folder's repository, and whether anything but the results differs from it."""
     results = [f":(exclude,top,glob)*/{name}/**" for name in RESULT_FOLDERS]
     how = {"cwd": folder, "stderr": subprocess.DEVNULL, "text": True}
     try:

@@ -46,16 +46,8 @@ def member_arrays(states: Sequence[State], adam: Sequence[AdamState]) -> dict[st
 
 
 def member_of(arrays: Arrays) -> tuple[list[State], list[AdamState]]:
-    """Return the states and memories that `member_arrays` made these arrays of.
-
-    Examples
-    --------
-    >>> state = {"bias": torch.zeros(2)}
-    >>> (found,), (adam,) = member_of(member_arrays([state], [AdamState(1.0, state, state)]))
-    >>> found, adam.step
-    ({'bias': tensor([0., 0.])}, 1.0)
-    """
-    parts: list[dict[str, State]] = [
+    """Return the states and memories that `member_arrays` made these arrays of."""
+    parts: list[dict[str, dict[str, torch.Tensor]]] = [
         {"state": {}, "exp_avg": {}, "exp_avg_sq": {}} for _ in arrays["step"]
     ]
     for name, value in arrays.items():
@@ -63,8 +55,8 @@ def member_of(arrays: Arrays) -> tuple[list[State], list[AdamState]]:
             checkpoint, kind, parameter = name.split("/", 2)
             parts[int(checkpoint)][kind][parameter] = torch.from_numpy(value)
     states = [part.pop("state") for part in parts]
-    steps = arrays["step"].tolist()
-    return states, [AdamState(step, **part) for step, part in zip(steps, parts, strict=True)]
+    together = zip(arrays["step"], parts, strict=True)
+    return states, [AdamState(float(step), **part) for step, part in together]
 
 
 def score_arrays(scores: xr.DataArray) -> dict[str, np.ndarray]:
@@ -91,15 +83,7 @@ def scores_of(shard: Shard, run: Run, epochs: Sequence[int], samples: Coordinate
 def crossed(
     scores: xr.DataArray, initialisations: Sequence[int], orders: Sequence[int]
 ) -> xr.DataArray:
-    """Turn the member dimension into one of initialisations and one of orders, the slower first.
-
-    Examples
-    --------
-    >>> members = member_coordinates((15,), 2, (4, 4), (4, 7))
-    >>> tau = as_scores(np.ones((2, 1, 1, 1)), members, {}, {"method": "loo"})
-    >>> crossed(tau, [4], [4, 7]).dims
-    ('initialisation', 'order', 'checkpoint', 'train', 'test')
-    """
+    """Turn the member dimension into one of initialisations and one of orders, the slower first."""
     levels = {"initialisation": list(initialisations), "order": list(orders)}
     index = pd.MultiIndex.from_product(levels.values(), names=levels)
     bare = scores.drop_vars(["member", "init_seed", "order_seed"])

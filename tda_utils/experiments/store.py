@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -77,17 +77,7 @@ def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Me
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name until it is complete, then rename it.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be written or the disk is full; nothing is left behind then.
-
-    Examples
-    --------
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> write_whole(folder / "a", b"whole")
-    >>> [path.name for path in folder.iterdir()]
-    ['a']
+    An `OSError` of a folder that cannot be written or a full disk leaves nothing behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -125,12 +115,6 @@ def read_shard(path: str | Path) -> Shard:
         If the file is half-written, damaged or no shard; the message names it.
     FileNotFoundError
         If there is no such file.
-
-    Examples
-    --------
-    >>> read_shard("nowhere.safetensors")
-    Traceback (most recent call last):
-    FileNotFoundError: there is no shard nowhere.safetensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -198,9 +182,9 @@ def obtain(
     wait = False
     while missing := [path for path in wanted if found[path] is None]:
         # Waiting with nothing in hand: two processes can never wait for each other.
-        size, turns = (1, missing[:1]) if wait else (at_once, missing)
-        for start in range(0, len(turns), size):
-            group = turns[start : start + size]
+        groups = [missing[:1]] if wait else _groups(missing, at_once)
+        before = len(missing)
+        for group in groups:
             with ExitStack() as claims:
                 mine = [path for path in group if claims.enter_context(_claim(path, wait))]
                 for path in mine:
@@ -210,8 +194,12 @@ def obtain(
                     make(mine)
                 for path in mine:
                     found[path] = _checked(path, wanted[path])
-        wait = sum(shard is None for shard in found.values()) == len(missing)
+        wait = sum(shard is None for shard in found.values()) == before
     return found
+
+
+def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    return [paths[start : start + size] for start in range(0, len(paths), size)]
 
 
 @contextmanager
@@ -221,19 +209,15 @@ def _claim(path: Path, wait: bool) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{path.name}.lock")
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        held = lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        free = False
-    else:
-        free = True
+        yield False
+        return
+    with held:
         # Whoever held the lock before and was killed while writing left these.
         for rubbish in path.parent.glob(f".{path.name}.*.tmp"):
             rubbish.unlink(missing_ok=True)
-    try:
-        yield free
-    finally:
-        if free:
-            lock.release()
+        yield True
 
 
 def _checked(path: Path, values: Metadata) -> Shard:
@@ -288,17 +272,7 @@ def adopt(folder: str | Path, store: str | Path) -> int:
 
 
 def put_aside(path: Path, problem: Exception) -> None:
-    """Rename a damaged file, so that it can be looked at, and warn.
-
-    Examples
-    --------
-    >>> path = Path(tempfile.mkdtemp(), "a")
-    >>> path.touch()
-    >>> with warnings.catch_warnings(action="ignore"):
-    ...     put_aside(path, ValueError("empty"))
-    >>> [path.name for path in path.parent.iterdir()]
-    ['a.damaged-1']
-    """
+    """Rename a damaged file, so that it can be looked at, and warn."""
     names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
     kept = next(name for name in names if not name.exists())
     path.rename(kept)
@@ -310,24 +284,12 @@ def put_aside(path: Path, problem: Exception) -> None:
 
 
 def canonical(values: Metadata) -> str:
-    """Return plain values as one text, always the same for the same values.
-
-    Examples
-    --------
-    >>> canonical({"seed": 446, "method": "loo"})
-    '{"method":"loo","seed":446}'
-    """
+    """Return plain values as one text, always the same for the same values."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def checksum(text: str, arrays: Mapping[str, np.ndarray] | None = None) -> str:
-    """Return a sha256 (hexadecimal) over a text and arrays with their names, types and shapes.
-
-    Examples
-    --------
-    >>> checksum("a") == checksum("a", {}) != checksum("a", {"tau": np.ones(3)})
-    True
-    """
+    """Return a sha256 (hexadecimal) over a text and arrays with their names, types and shapes."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays or {}):
         array = arrays[name]

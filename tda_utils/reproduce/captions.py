@@ -33,7 +33,7 @@ _SIZES = ("members", "per_class", "attributed", "test_per_class", "image_size")
 
 
 def names_in(template: str, where: str) -> list[str]:
-    """Return the names of the values that a caption asks for, each once; ``where`` is its place.
+    """Return the names of the values that a caption asks for; ``where`` is its place.
 
     Raises
     ------
@@ -44,10 +44,6 @@ def names_in(template: str, where: str) -> list[str]:
     --------
     >>> names_in("{members} members, {{as they are}}", "figures.tau.caption")
     ['members']
-    >>> names_in("{members.__class__}", "figures.tau.caption")
-    Traceback (most recent call last):
-    tda_utils.reproduce.notebook.ManifestError: figures.tau.caption: '{members.__class__}' is not \
-the name of a value in braces, such as {members}; a brace itself is written twice.
     """
     names = {}
     for found in _PIECES.finditer(template):
@@ -109,13 +105,8 @@ def caption_values(
 ) -> dict[str, Any]:
     """Return what a figure's caption can name.
 
-    Parameters
-    ----------
-    figure, facts
-        Its name, and what the manifest says under ``facts``.
-    own, paper
-        The notebook's parameters at the size that is run, and at the paper's: None where that is
-        the full one.
+    ``own`` and ``paper`` are the notebook's parameters at the size that is run and at the paper's:
+    None where that is the full one.
 
     Examples
     --------

@@ -22,17 +22,7 @@ NEEDED = ("papermill", "ipykernel", "torch")
 def run(manifest: Manifest, options: argparse.Namespace) -> int:
     """Execute the notebooks of the figures that were asked for; return 1 if one failed, else 0.
 
-    Parameters
-    ----------
-    options
-        What the command line says: ``figures``, ``size``, ``protocol`` and ``store``.
-
-    Raises
-    ------
-    ManifestError
-        If a figure is unknown, the manifest does not fit its notebooks, or the store is no folder.
-    ModuleNotFoundError
-        If a package is not installed that is needed to execute a notebook.
+    A wish that cannot be met is refused, or a missing package named, before the first begins.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ModuleNotFoundError(f"No module named {missing[0]!r}", name=missing[0])
@@ -66,18 +56,7 @@ def _scores(outcomes: list[Outcome]) -> str:
 
 
 def compute(manifest: Manifest, options: argparse.Namespace) -> int:
-    """Compute the scores that figures need, and draw nothing; return 1 if any failed, else 0.
-
-    Parameters
-    ----------
-    options
-        As `run` takes them; and ``only``, the files to compute, None for all.
-
-    Raises
-    ------
-    ManifestError
-        As `run` does, or if one of ``only`` is not needed.
-    """
+    """Compute the scores that figures need, or ``only`` some of the files; return as `run` does."""
     # The one room here that knows of experiments, and so of PyTorch.
     from tda_utils.reproduce import work
 

@@ -101,12 +101,7 @@ class Manifest:
         return size if size in self.sizes[notebook] else "full"
 
     def caption(self, figure: Figure, size: str) -> str:
-        """The caption of a figure that is made at this size.
-
-        Raises
-        ------
-        ManifestError
-            If it names a value that is not known, or not known at this size.
+        """The caption of a figure that is made at this size; refuses what names an unknown value.
 
         Examples
         --------
@@ -236,15 +231,6 @@ def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[st
     -------
     list of str
         One sentence for each problem; empty if there is none.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> figure = Figure("tau", "05_tau", "Tau.", "A bell.", (), ("figure",))
-    >>> sizes = {"05_tau": {"quick": {}, "full": {}}}
-    >>> manifest = Manifest(Path(tempfile.mkdtemp()) / "paper/figures.yaml", {"tau": figure}, sizes)
-    >>> check(manifest)
-    ["notebooks/: unknown notebook '05_tau'. Known: none."]
     """
     problems = []
     for notebook in manifest.sizes if notebooks is None else dict.fromkeys(notebooks):
@@ -357,11 +343,6 @@ def run_parameters(
     """Return what an execution hands to its notebook: the manifest's values and the folders.
 
     The notebook reads finished scores in ``store`` and writes to ``output``; None: nothing.
-
-    Raises
-    ------
-    ManifestError
-        If the notebook's parameters cannot be read.
     """
     own: dict[str, Any] = {
         "output": str(output.resolve()) if output else "",

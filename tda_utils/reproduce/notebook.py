@@ -53,21 +53,7 @@ class Parameter:
 
 
 def read_notebook(path: str | Path) -> Any:
-    """Read a py:percent notebook as a notebook that Jupyter can run.
-
-    Raises
-    ------
-    ManifestError
-        If there is no such file.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "01_x.py"
-    >>> _ = path.write_text("# %% [markdown]\\n# # Title\\n\\n# %%\\n1 + 1\\n")
-    >>> [cell.cell_type for cell in read_notebook(path).cells]
-    ['markdown', 'code']
-    """
+    """Read a py:percent notebook as one that Jupyter can run, or refuse one that is not there."""
     import jupytext  # slow to import, and not needed to list the figures
 
     path = Path(path)
@@ -82,7 +68,7 @@ def read_notebook(path: str | Path) -> Any:
 
 
 def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Parameters that a notebook declares in its one cell tagged ``parameters``.
+    """Return the parameters that a notebook declares in its one cell tagged ``parameters``.
 
     The cell is parsed, not matched line by line as papermill does (which misses ``int | None``).
 
@@ -90,14 +76,6 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
     ------
     ManifestError
         If no cell or several have the tag, or a line is not ``name: type = literal  # meaning``.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "01_x.py"
-    >>> _ = path.write_text('# %% tags=["parameters"]\\nmembers: int = 3  # seeds\\n')
-    >>> notebook_parameters(path)
-    {'members': Parameter(annotation='int', default=3, comment='seeds')}
     """
     name = Path(path).name
     cells = [cell for cell in read_notebook(path).cells if cell.cell_type == "code"]

@@ -12,7 +12,7 @@ import ast
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,13 +66,6 @@ def without_spare(
     """Leave out posteriors that are not finished, but all scores of which are.
 
     Whoever has the scores, from another machine or from a run before, need not train for them.
-
-    Examples
-    --------
-    >>> files = score_files({Experiment(members=1): ("loo", "ats")})
-    >>> scores = {file.path for file in files if file.needs}
-    >>> [file.method for file in without_spare(files, finished=scores.__contains__)]
-    ['loo', 'ats']
     """
     files = list(files)
     done = {file.path for file in files if finished(file.path)}
@@ -110,16 +103,6 @@ def compute(files: Iterable[ScoreFile]) -> list[Failure]:
 
     Files of one experiment and method that follow each other are made together, which is faster
     than one after the other.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     size = {"members": 1, "checkpoints": 1, "epochs": 1, "test_per_class": 1}
-    ...     files = score_files({Experiment(store=folder, **size): ("grad_dot",)})
-    ...     failures = compute(files)
-    ...     print(failures, all(file.path.is_file() for file in files))
-    [] True
     """
     failures = []
     together = itertools.groupby(files, key=lambda file: (file.experiment, file.method))
@@ -132,11 +115,9 @@ def compute(files: Iterable[ScoreFile]) -> list[Failure]:
     return failures
 
 
-@contextlib.contextmanager
-def in_notebooks(manifest: Manifest) -> Iterator[None]:
+def in_notebooks(manifest: Manifest) -> contextlib.AbstractContextManager[None]:
     """Work in the folder of the notebooks, as they do: a path in a parameter starts there."""
-    with contextlib.chdir(manifest.notebooks):
-        yield
+    return contextlib.chdir(manifest.notebooks)
 
 
 def _tagged_work(source: Path, parameters: Mapping[str, Any]) -> dict[Experiment, tuple[str, ...]]:
