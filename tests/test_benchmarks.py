@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,24 +60,30 @@ def test_contestants_take_turns_with_their_own_number_of_threads():
     assert torch.get_num_threads() == default
 
 
-def after(seconds, values):
-    """A contestant that takes so long."""
+@pytest.fixture
+def after(monkeypatch):
+    """Return contestants that take so long, by a clock that only they put forward."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: clock.now))
 
-    def run(test_batch=None):
-        time.sleep(seconds)
-        return np.array(values)
+    def contestant(seconds, values):
+        def run(test_batch=100):
+            clock.now += seconds(test_batch) if callable(seconds) else seconds
+            return np.array(values)
 
-    return run
+        return run
+
+    return contestant
 
 
-def test_influence_is_compared_with_the_fastest_peer_that_gives_numbers():
+def test_influence_is_compared_with_the_fastest_peer_that_gives_numbers(after):
     task = tda.load_task("mnist3", per_class=10, test_per_class=1)
     peers = {
-        "broken": after(0.0, [np.nan, 1.0]),
-        "slow": after(0.1, [1.0, 2.5]),
-        "fast": after(0.05, [2.0, 4.0]),
+        "broken": after(0.5, [np.nan, 1.0]),
+        "slow": after(3.0, [1.0, 2.5]),
+        "fast": after(2.0, [2.0, 4.0]),
     }
-    rows = bench.influence_rows(task, after(0.0, [1.0, 2.0]), peers, repeats=1)
+    rows = bench.influence_rows(task, after(1.0, [1.0, 2.0]), peers, repeats=1)
     assert rows[0].against.startswith("fast (") and rows[0].target == "4x"
     assert {row.target for row in rows[1:]} == {"–"}
     assert rows[1].agreement == "theirs is not finite"
@@ -93,9 +99,9 @@ def test_one_array_is_compared_as_grad_dot_and_two_as_both():
     assert rows[1].agreement.count("difference 0.0e+00") == 2
 
 
-def test_a_peer_is_taken_at_its_fastest_setting():
-    best = bench.at_its_best(lambda size: time.sleep(0.02 * abs(size - 100)), [103, 100, 97])
-    assert best.test_batch == 100
+def test_a_peer_is_taken_at_its_fastest_setting(after):
+    best = bench.at_its_best(after(lambda size: 1 + abs(size - 100), []), [103, 100, 97])
+    assert (best.test_batch, best.seconds) == (100, 1)
 
 
 @pytest.mark.slow

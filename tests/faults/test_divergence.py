@@ -10,7 +10,7 @@ import torch
 
 import tda_utils as tda
 from tda_utils.attribution.samples import labelled
-from tests.conftest import build_tiny_cnn
+from tests.tiny import build_tiny_cnn
 
 PROTOCOLS = ("paired", "released")
 

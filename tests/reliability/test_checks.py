@@ -24,8 +24,7 @@ def test_what_is_right_passes() -> None:
     checks.check_crossed(CROSSED)
     checks.check_summary("summary", SUMMARY)
     checks.check_test("released")
-    checks.check_level(0.95)
-    checks.check_alpha(np.float32(0.05))
+    checks.check_probability("alpha", np.float32(0.05))
 
 
 def test_members_are_averaged_over_checkpoints_in_float64_and_one_order_of_dims() -> None:
@@ -43,9 +42,10 @@ def test_p_values_come_back_in_float64_and_nan_is_no_p_value_and_no_fault() -> N
     np.testing.assert_array_equal(np.isnan(values), [[True, False]])
 
 
-def test_what_is_bare_keeps_values_and_labels_and_no_attributes() -> None:
-    bare = checks.bare(GOOD)
-    assert bare.attrs == {} and bare.equals(GOOD)
+def test_a_dataset_carries_the_attributes_of_its_scores_once() -> None:
+    found = checks.dataset_of({"mean": GOOD}, {"method": "loo", "members": 6})
+    assert found.attrs == {"method": "loo", "members": 6}
+    assert found["mean"].attrs == {} and found["mean"].equals(GOOD)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,8 @@ def test_what_is_bare_keeps_values_and_labels_and_no_attributes() -> None:
         (lambda: checks.checked_p(P > 0), TypeError, ["p ", "real", "bool"]),
         (lambda: checks.checked_p(P * 7), ValueError, ["p ", "1 values", "[0, 1]", "1.4"]),
         (lambda: checks.check_test("z"), ValueError, ["test is 'z'", "'t'", "'released'"]),
-        (lambda: checks.check_level(95), ValueError, ["level", "0 and 1", 95]),
-        (lambda: checks.check_alpha(1.5), ValueError, ["alpha", "0 and 1", 1.5]),
-        (lambda: checks.check_alpha(0), ValueError, ["alpha", "0 and 1", 0]),
+        (lambda: checks.check_probability("level", 95), ValueError, ["level", "0 and 1", 95]),
+        (lambda: checks.check_probability("alpha", 0), ValueError, ["alpha", "0 and 1", 0]),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], facts) -> None:

@@ -1,8 +1,11 @@
 """A small repository: three notebooks, of which one is good, and a manifest."""
 
+import pytest
 import yaml
 
 from tda_utils.reproduce.cli import main
+from tda_utils.reproduce.manifest import load_manifest, plan
+from tda_utils.reproduce.work import work_of
 
 PARAMETERS = """\
 # %% tags=["parameters"]
@@ -111,3 +114,49 @@ def holds(message, *words):
     line = message.removesuffix("\n")
     assert line.endswith((".", "?")) and "\n" not in line, message
     assert not [word for word in words if word not in line], message
+
+
+# The head of a notebook that says what it computes.
+HEAD = """\
+# %% tags=["parameters"]
+members: int = 2  # seeds
+output: str = ""  # folder for results
+store: str = ""  # folder of finished scores
+data: str = "../data"  # a path from here
+
+# %%
+from dataclasses import replace
+
+import tda_utils as tda
+
+raise SystemExit("this cell is not for planning")
+
+# %% tags=["experiments"]
+"""
+SIZE = "checkpoints=1, epochs=1, test_per_class=1, store=store"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Make a repository with one notebook that ends with these lines; return its manifest."""
+
+    def make(lines):
+        document = {
+            "figures": {"means": {"notebook": "01_x", "caption": "Means.", "outputs": ["table"]}},
+            "sizes": {"01_x": {"quick": {"members": 1}, "full": {"members": 3}}},
+        }
+        for name, text in {
+            "notebooks/01_x.py": HEAD + lines + "\n",
+            "paper/figures.yaml": yaml.safe_dump(document),
+        }.items():
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_text(text)
+        return load_manifest(tmp_path / "paper" / "figures.yaml")
+
+    return make
+
+
+def work(manifest, size="quick"):
+    """Return what the only execution of a manifest says that it computes."""
+    (run,) = plan(manifest, size=size)
+    return work_of(manifest, run, manifest.folder / "store")

@@ -5,60 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 import tda_utils as tda
 from tda_utils.data.sources import package_file
 from tda_utils.experiments.experiment import Experiment
-from tda_utils.reproduce.cli import main
 from tda_utils.reproduce.manifest import load_manifest, plan
 from tda_utils.reproduce.notebook import ManifestError
 from tda_utils.reproduce.work import Failure, compute, score_files, without_spare, work_of
-from tests.conftest import take_for_originals, write_idx
+from tests.reproduce.conftest import SIZE, work
+from tests.tiny import take_for_originals, write_idx
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAD = """\
-# %% tags=["parameters"]
-members: int = 2  # seeds
-output: str = ""  # folder for results
-store: str = ""  # folder of finished scores
-data: str = "../data"  # a path from here
-
-# %%
-from dataclasses import replace
-
-import tda_utils as tda
-
-raise SystemExit("this cell is not for planning")
-
-# %% tags=["experiments"]
-"""
-SIZE = "checkpoints=1, epochs=1, test_per_class=1, store=store"
-
-
-@pytest.fixture
-def repository(tmp_path):
-    """Make a repository with one notebook that ends with these lines; return its manifest."""
-
-    def make(lines):
-        document = {
-            "figures": {"means": {"notebook": "01_x", "caption": "Means.", "outputs": ["table"]}},
-            "sizes": {"01_x": {"quick": {"members": 1}, "full": {"members": 3}}},
-        }
-        for name, text in {
-            "notebooks/01_x.py": HEAD + lines + "\n",
-            "paper/figures.yaml": yaml.safe_dump(document),
-        }.items():
-            (tmp_path / name).parent.mkdir()
-            (tmp_path / name).write_text(text)
-        return load_manifest(tmp_path / "paper" / "figures.yaml")
-
-    return make
-
-
-def work(manifest, size="quick"):
-    (run,) = plan(manifest, size=size)
-    return work_of(manifest, run, manifest.folder / "store")
 
 
 def test_the_cell_is_executed_apart_with_the_manifests_parameters(repository):
@@ -94,46 +51,6 @@ def test_a_cell_that_does_not_say_it_is_an_error(lines, sentence, repository):
         work(repository(lines))
 
 
-def test_the_command_computes_what_is_asked_for_and_no_more(repository, capsys):
-    manifest = repository(
-        f"one = tda.Experiment(members=members, {SIZE})\n"
-        "work = {one: ['grad_dot', 'ats']}  # three files each"
-    )
-    store = manifest.folder / "runs" / "store"
-    arguments = ["--size", "full", "--manifest", str(manifest.path)]
-    (run,) = plan(manifest, size="full")
-    files = score_files(work_of(manifest, run, store))
-    assert len(files) == 9
-    chosen = next(file for file in files if file.method == "ats" and file.run.order == 724)
-    assert main(["compute", "means", *arguments, "--only", str(chosen.path)]) == 0
-    assert "scores computed: 1; 1 of the 1 wanted are there" in capsys.readouterr().out
-    there = {file.path for file in files if file.path.is_file()}
-    assert there == {chosen.path, chosen.needs}, "another member was trained"
-    assert main(["compute", "--all", *arguments]) == 0
-    assert "scores computed: 7; 9 of the 9 wanted are there" in capsys.readouterr().out
-    assert main(["compute", "--all", *arguments, "--only", "elsewhere"]) == 2
-    assert "elsewhere': none of the 9 files that these figures need" in capsys.readouterr().err
-
-
-def test_a_posterior_is_not_trained_where_its_scores_are_there(repository, capsys):
-    manifest = repository(
-        f"one = tda.Experiment(members=members, {SIZE})\nwork = {{one: ['grad_dot', 'ats']}}"
-    )
-    arguments = ["compute", "--all", "--size", "full", "--manifest", str(manifest.path)]
-    assert main(arguments) == 0
-    (run,) = plan(manifest, size="full")
-    files = score_files(work_of(manifest, run, manifest.folder / "runs" / "store"))
-    posteriors, scores = files[:3], files[3:]
-    for file in [*posteriors, scores[0]]:
-        file.path.unlink()
-    capsys.readouterr()
-    assert main(arguments) == 0
-    assert "scores computed: 2; 7 of the 7 wanted are there" in capsys.readouterr().out
-    assert [file.path.is_file() for file in posteriors] == [True, False, False]
-    spare = posteriors[1].path
-    assert main([*arguments, "--only", str(spare)]) == 0 and spare.is_file()
-
-
 def test_a_posterior_that_is_there_or_has_no_scores_is_not_spare():
     work = {Experiment(members=2): ("ats",), Experiment(members=1, epochs=9): ()}
     first, second, alone, *scores = score_files(work)
@@ -144,26 +61,6 @@ def test_a_posterior_that_is_there_or_has_no_scores_is_not_spare():
         alone,
         *scores,
     ]
-
-
-def test_committed_scores_are_read_and_a_quick_look_computes_its_own(repository, capsys):
-    manifest = repository(f"work = {{tda.Experiment(members=members, {SIZE}): ['grad_dot']}}")
-    (experiment,) = work(manifest, "full")
-    (committed, *_), kept = score_files({experiment: ("grad_dot",)})[3:], manifest.folder / "scores"
-    experiment.compute("grad_dot", [committed.run])
-    place = committed.path.relative_to(experiment.store)
-    (kept / place).parent.mkdir(parents=True)
-    committed.path.rename(kept / place)
-
-    def computed(size):
-        store = manifest.folder / f"store-{size}"
-        options = ["--size", size, "--manifest", str(manifest.path), "--store", str(store)]
-        assert main(["compute", "--all", *options, "--only", str(store / place)]) == 0
-        trained = len(list(store.rglob("posterior-*.safetensors")))
-        return capsys.readouterr().out.split(";")[0], trained
-
-    assert computed("full") == ("scores computed: 0", 0)
-    assert computed("quick") == ("scores computed: 1", 1)
 
 
 def test_a_file_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypatch):
