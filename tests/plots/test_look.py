@@ -54,13 +54,6 @@ def test_the_sign_that_helps_is_that_of_the_scores(sign: str | None, helps: int)
     assert ("positive" if helps > 0 else "negative") in look.sign_note(attributes)
 
 
-def test_a_correction_has_the_name_of_its_authors() -> None:
-    assert {look.correction_text(one) for one in ("bh", "by")} == {
-        "Benjamini-Hochberg",
-        "Benjamini-Yekutieli",
-    }
-
-
 def test_a_figure_is_drawn_in_one_style_whatever_the_notebook_has_set() -> None:
     @look.journal
     def draw(width: float) -> Figure:
