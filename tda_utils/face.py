@@ -36,15 +36,8 @@ def lazy(
         For each module the names that it brings, with spaces between; for the package itself, its
         modules.
     renamed : mapping of str to str
-        For each name and module of before, where its thing is now.
-
-    Raises
-    ------
-    AttributeError
-        By what is returned, for a name that is not there; of a renamed one it says the new one.
-    ImportError
-        By what is returned, if a package is missing that the name needs; and from then on by an
-        import of a renamed name or module.
+        For each name and module of before, where its thing is now. To ask for one raises an
+        `AttributeError`, to import one an `ImportError`, which say that.
     """
     if renamed:
         sys.meta_path.append(_Renamed({f"{package}.{old}": new for old, new in renamed.items()}))
@@ -110,27 +103,15 @@ no_such_package brings it.
 
 
 def extra_of(distribution: str) -> str | None:
-    """Return the extra of this project that brings a package; None if none does.
-
-    Examples
-    --------
-    >>> extra_of("no-such-package") is None
-    True
-    """
+    """Return the extra of this project that brings a package; None if none does."""
     from importlib import metadata  # slow to import, and needed only where something is missing
 
     try:
         requirements = metadata.requires(PROJECT) or []
     except metadata.PackageNotFoundError:
         return None
-    wanted = _plain(distribution)
-    for requirement in requirements:
-        name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        extra = re.search(r"""extra == ['"]([^'"]+)['"]""", requirement)
-        if name and extra and _plain(name.group()) == wanted:
-            return extra.group(1)
-    return None
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    # Such as "scikit-learn>=1.5; extra == 'models'", where - may be _ or a dot.
+    name = re.sub(r"[-_.]+", "[-_.]+", distribution)
+    pattern = re.compile(rf"{name}(?![\w.-]).*extra == ['\"]([^'\"]+)['\"]", re.IGNORECASE)
+    found = filter(None, map(pattern.match, requirements))
+    return next((match[1] for match in found), None)

@@ -106,3 +106,9 @@ def test_what_is_not_installed_is_said_in_one_sentence(command, missing, install
 def test_judging_scores_works_without_what_trains_and_draws():
     done = fresh(JUDGING, without=HEAVY | NOTEBOOKS)
     assert done.returncode == 0, done.stderr
+
+
+def test_convolutional_networks_need_nothing_of_a_transformer():
+    code = "import tda_utils as tda; tda.model_builder('cnn2', channels=1)(); tda.Experiment()"
+    done = fresh(code, without=["transformers", "peft"])
+    assert done.returncode == 0, done.stderr

@@ -116,16 +116,9 @@ class Sample:
         return self.gradients.loss_gradients(self.module(dtype), *self.chosen(split, rows))
 
     def dot_with(self, vectors: Tensor, split: str) -> Tensor:
-        """Return the inner products of vectors with the loss gradients of a split.
+        """Return the inner products, (v, samples), of vectors with the loss gradients of a split.
 
-        Parameters
-        ----------
-        vectors : Tensor, (v, parameters)
-            In the order of the trainable parameters, each flattened.
-
-        Returns
-        -------
-        Tensor, (v, samples)
+        The vectors, (v, parameters), are in the order of the trainable parameters, each flattened.
         """
         model, named, start = self.module(), {}, 0
         for name, parameter in trainable_parameters(model).items():

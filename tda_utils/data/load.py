@@ -83,14 +83,8 @@ def load_task(
     >>> load_task("mnist3", per_class=20).train_x.shape
     torch.Size([60, 1, 28, 28])
     """
-    check_arguments(
-        name,
-        per_class=per_class,
-        test_per_class=test_per_class,
-        lists=lists,
-        pairs=pairs,
-        source=source,
-    )
+    numbers = {"per_class": per_class, "test_per_class": test_per_class}
+    check_arguments(name, **numbers, lists=lists, pairs=pairs, source=source)
     pools = {split: read_pool(name, split, source, root, verify) for split in ("train", "test")}
     train, test = _choose(name, per_class, lists, pools)
     attributed = None
@@ -113,19 +107,7 @@ def check_arguments(
     pairs: str = "all",
     source: str = "package",
 ) -> None:
-    """Check arguments of `load_task` as far as they alone tell; nothing is read.
-
-    Raises
-    ------
-    ValueError
-        If a name or number is not available.
-
-    Examples
-    --------
-    >>> check_arguments("mnist3", per_class=11)
-    Traceback (most recent call last):
-    ValueError: per_class is 11; for mnist3 it must be one of (10, 20, 50).
-    """
+    """Check arguments of `load_task` as far as they alone tell, as it does; nothing is read."""
     check_choice("task name", name, sorted(CLASSES))
     check_choice("source", source, SOURCES)
     if name == "cifar10" and source == "idx":
@@ -160,10 +142,8 @@ def check_arguments(
 
 def _paper_pairs() -> tuple[np.ndarray, np.ndarray]:
     """Return the original indices of the appendix's training and test images, int64."""
-    arrays = package_file("mnist3")
-    return tuple(
-        arrays[f"subset_full_mnist_{split}"].astype(np.int64) for split in ("train", "test")
-    )
+    listed = (package_file("mnist3")[f"subset_full_mnist_{split}"] for split in ("train", "test"))
+    return tuple(indices.astype(np.int64) for indices in listed)
 
 
 def _choose(
@@ -198,11 +178,9 @@ def _balanced_draw(pool: Pool, per_class: int) -> Pool:
 def _first_per_class(pool: Pool, per_class: int) -> Pool:
     counts = np.bincount(pool.labels)
     check_count("test_per_class", per_class, most=int(counts[counts > 0].min()))
-    rank = np.zeros(len(pool.labels), dtype=np.int64)
-    for label in np.unique(pool.labels):
-        members = pool.labels == label
-        rank[members] = np.arange(members.sum())
-    return pool.at(pool.index[rank < per_class])
+    labels = np.unique(pool.labels)
+    first = [np.flatnonzero(pool.labels == label)[:per_class] for label in labels]
+    return pool.at(pool.index[np.sort(np.concatenate(first))])
 
 
 def _tensors(name: str, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:

@@ -107,14 +107,12 @@ def train_states(
     >>> [adam.step for _, adam in states[0]]
     [2.0, 3.0]
     """
-    return _train(
-        (model, images, labels, recipe, jobs),
-        lambda _: StackedLearner.kept,
-        lambda _: lambda own, access: (own.state(), own.adam()),
-        workers,
-        device,
-        describe,
-    )
+
+    def one_by_one(_: Network) -> Callable[[Learner, Access], tuple[dict[str, Tensor], AdamState]]:
+        return lambda own, access: (own.state(), own.adam())
+
+    what = (model, images, labels, recipe, jobs)
+    return _train(what, lambda _: StackedLearner.kept, one_by_one, workers, device, describe)
 
 
 def train_losses(
@@ -159,8 +157,8 @@ def train_losses(
         prepared = network.prepare(test_images)
         return lambda own, access: own.losses(access(prepared), test_labels)
 
-    task = (model, images, labels, recipe, jobs)
-    losses = _train(task, on_card, one_by_one, workers, device, describe)
+    what = (model, images, labels, recipe, jobs)
+    losses = _train(what, on_card, one_by_one, workers, device, describe)
     return torch.stack([torch.stack(kept) for kept in losses])
 
 

@@ -7,12 +7,11 @@ an experiment with more members goes on where a smaller one stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 import xarray as xr
 
@@ -167,18 +166,13 @@ class Experiment(Settings):
         """
         method_of(method)
         epochs, samples = self.recipe.checkpoint_epochs, self.data.coordinates()
-        together = xr.concat(
-            [
-                records.scores_of(shard, run, epochs, samples)
-                for run, shard in self.compute(method).items()
-            ],
-            "member",
-            coords="different",
-            compat="equals",
-            combine_attrs="override",
-            join="exact",
-        )
-        together = together.assign_attrs({**together.attrs, "protocol": self.protocol})
+        parts = [
+            records.scores_of(shard, run, epochs, samples)
+            for run, shard in self.compute(method).items()
+        ]
+        how = {"coords": "different", "compat": "equals", "join": "exact"}
+        together = xr.concat(parts, "member", combine_attrs="override", **how)
+        together.attrs["protocol"] = self.protocol
         if self.orders is None:
             return together
         return records.crossed(together, self.seeds[: self.members], self.seeds[: self.orders])
@@ -193,11 +187,6 @@ class Experiment(Settings):
             computed where it is missing, too.
         runs : sequence of Run, optional
             Of `runs`. Default: all.
-
-        Returns
-        -------
-        dict of Run to Shard
-            See `tda_utils.experiments.store`; `scores` and `posterior` make sense of it.
 
         Raises
         ------
@@ -255,11 +244,8 @@ class Experiment(Settings):
             arrays = records.score_arrays(scores)
             self._write(method, run, arrays, attributes=dict(scores.attrs))
 
-    def _write(
-        self, method: str, run: Run, arrays: Mapping[str, np.ndarray], **more: object
-    ) -> None:
-        device = chosen_device(self.device)
-        metadata = records.metadata_of(self._values(method, run), device)
+    def _write(self, method: str, run: Run, arrays: records.Arrays, **more: object) -> None:
+        metadata = records.metadata_of(self._values(method, run), chosen_device(self.device))
         write_shard(self.file(method, run), arrays, metadata | more)
 
     def _options(self, method: str) -> dict[str, object]:
@@ -276,10 +262,8 @@ class Experiment(Settings):
         return {method: self.scores(method) for method in methods}
 
     def _build_model(self) -> torch.nn.Module:
-        channels = self.data.train_x.shape[1]
-        return model_builder(
-            self.model, channels, backbone=self.backbone, image_size=self.image_size
-        )()
+        frozen = {"backbone": self.backbone, "image_size": self.image_size}
+        return model_builder(self.model, self.data.train_x.shape[1], **frozen)()
 
     def _values(self, method: str, run: Run) -> dict[str, object]:
         return names.values_of(self, method, run, self._fingerprints)

@@ -35,25 +35,7 @@ class Fingerprints(NamedTuple):
 
 
 def values_of(settings: Settings, method: str, run: Run, data: Fingerprints) -> dict[str, object]:
-    """Return every value that the numbers in one file depend on.
-
-    Parameters
-    ----------
-    settings, run, data
-        What is asked for, the seeds, and the images.
-    method : str
-        ``"posterior"``, or a method.
-
-    Raises
-    ------
-    ValueError
-        If there is no such method.
-
-    Examples
-    --------
-    >>> values_of(Settings(), "grad_dot", Run(446, 446), Fingerprints("a", "b"))["protocol"]
-    'both'
-    """
+    """Return every value that numbers in a file depend on: of a method, or the ``"posterior"``."""
     check_choice("method", method, VERSIONS)
     recipe = dataclasses.asdict(settings.recipe)
     values: dict[str, object] = {
@@ -100,17 +82,5 @@ def file_name(settings: Settings, run: Run, values: dict[str, object]) -> str:
 
 
 def study_key(protocol: str, files: Sequence[str]) -> str:
-    """Return a short name for a study: it covers everything that its numbers depend on.
-
-    Parameters
-    ----------
-    protocol : str
-    files : sequence of str
-        The `file_name` of each file of scores that is summed up.
-
-    Examples
-    --------
-    >>> len(study_key("paired", ["mnist3-10-cnn2/loo-paired-seed446.safetensors"]))
-    12
-    """
+    """Return a short name for a study of these files, named as `file_name` names them."""
     return key_of({"version": STUDY_VERSION, "protocol": protocol, "scores": list(files)})

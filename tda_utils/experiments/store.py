@@ -9,12 +9,13 @@ again. Knows nothing of torch or attribution.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,16 +50,9 @@ def key_of(values: Metadata) -> str:
 
 
 def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Metadata) -> None:
-    """Write arrays and metadata to a file, under a temporary name until it is complete.
+    """Write numbers and metadata, which JSON can hold, to a file with a checksum over both.
 
-    Parameters
-    ----------
-    path : path
-        The file; its folder is made if need be. An older file is replaced.
-    arrays : mapping of str to ndarray
-        Numbers only.
-    metadata : mapping
-        Anything that JSON can hold; stored in the file and covered by its checksum.
+    The folder is made if need be. An older file is replaced.
 
     Raises
     ------
@@ -83,17 +77,7 @@ def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Me
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name until it is complete, then rename it.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be written or the disk is full; nothing is left behind then.
-
-    Examples
-    --------
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> write_whole(folder / "a", b"whole")
-    >>> [path.name for path in folder.iterdir()]
-    ['a']
+    An `OSError` of a folder that cannot be written or a full disk leaves nothing behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -112,19 +96,14 @@ def write_whole(path: Path, content: bytes) -> None:
 def _make_lasting(folder: Path) -> None:
     """Ask for the folder's entries to be on the disk, so that a power cut does not undo a rename.
 
-    Not all systems can; on those that cannot the file is missing after a power cut, never half
-    there.
+    Where the system cannot, the file is missing after a power cut, never half there.
     """
-    try:
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_shard(path: str | Path) -> Shard:
@@ -136,41 +115,30 @@ def read_shard(path: str | Path) -> Shard:
         If the file is half-written, damaged or no shard; the message names it.
     FileNotFoundError
         If there is no such file.
-
-    Examples
-    --------
-    >>> read_shard("nowhere.safetensors")
-    Traceback (most recent call last):
-    FileNotFoundError: there is no shard nowhere.safetensors.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no shard {path}.")
+    damaged = f"the score file {path} is half-written or damaged"
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}
             stored = file.metadata() or {}
     except (SafetensorError, ValueError, TypeError) as problem:
-        raise ShardError(f"{_damaged(path)} ({problem})") from problem
+        raise ShardError(f"{damaged} ({problem})") from problem
     text = stored.get("metadata", "")
     if stored.get("sha256") != checksum(text, arrays):
-        raise ShardError(f"{_damaged(path)} (its checksum does not match)")
+        raise ShardError(f"{damaged} (its checksum does not match)")
     return Shard(arrays, json.loads(text))
-
-
-def _damaged(path: Path) -> str:
-    return f"the score file {path} is half-written or damaged"
 
 
 # ---------------- shards that are made when they are missing
 
 
 def obtain(
-    wanted: Mapping[Path, Metadata],
-    make: Callable[[list[Path]], None],
-    at_once: int = 1,
+    wanted: Mapping[Path, Metadata], make: Callable[[list[Path]], None], at_once: int = 1
 ) -> dict[Path, Shard]:
-    """Read shards, and make those that are missing or damaged.
+    """Read shards, in the order of ``wanted``, and make those that are missing or damaged.
 
     Parameters
     ----------
@@ -182,11 +150,6 @@ def obtain(
     at_once : int
         Most paths in one call of `make`. The fewer, the more evenly do processes that want the same
         shards share the work.
-
-    Returns
-    -------
-    dict of path to Shard
-        In the order of `wanted`.
 
     Raises
     ------
@@ -246,19 +209,15 @@ def _claim(path: Path, wait: bool) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{path.name}.lock")
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        held = lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        free = False
-    else:
-        free = True
+        yield False
+        return
+    with held:
         # Whoever held the lock before and was killed while writing left these.
         for rubbish in path.parent.glob(f".{path.name}.*.tmp"):
             rubbish.unlink(missing_ok=True)
-    try:
-        yield free
-    finally:
-        if free:
-            lock.release()
+        yield True
 
 
 def _checked(path: Path, values: Metadata) -> Shard:
@@ -282,16 +241,10 @@ def _sound(path: Path, values: Metadata, set_aside: bool = False) -> Shard | Non
 
 
 def adopt(folder: str | Path, store: str | Path) -> int:
-    """Copy the shards of a folder that a store lacks, and return how many.
+    """Copy the shards of a folder, laid out as a store, that a store lacks; return how many.
 
-    What a copy holds is checked when it is read, like any other shard.
-
-    Parameters
-    ----------
-    folder : path
-        Shards that came from elsewhere, laid out as in a store. It need not be there.
-    store : path
-        Never loses or changes a file.
+    The folder need not be there. The store never loses or changes a file. What a copy holds is
+    checked when it is read, like any other shard.
 
     Raises
     ------
@@ -319,20 +272,9 @@ def adopt(folder: str | Path, store: str | Path) -> int:
 
 
 def put_aside(path: Path, problem: Exception) -> None:
-    """Rename a damaged file, so that it can be looked at, and warn.
-
-    Examples
-    --------
-    >>> path = Path(tempfile.mkdtemp(), "a")
-    >>> path.touch()
-    >>> with warnings.catch_warnings(action="ignore"):
-    ...     put_aside(path, ValueError("empty"))
-    >>> [path.name for path in path.parent.iterdir()]
-    ['a.damaged-1']
-    """
-    number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
+    """Rename a damaged file, so that it can be looked at, and warn."""
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
     path.rename(kept)
     warnings.warn(
         f"{problem}; it is set aside as {kept.name} and computed again.",
@@ -342,24 +284,12 @@ def put_aside(path: Path, problem: Exception) -> None:
 
 
 def canonical(values: Metadata) -> str:
-    """Return plain values as one text, always the same for the same values.
-
-    Examples
-    --------
-    >>> canonical({"seed": 446, "method": "loo"})
-    '{"method":"loo","seed":446}'
-    """
+    """Return plain values as one text, always the same for the same values."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def checksum(text: str, arrays: Mapping[str, np.ndarray] | None = None) -> str:
-    """Return a sha256 (hexadecimal) over a text and arrays with their names, types and shapes.
-
-    Examples
-    --------
-    >>> checksum("a") == checksum("a", {}) != checksum("a", {"tau": np.ones(3)})
-    True
-    """
+    """Return a sha256 (hexadecimal) over a text and arrays with their names, types and shapes."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays or {}):
         array = arrays[name]

@@ -42,11 +42,8 @@ class SummaryError(ValueError):
 class StudySummary:
     """What is left of an experiment's scores once they are summed up.
 
-    Parameters
-    ----------
-    content : mapping
-        Plain values, as in the file. ``content["provenance"]`` says where they come from, and
-        ``content["scores"]`` lists the files of scores that they sum up.
+    ``content`` has plain values, as in the file: ``content["provenance"]`` says where they come
+    from, and ``content["scores"]`` lists the files of scores that they sum up.
     """
 
     content: Mapping[str, Any]
@@ -72,22 +69,12 @@ class StudySummary:
         return _number(self.content["noise"])
 
     def overall(self, members: int) -> dict[str, xr.Dataset]:
-        """Return the reliability of each method, judged by the first so many members.
-
-        Parameters
-        ----------
-        members : int
-            At least 2, at most those of the experiment.
-
-        Returns
-        -------
-        dict of str to Dataset
-            What `overall_reliability` returned, by method.
+        """Return what `overall_reliability` says of each method by the first so many members.
 
         Raises
         ------
         ValueError
-            If the summary has no numbers for so many members.
+            If the summary has no numbers for so many members; it has from 2 on.
         """
         rows = self.content["reliability"].get(str(members))
         if rows is None:
@@ -109,20 +96,13 @@ class StudySummary:
     def correlations(self, kind: str) -> dict[tuple[str, str], float]:
         """Return the correlations of mean scores over all pairs, by the two methods.
 
-        Parameters
-        ----------
-        kind : {"pearson", "spearman"}
-
-        Returns
-        -------
-        dict of (str, str) to float
-            ``("loo", "loo")`` is leave-one-out over every second member against leave-one-out over
-            the others: where it is low, the means are noisy, and nothing can agree with them well.
+        ``("loo", "loo")`` is leave-one-out over every second member against leave-one-out over the
+        others: where it is low, the means are noisy, and nothing can agree with them well.
 
         Raises
         ------
         ValueError
-            If there is no such kind.
+            If ``kind`` is neither ``"pearson"`` nor ``"spearman"``.
         """
         check_choice("kind", kind, KINDS)
         return {
@@ -142,16 +122,10 @@ def study_of(experiment: Experiment, folder: str | Path = "") -> StudySummary:
         Where summaries are kept. Empty: nothing is read or written there. A damaged file is set
         aside, named in a warning, and made again.
 
-    Returns
-    -------
-    StudySummary
-
     Raises
     ------
-    TypeError
-        If it is no experiment.
-    ValueError
-        If the experiment has a single member, or crosses initialisations and orders.
+    TypeError, ValueError
+        If it is no experiment, or one with a single member or crossed ones.
     OSError
         If a file cannot be written; scores that are finished stay.
 
@@ -249,10 +223,8 @@ def _summed_up(experiment: Experiment) -> dict[str, Any]:
 
 def _description(experiment: Experiment) -> dict[str, Any]:
     """The values that a reader would ask for; the names of the score files cover all."""
-    names = (
-        "task per_class test_per_class lists attributed model backbone image_size protocol"
-    ).split()
-    values = {name: getattr(experiment, name) for name in names}
+    names = "task per_class test_per_class lists attributed model backbone image_size protocol"
+    values = {name: getattr(experiment, name) for name in names.split()}
     return {**values, "seeds": list(experiment.seeds[: experiment.members])}
 
 
@@ -268,9 +240,7 @@ def _reliability(tau: xr.DataArray, members: int, test: str) -> dict[str, list[f
 def _correlations(scores: Mapping[str, xr.DataArray], kind: str) -> list[list[Any]]:
     means = {name: tau.mean("member").values.ravel() for name, tau in scores.items()}
     found = pd.DataFrame(means).corr(method=kind)
-    halves = [scores["loo"].isel(member=slice(start, None, 2)) for start in (0, 1)]
-    within = pd.DataFrame(
-        {at: half.mean("member").values.ravel() for at, half in enumerate(halves)}
-    )
     pairs = [[a, b, _plain(found.loc[a, b])] for a, b in itertools.combinations(scores, 2)]
+    halves = [scores["loo"].isel(member=slice(start, None, 2)).mean("member") for start in (0, 1)]
+    within = pd.DataFrame({at: half.values.ravel() for at, half in enumerate(halves)})
     return [*pairs, ["loo", "loo", _plain(within.corr(method=kind).loc[0, 1])]]

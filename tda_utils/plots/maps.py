@@ -13,34 +13,20 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from scipy import stats
 
 from tda_utils.outputs import with_alt
-from tda_utils.plots.look import (
-    FAINT,
-    INK,
-    NOISY_COLOUR,
-    SIGNED,
-    SOFT,
-    TEXT_WIDTH,
-    TRUSTED_COLOUR,
-    UNTRUSTED,
-    check_summary,
-    helpful_sign,
-    journal,
-    new_figure,
-    sign_note,
-)
+from tda_utils.plots import look as style
 from tda_utils.reliability.significance import significant, snr_threshold
 
 # Colour and opacity of a line in `rank_change`, by whether it starts and whether it ends on top.
 SLOPE_LOOKS = {
-    (True, True): (INK, 1.0),
-    (True, False): (NOISY_COLOUR, 1.0),
-    (False, True): (TRUSTED_COLOUR, 1.0),
-    (False, False): (SOFT, 0.35),
+    (True, True): (style.INK, 1.0),
+    (True, False): (style.NOISY_COLOUR, 1.0),
+    (False, True): (style.TRUSTED_COLOUR, 1.0),
+    (False, False): (style.SOFT, 0.35),
 }
 CORRECTION_NAMES = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", None: "uncorrected"}
 
 
-@journal
+@style.journal
 def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
     """Every pair by the size of its mean and of its noise, coloured by p.
 
@@ -78,14 +64,14 @@ def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
     >>> outputs.alt_text(figure)[:69]
     'Mean against standard deviation of 600 train-test pairs, 8 members. 2'
     """
-    check_summary(summary)
+    style.check_summary(summary)
     threshold = snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"])
     mean, std, p = (summary[name].values.ravel() for name in ("mean", "std", "p"))
     drawable = (mean != 0) & (std > 0) & np.isfinite(mean) & np.isfinite(std)
     if not drawable.any():
         raise ValueError("summary has no pair with a mean and a standard deviation other than 0.")
     limits = [_log_limits(np.abs(mean[drawable])), _log_limits(std[drawable])]
-    figure = new_figure(TEXT_WIDTH, 2.6)
+    figure = style.new_figure(style.TEXT_WIDTH, 2.6)
     left, right = figure.subplots(1, 2, sharey=True)
     words = ("helps", "hurts")
     for axes, sign in ((left, -1), (right, 1)):
@@ -104,10 +90,10 @@ def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
         )
         axes.set(xscale="log", yscale="log", xlim=limits[0][::sign], ylim=limits[1])
         across = np.array(limits[0])
-        axes.plot(across, across / threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-        axes.fill_between(across, limits[1][0], across / threshold, color=FAINT, zorder=0)
+        axes.plot(across, across / threshold, color=style.INK, linewidth=1, linestyle=(0, (4, 2)))
+        axes.fill_between(across, limits[1][0], across / threshold, color=style.FAINT, zorder=0)
         share = float((p[chosen] < alpha).mean()) if chosen.any() else 0.0
-        word = words[0] if sign == helpful_sign(summary.attrs) else words[1]
+        word = words[0] if sign == style.helpful_sign(summary.attrs) else words[1]
         axes.set_title(f"{word}: {chosen.sum():,} pairs, {share:.0%} below the line", loc="center")
         if sign < 0:
             axes.xaxis.set_major_formatter(
@@ -137,7 +123,7 @@ def _log_limits(values: np.ndarray) -> tuple[float, float]:
     return low / 1.3, high * 1.3
 
 
-@journal
+@style.journal
 def reliability_map(
     summary: xr.Dataset, alpha: float = 0.05, correction: str | None = "bh"
 ) -> Figure:
@@ -181,20 +167,20 @@ def reliability_map(
     >>> outputs.alt_text(figure)[:60]
     'Map of 6 training x 9 test samples. 9 of 54 pairs (16.7%) ar'
     """
-    check_summary(summary)
+    style.check_summary(summary)
     summary = summary.transpose("train", "test")
     trusted = significant(summary["p"], alpha, correction)
     rows, columns = (_sorted_samples(summary, trusted, dim) for dim in ("train", "test"))
     shown = summary["mean"].where(trusted).values[np.ix_(rows, columns)]
     fractions = trusted.values[rows].mean(1)
-    figure = new_figure(TEXT_WIDTH, 2.7)
+    figure = style.new_figure(style.TEXT_WIDTH, 2.7)
     axes, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1, 0.13])
     found = np.abs(shown[np.isfinite(shown)])
     reach = float(np.quantile(found, 0.98)) if found.size else 1.0
-    axes.set_facecolor(UNTRUSTED)
+    axes.set_facecolor(style.UNTRUSTED)
     drawn = axes.imshow(
         shown,
-        cmap=SIGNED if helpful_sign(summary.attrs) > 0 else f"{SIGNED}_r",
+        cmap=style.SIGNED if style.helpful_sign(summary.attrs) > 0 else f"{style.SIGNED}_r",
         vmin=-reach,
         vmax=reach,
         aspect="auto",
@@ -203,7 +189,7 @@ def reliability_map(
     _label_classes(axes, summary, "train", rows)
     _label_classes(axes, summary, "test", columns)
     axes.set(xlabel="test sample, by class", ylabel="training sample, by class")
-    bars.barh(np.arange(len(rows)), fractions, height=1.0, color=SOFT, linewidth=0)
+    bars.barh(np.arange(len(rows)), fractions, height=1.0, color=style.SOFT, linewidth=0)
     bars.set(xlim=(0, 1), xticks=[0, 1], xlabel="significant")
     bars.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     bars.tick_params(axis="y", left=False, labelleft=False)
@@ -212,7 +198,7 @@ def reliability_map(
     )
     bar.outline.set_visible(False)
     bar.set_label(
-        f"mean of τ ({sign_note(summary.attrs)}); grey: not significant at {alpha:g}"
+        f"mean of τ ({style.sign_note(summary.attrs)}); grey: not significant at {alpha:g}"
         f" ({CORRECTION_NAMES[correction]})"
     )
     return with_alt(figure, _map_alt(summary, trusted, alpha, correction))
@@ -220,7 +206,7 @@ def reliability_map(
 
 def _map_alt(summary: xr.Dataset, trusted: xr.DataArray, alpha: float, correction: Any) -> str:
     found = int(trusted.sum())
-    helping = int((trusted & (summary["mean"] * helpful_sign(summary.attrs) > 0)).sum())
+    helping = int((trusted & (summary["mean"] * style.helpful_sign(summary.attrs) > 0)).sum())
     sizes = f"{summary.sizes['train']} training x {summary.sizes['test']} test samples"
     sentences = [
         f"Map of {sizes}. {found:,} of {trusted.size:,} pairs ({found / trusted.size:.1%}) are"
@@ -258,10 +244,10 @@ def _label_classes(axes: Axes, summary: xr.Dataset, dim: str, order: np.ndarray)
     axis.set_tick_params(length=0)
     draw_line = axes.axhline if dim == "train" else axes.axvline
     for edge in edges:
-        draw_line(edge - 0.5, color=INK, linewidth=0.7)
+        draw_line(edge - 0.5, color=style.INK, linewidth=0.7)
 
 
-@journal
+@style.journal
 def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int = 5) -> Figure:
     """How the ranking of training samples changes from one model to another.
 
@@ -308,11 +294,11 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
     if not isinstance(highlight, int) or not 1 <= highlight <= size:
         raise ValueError(f"highlight must be between 1 and {size}, not {highlight!r}.")
     ranks = [
-        stats.rankdata(-helpful_sign(scores.attrs) * scores.values.astype(np.float64))
+        stats.rankdata(-style.helpful_sign(scores.attrs) * scores.values.astype(np.float64))
         for scores in (scores_a, scores_b)
     ]
     names = [_model_name(scores_a, "model a"), _model_name(scores_b, "model b")]
-    figure = new_figure(TEXT_WIDTH * 0.55, 3.2)
+    figure = style.new_figure(style.TEXT_WIDTH * 0.55, 3.2)
     axes = figure.subplots()
     top = [rank <= highlight for rank in ranks]
     for i in np.argsort(top[0] | top[1], kind="stable"):
@@ -320,10 +306,10 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
         width = 1.4 if strength == 1 else 0.6
         axes.plot([0, 1], [ranks[0][i], ranks[1][i]], color=colour, alpha=strength, lw=width)
         name = str(scores_a["train"].values[i])
-        style = {"va": "center", "color": colour, "fontsize": 6.5}
+        text = {"va": "center", "color": colour, "fontsize": 6.5}
         for model, x, side in ((0, -0.03, "right"), (1, 1.03, "left")):
             if top[model][i]:
-                axes.text(x, ranks[model][i], name, ha=side, **style)
+                axes.text(x, ranks[model][i], name, ha=side, **text)
     axes.set(xlim=(-0.25, 1.25), ylim=(size + 0.6, 0.4), xticks=[0, 1], xticklabels=names)
     axes.tick_params(axis="x", length=0, labelsize=7.5, labeltop=True, labelbottom=False)
     axes.spines[["bottom", "left"]].set_visible(False)

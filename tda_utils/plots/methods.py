@@ -15,21 +15,7 @@ from matplotlib.ticker import LogLocator, PercentFormatter
 
 from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
-from tda_utils.plots.look import (
-    FAINT,
-    INK,
-    SOFT,
-    TEXT_WIDTH,
-    Look,
-    cell_text,
-    check_summary,
-    checked_methods,
-    journal,
-    looks_of,
-    new_figure,
-    tick,
-    two_digits,
-)
+from tda_utils.plots import look as style
 from tda_utils.reliability.significance import null_reference, significant, snr_threshold
 
 QUANTITY_TITLES = {
@@ -40,7 +26,7 @@ QUANTITY_TITLES = {
 }
 
 
-@journal
+@style.journal
 def p_by_checkpoints(curves: Mapping[str, xr.DataArray]) -> Figure:
     """Mean p against the number of checkpoints, a line for each method.
 
@@ -73,19 +59,19 @@ def p_by_checkpoints(curves: Mapping[str, xr.DataArray]) -> Figure:
     >>> print(outputs.alt_text(plots.p_by_checkpoints({"loo": mean_p_by_checkpoints(tau)})))
     Mean p against the number of checkpoints. LOO: 0.34 with 1, 0.20 with 3. Pure noise: 0.50.
     """
-    looks = looks_of(checked_methods(curves, "curves"))
+    looks = style.looks_of(style.checked_methods(curves, "curves"))
     for name, curve in curves.items():
         if not isinstance(curve, xr.DataArray) or curve.dims != ("checkpoints",):
             found = getattr(curve, "dims", type(curve).__name__)
             raise ValueError(
                 f"curves[{name!r}] must be a DataArray over (checkpoints,), not {found}."
             )
-    figure = new_figure(TEXT_WIDTH * 0.6, 2.2)
+    figure = style.new_figure(style.TEXT_WIDTH * 0.6, 2.2)
     axes = figure.subplots()
     nulls = sorted({round(curve.attrs["null_mean_p"], 6) for curve in curves.values()})
     for null in nulls:
-        axes.axhline(null, color=SOFT, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-    ends, sentences = [(null, "pure noise", SOFT) for null in nulls], []
+        axes.axhline(null, color=style.SOFT, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    ends, sentences = [(null, "pure noise", style.SOFT) for null in nulls], []
     for name, look in looks.items():
         steps, values = curves[name]["checkpoints"].values, curves[name].values
         axes.plot(
@@ -133,7 +119,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-@journal
+@style.journal
 def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.05) -> Figure:
     """Fraction of significant pairs by method, before and after correction for many tests.
 
@@ -169,10 +155,10 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
     Fraction of train-test pairs significant at 0.05. LOO: 4.7% each on its own, 0.0% after
     Benjamini-Hochberg. Pure noise: 5.0%.
     """
-    looks = looks_of(checked_methods(summaries, "summaries"))
+    looks = style.looks_of(style.checked_methods(summaries, "summaries"))
     for summary in summaries.values():
-        check_summary(summary)
-    figure = new_figure(TEXT_WIDTH * 0.6, 2.2)
+        style.check_summary(summary)
+    figure = style.new_figure(style.TEXT_WIDTH * 0.6, 2.2)
     axes = figure.subplots()
     sentences = []
     for at, (name, look) in enumerate(looks.items()):
@@ -198,7 +184,7 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
     made_with = {(s.attrs["members"], s.attrs["test"]) for s in summaries.values()}
     nulls = sorted({null_reference(*one, alpha).fraction_significant for one in made_with})
     for null in nulls:
-        axes.axhline(null, color=SOFT, linewidth=0.9, linestyle=(0, (4, 2)))
+        axes.axhline(null, color=style.SOFT, linewidth=0.9, linestyle=(0, (4, 2)))
     axes.set_xticks(range(len(looks)), [look.label for look in looks.values()])
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -215,7 +201,7 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
     )
 
 
-@journal
+@style.journal
 def full_set(
     summaries: Mapping[str, xr.Dataset], with_loo: xr.Dataset, alpha: float = 0.05
 ) -> Figure:
@@ -265,12 +251,12 @@ def full_set(
     pairs): median ratio 0.25, 4.7% of pairs significant at 0.05. GD (8 members, 600 pairs): median
     ratio 1.03, 68.2% of pairs significant at 0.05, Pearson correlation with LOO 1.00.
     """
-    looks = looks_of(checked_methods(summaries, "summaries"))
+    looks = style.looks_of(style.checked_methods(summaries, "summaries"))
     for summary in summaries.values():
-        check_summary(summary)
+        style.check_summary(summary)
     if not isinstance(with_loo, xr.Dataset) or "loo" not in with_loo.get("method_a", ()):
         raise ValueError("with_loo must be what agreement returns, with 'loo' among its methods.")
-    figure = new_figure(TEXT_WIDTH, 0.75 + 0.24 * len(looks))
+    figure = style.new_figure(style.TEXT_WIDTH, 0.75 + 0.24 * len(looks))
     ratios, fractions, correlations = figure.subplots(1, 3, sharey=True)
     kind, sentences = with_loo.attrs["kind"].title(), []
     for row, (name, look) in zip(range(len(looks), 0, -1), looks.items(), strict=True):
@@ -278,7 +264,7 @@ def full_set(
         _draw_ratios(ratios, summary, look, row, alpha)
         fraction = significant(summary["p"], alpha, None).attrs["fraction"]
         members, test = summary.attrs["members"], summary.attrs["test"]
-        tick(fractions, null_reference(members, test, alpha).fraction_significant, row)
+        style.tick(fractions, null_reference(members, test, alpha).fraction_significant, row)
         fractions.plot([0, fraction], [row, row], color=look.colour, linewidth=2.5, alpha=0.35)
         fractions.plot(fraction, row, look.marker, color=look.colour, markersize=4)
         median = float(abs(summary["snr"]).median())
@@ -288,7 +274,9 @@ def full_set(
         )
         if name != "loo" and name in with_loo["method_a"]:
             one = with_loo.sel(method_a="loo", method_b=name)
-            correlations.plot([one["null_low"], one["null_high"]], [row, row], color=SOFT, lw=1)
+            correlations.plot(
+                [one["null_low"], one["null_high"]], [row, row], color=style.SOFT, lw=1
+            )
             correlations.plot(one["correlation"], row, look.marker, color=look.colour, markersize=4)
             said += f", {kind} correlation with LOO {float(one['correlation']):.2f}"
         sentences.append(f"{said}.")
@@ -298,7 +286,7 @@ def full_set(
     fractions.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     correlations.set(title="agreement with LOO", xlim=(-1.05, 1.05))
     correlations.set_xlabel(f"{kind} correlation of {with_loo.attrs['of']}s")
-    correlations.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+    correlations.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
     ratios.set_yticks(range(len(looks), 0, -1), [look.label for look in looks.values()])
     ratios.set_ylim(0.4, len(looks) + 0.6)
     return with_alt(
@@ -308,17 +296,19 @@ def full_set(
     )
 
 
-def _draw_ratios(axes: Axes, summary: xr.Dataset, look: Look, row: float, alpha: float) -> None:
+def _draw_ratios(
+    axes: Axes, summary: xr.Dataset, look: style.Look, row: float, alpha: float
+) -> None:
     ratios = abs(summary["snr"]).values
     ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
     low, lower, middle, upper, high = np.quantile(ratios, [0.05, 0.25, 0.5, 0.75, 0.95])
     axes.plot([low, high], [row, row], color=look.colour, linewidth=0.8)
     axes.plot([lower, upper], [row, row], color=look.colour, linewidth=4, alpha=0.35)
     axes.plot(middle, row, look.marker, color=look.colour, markersize=4)
-    tick(axes, snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"]), row)
+    style.tick(axes, snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"]), row)
 
 
-@journal
+@style.journal
 def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figure:
     """Correlations between methods as annotated matrices, a column for each quantity.
 
@@ -370,14 +360,14 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
         )
     if missing := [(q, k) for k in kinds for q in quantities if (q, k) not in agreements]:
         raise ValueError(f"agreements lacks {missing}, but must have each quantity in each kind.")
-    side = TEXT_WIDTH / max(len(quantities), 2)
-    figure = new_figure(side * len(quantities) + 0.25, side * len(kinds) + 0.15)
+    side = style.TEXT_WIDTH / max(len(quantities), 2)
+    figure = style.new_figure(side * len(quantities) + 0.25, side * len(kinds) + 0.15)
     grid = figure.subplots(len(kinds), len(quantities), squeeze=False)
     sentences = []
     for row, kind in zip(grid, kinds, strict=True):
         row[0].set_ylabel(kind.capitalize(), fontsize=8)
         for axes, of in zip(row, quantities, strict=True):
-            looks = looks_of(agreements[of, kind]["method_a"].values.tolist())
+            looks = style.looks_of(agreements[of, kind]["method_a"].values.tolist())
             drawn = _draw_matrix(axes, agreements[of, kind], looks)
             sentences.append(_matrix_alt(agreements[of, kind], looks, of, kind))
     for axes, of in zip(grid[0], quantities, strict=True):
@@ -390,7 +380,7 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
     )
 
 
-def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> Any:
+def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, style.Look]) -> Any:
     """Draw one matrix, with a number and its chance interval in each cell."""
     ordered = result.sel(method_a=list(looks), method_b=list(looks))
     correlation, low, high = (
@@ -400,16 +390,18 @@ def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> A
     for i, j in np.ndindex(correlation.shape):
         value = correlation[i, j]
         if np.isnan(value):
-            cell_text(axes, j, i, "n/a", 6, color=SOFT)
+            style.cell_text(axes, j, i, "n/a", 6, color=style.SOFT)
             continue
         by_chance = low[i, j] <= value <= high[i, j]
-        ink = "white" if abs(value) > 0.65 else SOFT if by_chance else INK
+        ink = "white" if abs(value) > 0.65 else style.SOFT if by_chance else style.INK
         weight = "normal" if by_chance else "bold"
-        cell_text(axes, j, i - 0.1, two_digits(value), 6.5, color=ink, fontweight=weight)
+        style.cell_text(
+            axes, j, i - 0.1, style.two_digits(value), 6.5, color=ink, fontweight=weight
+        )
         if i != j:
             reach = max(abs(low[i, j]), abs(high[i, j]))
-            text = f"\N{PLUS-MINUS SIGN}{two_digits(reach)}"
-            cell_text(axes, j, i + 0.29, text, 4.5, color=ink)
+            text = f"\N{PLUS-MINUS SIGN}{style.two_digits(reach)}"
+            style.cell_text(axes, j, i + 0.29, text, 4.5, color=ink)
     labels = [look.label for look in looks.values()]
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)
@@ -422,7 +414,7 @@ def _draw_matrix(axes: Axes, result: xr.Dataset, looks: Mapping[str, Look]) -> A
     return drawn
 
 
-def _matrix_alt(result: xr.Dataset, looks: Mapping[str, Look], of: str, kind: str) -> str:
+def _matrix_alt(result: xr.Dataset, looks: Mapping[str, style.Look], of: str, kind: str) -> str:
     cells = []
     for a, b in itertools.combinations(looks, 2):
         value = float(result["correlation"].sel(method_a=a, method_b=b))

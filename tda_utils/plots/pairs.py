@@ -13,19 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from tda_utils.outputs import with_alt
-from tda_utils.plots.look import (
-    INK,
-    NOISY_COLOUR,
-    TEXT_WIDTH,
-    TRUSTED_COLOUR,
-    checked_methods,
-    journal,
-    looks_of,
-    new_figure,
-    number_text,
-    p_text,
-    sign_note,
-)
+from tda_utils.plots import look as style
 from tda_utils.plots.pictures import draw_picture, pictures_of_samples
 from tda_utils.reliability.checks import Test
 from tda_utils.reliability.significance import summarise
@@ -34,7 +22,7 @@ from tda_utils.reliability.significance import summarise
 Pair = tuple[int, int] | xr.Dataset
 
 
-@journal
+@style.journal
 def concept(
     scores: xr.DataArray,
     pairs: Mapping[str, Pair],
@@ -85,7 +73,7 @@ def concept(
     summary = summarise(scores, test)
     chosen = _chosen_pairs(pairs, [scores])
     pictures = pictures_of_samples(train_images, test_images, scores.sizes)
-    figure = new_figure(TEXT_WIDTH, 2.75 if pictures else 1.75)
+    figure = style.new_figure(style.TEXT_WIDTH, 2.75 if pictures else 1.75)
     columns = figure.subfigures(1, len(chosen), wspace=0.04, squeeze=False)[0]
     for i, (panel, (title, pair)) in enumerate(zip(columns, chosen.items(), strict=True)):
         grid = panel.add_gridspec(2 if pictures else 1, 1)
@@ -93,14 +81,14 @@ def concept(
             grid.set_height_ratios([0.85, 1.5])
             _draw_pair(panel, grid[0], summary, pair, pictures)
         axes = panel.add_subplot(grid[-1])
-        colour = (TRUSTED_COLOUR, NOISY_COLOUR)[i % 2]
+        colour = (style.TRUSTED_COLOUR, style.NOISY_COLOUR)[i % 2]
         _draw_distribution(axes, scores, summary, pair, colour)
-        axes.set_xlabel(rf"attribution $\tau$ ({sign_note(scores.attrs)})")
+        axes.set_xlabel(rf"attribution $\tau$ ({style.sign_note(scores.attrs)})")
         panel.suptitle(title, fontweight="bold", color=colour, fontsize=9)
     return with_alt(figure, _distribution_alt(scores, {"": summary}, chosen))
 
 
-@journal
+@style.journal
 def tau_histograms(
     scores_by_method: Mapping[str, xr.DataArray], pairs: Mapping[str, Pair], test: Test = "t"
 ) -> Figure:
@@ -136,11 +124,11 @@ def tau_histograms(
     >>> len(plots.tau_histograms({"loo": tau, "ats": -tau}, {"a": (0, 1), "b": (0, 0)}).axes)
     4
     """
-    looks = looks_of(checked_methods(scores_by_method, "scores_by_method"))
+    looks = style.looks_of(style.checked_methods(scores_by_method, "scores_by_method"))
     summaries = {name: summarise(scores_by_method[name], test) for name in looks}
     first = next(iter(looks))
     chosen = _chosen_pairs(pairs, scores_by_method.values())
-    figure = new_figure(TEXT_WIDTH, 0.6 + 0.95 * len(looks))
+    figure = style.new_figure(style.TEXT_WIDTH, 0.6 + 0.95 * len(looks))
     grid = figure.subplots(len(looks), len(chosen), squeeze=False)
     for row, (name, look) in zip(grid, looks.items(), strict=True):
         for axes, pair in zip(row, chosen.values(), strict=True):
@@ -182,7 +170,7 @@ def _draw_pair(
         (1.0, 0.5),
         (0.0, 0.5),
         xycoords="axes fraction",
-        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1},
+        arrowprops={"arrowstyle": "-|>", "color": style.INK, "linewidth": 1},
     )
     arrow.text(0.5, 0.62, r"$\tau$?", transform=arrow.transAxes, ha="center", fontsize=9)
 
@@ -196,7 +184,7 @@ def _draw_distribution(
     members = draws.mean("checkpoint") if "checkpoint" in draws.dims else draws
     values = draws.values.ravel()
     spread = values.std(ddof=1)
-    axes.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=3)
+    axes.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=3)
     bins = max(5, min(16, values.size // 4))
     axes.hist(values, bins=bins, density=True, color=colour, alpha=0.3, linewidth=0)
     low, high = min(values.min(), 0), max(values.max(), 0)
@@ -221,7 +209,7 @@ def _draw_distribution(
     axes.xaxis.set_major_locator(MaxNLocator(4))
     mean, std, p = (float(summary[name][where]) for name in ("mean", "std", "p"))
     axes.set_title(
-        f"mean {number_text(mean)}   std {number_text(std)}   {p_text(p)}",
+        f"mean {style.number_text(mean)}   std {style.number_text(std)}   {style.p_text(p)}",
         loc="center",
         fontsize=6.2,
     )

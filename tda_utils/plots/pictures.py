@@ -15,10 +15,10 @@ from PIL import Image
 
 from tda_utils.checks import check_count
 from tda_utils.outputs import with_alt
-from tda_utils.plots.look import TEXT_WIDTH, journal, new_figure
+from tda_utils.plots import look as style
 
 
-@journal
+@style.journal
 def images(pictures: Any, titles: Sequence[str] | None = None, columns: int = 10) -> Figure:
     """Pictures in rows, each with a title.
 
@@ -58,9 +58,9 @@ def images(pictures: Any, titles: Sequence[str] | None = None, columns: int = 10
     check_count("columns", columns)
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
-    side = min(TEXT_WIDTH / columns, 1.1)
+    side = min(style.TEXT_WIDTH / columns, 1.1)
     lines = max(name.count("\n") + 1 if name else 0 for name in names)
-    figure = new_figure(side * columns, rows * (side + 0.13 * lines))
+    figure = style.new_figure(side * columns, rows * (side + 0.13 * lines))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(shown) :]:
         axes.set_axis_off()

@@ -13,21 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
-from tda_utils.plots.look import (
-    FAINT,
-    INK,
-    SIGNED,
-    SOFT,
-    STYLE,
-    TEXT_WIDTH,
-    Look,
-    cell_text,
-    checked_methods,
-    journal,
-    looks_of,
-    new_figure,
-    two_digits,
-)
+from tda_utils.plots import look as style
 from tda_utils.reliability.significance import null_reference
 
 SOURCE_TITLES = {
@@ -39,7 +25,7 @@ SOURCE_TITLES = {
 }
 
 
-@journal
+@style.journal
 def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
     """Shares of the sources of noise in the variance of each method's scores, with intervals.
 
@@ -71,14 +57,14 @@ def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
     (100% to 100%), batch order 0% (0% to 0%), both together 0% (0% to 0%), epoch, all runs 0% (0%
     to 0%), checkpoint 0% (0% to 0%).
     """
-    looks = looks_of(checked_methods(shares, "shares"))
+    looks = style.looks_of(style.checked_methods(shares, "shares"))
     for name, one in shares.items():
         if not isinstance(one, xr.Dataset) or not {"share", "low", "high"} <= set(one):
             raise TypeError(
                 f"shares[{name!r}] is not what variance_shares returns: a Dataset of share, low "
                 "and high."
             )
-    figure = new_figure(TEXT_WIDTH, 0.5 + 0.26 * len(looks))
+    figure = style.new_figure(style.TEXT_WIDTH, 0.5 + 0.26 * len(looks))
     panels = figure.subplots(1, len(SOURCE_TITLES), sharex=True, sharey=True)
     rows = range(len(looks), 0, -1)
     for axes, (source, title) in zip(panels, SOURCE_TITLES.items(), strict=True):
@@ -87,12 +73,12 @@ def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
             axes.plot([one["low"], one["high"]], [row, row], color=look.colour, linewidth=1)
             axes.plot(one["share"], row, look.marker, color=look.colour, markersize=4)
         axes.set_title(title)
-        axes.grid(axis="x", color=FAINT, linewidth=0.6)
+        axes.grid(axis="x", color=style.FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     panels[0].set_yticks(list(rows), [look.label for look in looks.values()])
     panels[0].set(xlim=(-0.04, 1.04), xticks=[0, 0.5, 1], ylim=(0.4, len(looks) + 0.6))
-    figure.supxlabel("share of the variance", fontsize=STYLE["axes.labelsize"])
+    figure.supxlabel("share of the variance", fontsize=style.STYLE["axes.labelsize"])
     level = next(iter(shares.values())).attrs.get("level", 0.95)
     sentences = [
         f"{look.label}: {', '.join(_share_text(shares[name], source) for source in SOURCE_TITLES)}."
@@ -117,7 +103,7 @@ MEASURE_TITLES = {
 }
 
 
-@journal
+@style.journal
 def reliability_by(
     studies: Mapping[str, Mapping[str, Mapping[str, xr.Dataset]]], xlabel: str
 ) -> Figure:
@@ -165,7 +151,7 @@ def reliability_by(
         raise TypeError(f"studies must map panels to studies, not {brief(studies)}.")
     for panel in studies.values():
         for methods in panel.values():
-            for name in checked_methods(methods, "studies"):
+            for name in style.checked_methods(methods, "studies"):
                 if not isinstance(methods[name], xr.Dataset) or "measure" not in methods[name].dims:
                     raise TypeError(
                         f"studies has for {name!r} a {type(methods[name]).__name__}; it must be "
@@ -174,9 +160,9 @@ def reliability_by(
     if not studies or not all(studies.values()):
         raise ValueError("studies is empty, or one of its panels is; each needs a study.")
     names = {name for panel in studies.values() for methods in panel.values() for name in methods}
-    looks = looks_of(sorted(names))
+    looks = style.looks_of(sorted(names))
     widths = [1 + len(panel) for panel in studies.values()]
-    figure = new_figure(TEXT_WIDTH, 4.2)
+    figure = style.new_figure(style.TEXT_WIDTH, 4.2)
     grid = figure.subplots(
         len(MEASURE_TITLES),
         len(studies),
@@ -195,7 +181,7 @@ def reliability_by(
     for row, text in enumerate(MEASURE_TITLES.values()):
         grid[row, 0].set(ylabel=text, ylim=(-0.02, 1.02))
     grid[0, 0].set_ylim(-0.01, None)
-    figure.supxlabel(xlabel, fontsize=STYLE["axes.labelsize"])
+    figure.supxlabel(xlabel, fontsize=style.STYLE["axes.labelsize"])
     handles, labels = grid[-1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     sentences = [
@@ -209,10 +195,13 @@ def reliability_by(
 
 
 def _draw_measure(
-    axes: Axes, panel: Mapping[str, Mapping[str, xr.Dataset]], measure: str, looks: dict[str, Look]
+    axes: Axes,
+    panel: Mapping[str, Mapping[str, xr.Dataset]],
+    measure: str,
+    looks: dict[str, style.Look],
 ) -> None:
     """Draw one measure of one panel's studies; methods stand beside each other at each study."""
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.grid(axis="y", color=style.FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     for rank, (name, look) in enumerate(looks.items()):
         at = [x for x, methods in enumerate(panel.values()) if name in methods]
@@ -229,7 +218,7 @@ def _draw_measure(
         }:
             null = null_reference(members, test, alpha)
             height = null.mean_p if measure == "mean_p" else null.fraction_significant
-            axes.hlines(height, x - 0.45, x + 0.45, color=SOFT, lw=0.9, linestyle=(0, (4, 2)))
+            axes.hlines(height, x - 0.45, x + 0.45, color=style.SOFT, lw=0.9, linestyle=(0, (4, 2)))
 
 
 def _along(
@@ -241,7 +230,7 @@ def _along(
     )
 
 
-@journal
+@style.journal
 def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     """Correlation of each two methods in each study, as an annotated matrix.
 
@@ -269,13 +258,13 @@ def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     if not values.size or np.nanmax(np.abs(values), initial=0) > 1 + 1e-9:
         raise ValueError("correlations must hold numbers from -1 to 1, at least one.")
     rows, columns = values.shape
-    figure = new_figure(min(TEXT_WIDTH * 1.3, 1.6 + 0.55 * columns), 1.1 + 0.2 * rows)
+    figure = style.new_figure(min(style.TEXT_WIDTH * 1.3, 1.6 + 0.55 * columns), 1.1 + 0.2 * rows)
     axes = figure.subplots()
-    axes.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
+    axes.imshow(values, cmap=style.SIGNED, vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ink = "white" if abs(value) > 0.6 else INK
-            cell_text(axes, column, row, two_digits(value), 6.5, color=ink)
+            ink = "white" if abs(value) > 0.6 else style.INK
+            style.cell_text(axes, column, row, style.two_digits(value), 6.5, color=ink)
     axes.set_xticks(range(columns), list(correlations.columns), rotation=40, ha="right")
     axes.set_yticks(range(rows), list(correlations.index))
     axes.tick_params(length=0)

@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 
 from tda_utils.checks import brief, check_choice, check_count
-from tda_utils.reliability.checks import QUANTITIES, Test, check_summary, check_test
+from tda_utils.reliability import checks
 from tda_utils.reliability.significance import summarise
 
 
@@ -18,7 +18,7 @@ def agreement(
     scores_by_method: Mapping[str, xr.DataArray | xr.Dataset],
     of: Literal["mean", "std", "p", "snr"] = "mean",
     kind: Literal["pearson", "spearman"] = "pearson",
-    test: Test = "t",
+    test: checks.Test = "t",
     permutations: int = 200,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -83,9 +83,9 @@ def agreement(
     if not isinstance(scores_by_method, Mapping) or not scores_by_method:
         given = brief(scores_by_method)
         raise ValueError(f"scores_by_method must map at least one method to scores, not {given}.")
-    check_choice("of", of, QUANTITIES)
+    check_choice("of", of, checks.QUANTITIES)
     check_choice("kind", kind, ("pearson", "spearman"))
-    check_test(test)
+    checks.check_test(test)
     check_count("permutations", permutations, least=1)
     names = list(scores_by_method)
     summaries = [_summary_of(name, scores_by_method[name], test) for name in names]
@@ -108,11 +108,11 @@ def agreement(
     )
 
 
-def _summary_of(name: str, entry: xr.DataArray | xr.Dataset, test: Test) -> xr.Dataset:
+def _summary_of(name: str, entry: xr.DataArray | xr.Dataset, test: checks.Test) -> xr.Dataset:
     """Summarise scores; pass on a summary that was made with the same test."""
     if isinstance(entry, xr.DataArray):
         return summarise(entry, test)
-    check_summary(f"scores_by_method[{name!r}]", entry)
+    checks.check_summary(f"scores_by_method[{name!r}]", entry)
     if entry.attrs.get("test", test) != test:
         raise ValueError(
             f"scores_by_method[{name!r}] is a summary made with test={entry.attrs['test']!r},"

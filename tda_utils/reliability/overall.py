@@ -8,19 +8,14 @@ import numpy as np
 import xarray as xr
 from scipy import special, stats
 
-from tda_utils.reliability.checks import (
-    Test,
-    check_member_scores,
-    check_probability,
-    member_averages,
-)
+from tda_utils.reliability import checks
 from tda_utils.reliability.significance import p_from_snr, signal_to_noise, summarise
 
 # What sums up an experiment.
 MEASURES = ("mean_p", "significant", "sign_uncertain")
 
 
-def mean_p_by_checkpoints(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
+def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.DataArray:
     """Mean p over all pairs when the last k checkpoints of each member are averaged, k = 1 ... C.
 
     Parameters
@@ -54,7 +49,7 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: Test = "t") -> xr.DataArra
     >>> mean_p_by_checkpoints(tau).round(2).values
     array([0.34, 0.26, 0.2 ])
     """
-    check_member_scores(scores, need_checkpoints=1)
+    checks.check_member_scores(scores, need_checkpoints=1)
     counts = range(1, scores.sizes["checkpoint"] + 1)
     summaries = [summarise(scores.isel(checkpoint=slice(-k, None)), test) for k in counts]
     attributes = dict(summaries[0].attrs)
@@ -69,7 +64,7 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: Test = "t") -> xr.DataArra
 
 
 def overall_reliability(
-    scores: xr.DataArray, test: Test = "t", alpha: float = 0.05, level: float = 0.95
+    scores: xr.DataArray, test: checks.Test = "t", alpha: float = 0.05, level: float = 0.95
 ) -> xr.Dataset:
     r"""Three numbers that sum up an experiment, with intervals over members.
 
@@ -115,10 +110,10 @@ def overall_reliability(
     >>> float(overall_reliability(tau)["value"].sel(measure="mean_p").round(1))
     0.5
     """
-    check_probability("level", level)
-    check_probability("alpha", alpha)
+    checks.check_probability("level", level)
+    checks.check_probability("alpha", alpha)
     summary = summarise(scores, test)
-    members = member_averages(scores).values
+    members = checks.member_averages(scores).values
     flat = members.reshape(len(members), -1)
     flat = flat[:, np.isfinite(flat).all(0)]
     n = len(flat)
@@ -140,7 +135,7 @@ def overall_reliability(
     )
 
 
-def _measures(flat: np.ndarray, test: Test, alpha: float) -> np.ndarray:
+def _measures(flat: np.ndarray, test: checks.Test, alpha: float) -> np.ndarray:
     """Return the `MEASURES` of scores (members, pairs)."""
     if not flat.shape[1]:
         return np.full(len(MEASURES), np.nan)

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from tda_utils.checks import check_count
-from tda_utils.reliability.checks import QUANTITIES, check_summary
+from tda_utils.reliability import checks
 
 
 def clearest_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
@@ -73,12 +73,14 @@ def least_certain_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
 
 def _ends(summary: xr.Dataset, n: int, most_trusted: bool) -> xr.Dataset:
     """One end of the list of pairs, ordered by p and then by |snr|."""
-    check_summary("summary", summary)
+    checks.check_summary("summary", summary)
     check_count("n", n, least=1)
     with_positions = summary.assign_coords(
         {d: np.arange(summary.sizes[d]) for d in ("train", "test") if d not in summary.coords}
     )
-    stacked = with_positions[list(QUANTITIES)].stack(pair=("train", "test")).reset_index("pair")
+    stacked = (
+        with_positions[list(checks.QUANTITIES)].stack(pair=("train", "test")).reset_index("pair")
+    )
     p, distance = stacked["p"].values, np.abs(stacked["snr"].values)
     order = np.lexsort((-distance, p) if most_trusted else (distance, -p))
     order = order[np.isfinite(p[order])]

@@ -16,21 +16,14 @@ import xarray as xr
 from scipy import integrate, special, stats
 
 from tda_utils.checks import check_count
-from tda_utils.reliability.checks import (
-    Test,
-    check_probability,
-    check_test,
-    checked_p,
-    dataset_of,
-    member_averages,
-)
+from tda_utils.reliability import checks
 
 Values = TypeVar("Values", xr.DataArray, np.ndarray)
 #: The p-value that belongs to each protocol.
-TEST_OF: dict[str, Test] = {"paired": "t", "released": "released"}
+TEST_OF: dict[str, checks.Test] = {"paired": "t", "released": "released"}
 
 
-def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
+def summarise(scores: xr.DataArray, test: checks.Test = "t") -> xr.Dataset:
     r"""Mean, standard deviation, signal-to-noise ratio and p-value of every train-test pair.
 
     With :math:`\bar\tau_m` the score of member :math:`m`, averaged over its checkpoints, and
@@ -89,8 +82,8 @@ def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
     >>> summary["p"].round(3).values
     array([[0.074, 1.   ]])
     """
-    member_scores = member_averages(scores)
-    check_test(test)
+    member_scores = checks.member_averages(scores)
+    checks.check_test(test)
     members = member_scores.sizes["member"]
     mean = member_scores.mean("member", skipna=False)
     std = member_scores.std("member", ddof=1, skipna=False)
@@ -104,7 +97,7 @@ def summarise(scores: xr.DataArray, test: Test = "t") -> xr.Dataset:
         null_mean_p=null_reference(members, test).mean_p,
     )
     p = snr.copy(data=p_from_snr(snr.values, members, test))
-    return dataset_of({"mean": mean, "std": std, "snr": snr, "p": p}, attributes)
+    return checks.dataset_of({"mean": mean, "std": std, "snr": snr, "p": p}, attributes)
 
 
 def _warn_if_constant(mean: xr.DataArray, std: xr.DataArray) -> None:
@@ -120,7 +113,7 @@ def _warn_if_constant(mean: xr.DataArray, std: xr.DataArray) -> None:
         )
 
 
-def p_values(scores: xr.DataArray, test: Test = "t") -> xr.DataArray:
+def p_values(scores: xr.DataArray, test: checks.Test = "t") -> xr.DataArray:
     r"""Two-sided p-value of "the mean score is zero", for every train-test pair.
 
     Errors and warnings are those of `summarise`, of which this is one variable.
@@ -166,7 +159,7 @@ def signal_to_noise(mean: Values, std: Values) -> Values:
         return xr.where((mean == 0) & (std == 0), 0.0, mean / std)
 
 
-def p_from_snr(snr: np.ndarray, members: int, test: Test) -> np.ndarray:
+def p_from_snr(snr: np.ndarray, members: int, test: checks.Test) -> np.ndarray:
     """Return the two-sided p-value of a signal-to-noise ratio over this many members."""
     if test == "released":
         return 2 * stats.norm.sf(np.abs(snr))
@@ -190,7 +183,7 @@ class NullReference:
     fraction_significant: float
 
 
-def null_reference(members: int, test: Test = "t", alpha: float = 0.05) -> NullReference:
+def null_reference(members: int, test: checks.Test = "t", alpha: float = 0.05) -> NullReference:
     r"""Mean p and fraction of p < alpha that pure Gaussian noise gives, by integration.
 
     Under noise the p-value of the t-test, :math:`u`, is uniform on (0, 1), and the signal-to-noise
@@ -237,7 +230,7 @@ def null_reference(members: int, test: Test = "t", alpha: float = 0.05) -> NullR
 
 
 @cache
-def _null_mean_p(members: int, test: Test) -> float:
+def _null_mean_p(members: int, test: checks.Test) -> float:
     """Integrate p over the uniform p-value of the t-test; kept, as every summary asks for it."""
 
     def p_at(uniform: float) -> float:
@@ -247,7 +240,7 @@ def _null_mean_p(members: int, test: Test) -> float:
     return float(integrate.quad(p_at, 0, 1, epsabs=1e-7)[0])
 
 
-def snr_threshold(members: int, alpha: float = 0.05, test: Test = "t") -> float:
+def snr_threshold(members: int, alpha: float = 0.05, test: checks.Test = "t") -> float:
     r"""Return the signal-to-noise ratio :math:`|\mu/\sigma|` beyond which p falls below alpha.
 
     It has no unit. Parameters and errors are those of `null_reference`, sources those of
@@ -260,8 +253,8 @@ def snr_threshold(members: int, alpha: float = 0.05, test: Test = "t") -> float:
     (0.715, 1.96)
     """
     check_count("members", members, least=2)
-    check_probability("alpha", alpha)
-    check_test(test)
+    checks.check_probability("alpha", alpha)
+    checks.check_test(test)
     if test == "released":
         return float(stats.norm.isf(alpha / 2))
     return float(stats.t.isf(alpha / 2, members - 1) / np.sqrt(members))
@@ -315,8 +308,8 @@ def significant(
     >>> significant(p, correction=None).attrs["fraction"]
     0.75
     """
-    values = checked_p(p)
-    check_probability("alpha", alpha)
+    values = checks.checked_p(p)
+    checks.check_probability("alpha", alpha)
     if correction not in ("bh", "by", None):
         raise ValueError(f'correction must be "bh", "by" or None, not {correction!r}.')
     tested = np.isfinite(values)

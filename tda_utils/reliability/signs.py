@@ -7,7 +7,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from tda_utils.reliability.checks import check_scores
+from tda_utils.reliability import checks
 
 
 def removal_signed(scores: xr.DataArray) -> xr.DataArray:
@@ -37,7 +37,7 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
     >>> removal_signed(up).values
     array([-1.,  2.])
     """
-    check_scores(scores)
+    checks.check_scores(scores)
     sign = scores.attrs.get("sign")
     if sign not in ("removal", "upweighting"):
         raise ValueError(f"scores have sign {sign!r}; it must be 'removal' or 'upweighting'.")
@@ -73,7 +73,7 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
     >>> remove_drift(tau).values.ravel()
     array([-0.5,  0.5])
     """
-    check_scores(scores)
+    checks.check_scores(scores)
     if "drift" not in scores.coords:
         raise ValueError(
             "scores have no coordinate 'drift'; only continued leave-one-out and ATS carry one."
@@ -108,7 +108,7 @@ def drift_share(scores: xr.DataArray) -> float:
     >>> drift_share(tau)
     1.0
     """
-    check_scores(scores, "train")
+    checks.check_scores(scores, "train")
     if not scores.size:
         raise ValueError("scores is empty; its variance has no shares.")
     total = float(np.var(scores.values.astype(np.float64)))

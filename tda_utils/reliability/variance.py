@@ -8,13 +8,7 @@ import numpy as np
 import xarray as xr
 
 from tda_utils.checks import check_count
-from tda_utils.reliability.checks import (
-    CROSSED,
-    check_crossed,
-    check_member_scores,
-    check_probability,
-    dataset_of,
-)
+from tda_utils.reliability import checks
 
 # The sources of noise that a crossed design tells apart.
 SOURCES = ("initialisation", "order", "interaction", "epoch", "checkpoint")
@@ -69,12 +63,12 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     >>> parts["member"].item(), parts["checkpoint"].item(), round(parts["member_share"].item(), 3)
     (49.0, 2.0, 0.961)
     """
-    if isinstance(scores, xr.DataArray) and set(CROSSED) <= set(scores.dims):
+    if isinstance(scores, xr.DataArray) and set(checks.CROSSED) <= set(scores.dims):
         raise ValueError(
             f"scores has dimensions {scores.dims}, a crossed design; crossed_components splits its "
             "variance."
         )
-    check_member_scores(scores, need_checkpoints=2)
+    checks.check_member_scores(scores, need_checkpoints=2)
     scores64 = scores.astype(np.float64)
     checkpoints = scores64.sizes["checkpoint"]
     member_means = scores64.mean("checkpoint", skipna=False)
@@ -86,7 +80,7 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     share = xr.where(total > 0, member / total.where(total > 0), np.nan)
     variables = {"member": member, "checkpoint": within, "member_share": share}
     attributes = dict(scores.attrs, members=scores.sizes["member"], checkpoints=checkpoints)
-    return dataset_of(variables, attributes)
+    return checks.dataset_of(variables, attributes)
 
 
 def crossed_components(scores: xr.DataArray) -> xr.Dataset:
@@ -148,15 +142,17 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     >>> parts["initialisation"].item(), parts["order"].item()
     (2.0, 0.0)
     """
-    check_crossed(scores)
+    checks.check_crossed(scores)
     values = scores.astype(np.float64)
     cells = values.mean("checkpoint", skipna=False)
-    counts = {dim: scores.sizes[dim] for dim in CROSSED}
+    counts = {dim: scores.sizes[dim] for dim in checks.CROSSED}
     weights = 1 / counts["initialisation"], 1 / counts["order"]
     shape = tuple(counts.values())
     components = _components(_squares_of(cells), _squares_of(values - cells), shape, weights)
     variances = (np.maximum(component, 0) for component in components)
-    return dataset_of(dict(zip(SOURCES, variances, strict=True)), dict(scores.attrs, **counts))
+    return checks.dataset_of(
+        dict(zip(SOURCES, variances, strict=True)), dict(scores.attrs, **counts)
+    )
 
 
 class _Squares(NamedTuple):
@@ -176,7 +172,7 @@ def _squares_of(values: xr.DataArray) -> _Squares:
     parts = (whole, by_initialisation, by_order, left)
     return _Squares(
         *(
-            (part**2).sum([dim for dim in CROSSED if dim in part.dims], skipna=False)
+            (part**2).sum([dim for dim in checks.CROSSED if dim in part.dims], skipna=False)
             for part in parts
         )
     )
@@ -258,10 +254,10 @@ def variance_shares(
     >>> bool(shares["share"].sel(source="initialisation") > 0.95)
     True
     """
-    check_crossed(scores)
+    checks.check_crossed(scores)
     check_count("resamples", resamples, least=1)
-    check_probability("level", level)
-    values = scores.transpose(*CROSSED, "train", "test").values.astype(np.float64)
+    checks.check_probability("level", level)
+    values = scores.transpose(*checks.CROSSED, "train", "test").values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
     shape = i, j, _ = values.shape[:3]
@@ -281,7 +277,7 @@ def variance_shares(
         low = high = share
     else:
         low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
-    counts = {dim: scores.sizes[dim] for dim in CROSSED}
+    counts = {dim: scores.sizes[dim] for dim in checks.CROSSED}
     return xr.Dataset(
         {"share": ("source", share), "low": ("source", low), "high": ("source", high)},
         coords={"source": list(SOURCES)},

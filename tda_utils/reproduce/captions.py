@@ -7,8 +7,7 @@ be between braces: no attribute, no index, no format. These are the names of val
 ``members`` and the like  the notebook's parameters at the size that is run
 a fact's name             what the manifest says under ``facts``
 ``retrainings``           of leave-one-out: ``loo_members`` times ``loo_samples``
-``per_class``, ...        of the parameter ``studies``: what these have, each value once; see
-                          `of_studies` for what has the values of some of them
+``per_class``, ...        of the parameter ``studies``: the values that these have, see `of_studies`
 ``least_``, ``most_``     before one of those: the smallest and the largest value
 ``paper_``                before any: its value at the paper's size
 ``missing_``              before one of a study: the values that only the paper's size has
@@ -29,19 +28,12 @@ from tda_utils.reproduce.notebook import ManifestError, unknown_name
 _PIECES = re.compile(r"\{\{|\}\}|\{([a-z][a-z0-9_]*)\}|\{[^{}]*\}?|\}")
 #: Classes of the data that studies train on.
 CLASSES = {"mnist3": 3, "cifar10": 10}
-#: What a study says in numbers, and its training samples, which follow.
-_SIZES = ("members", "per_class", "attributed", "test_per_class", "image_size", "train")
+#: What a study says in numbers.
+_SIZES = ("members", "per_class", "attributed", "test_per_class", "image_size")
 
 
 def names_in(template: str, where: str) -> list[str]:
-    """Return the names of the values that a caption asks for, each once.
-
-    Parameters
-    ----------
-    template
-        The caption.
-    where
-        Its place, for the message.
+    """Return the names of the values that a caption asks for; ``where`` is its place.
 
     Raises
     ------
@@ -52,10 +44,6 @@ def names_in(template: str, where: str) -> list[str]:
     --------
     >>> names_in("{members} members, {{as they are}}", "figures.tau.caption")
     ['members']
-    >>> names_in("{members.__class__}", "figures.tau.caption")
-    Traceback (most recent call last):
-    tda_utils.reproduce.notebook.ManifestError: figures.tau.caption: '{members.__class__}' is not \
-the name of a value in braces, such as {members}; a brace itself is written twice.
     """
     names = {}
     for found in _PIECES.finditer(template):
@@ -70,14 +58,7 @@ the name of a value in braces, such as {members}; a brace itself is written twic
 
 
 def fill(template: str, values: Mapping[str, Any], where: str) -> str:
-    """Return a caption with its values in place of their names.
-
-    Parameters
-    ----------
-    template, where
-        As `names_in` takes them.
-    values
-        By name: numbers, texts, or lists of these.
+    """Return a caption with values, which are numbers, texts or lists of these, for their names.
 
     Raises
     ------
@@ -124,16 +105,8 @@ def caption_values(
 ) -> dict[str, Any]:
     """Return what a figure's caption can name.
 
-    Parameters
-    ----------
-    figure
-        Its name.
-    facts
-        Of the manifest.
-    own
-        The notebook's parameters at the size that is run.
-    paper
-        Those at the paper's size, None where that is the full one.
+    ``own`` and ``paper`` are the notebook's parameters at the size that is run and at the paper's:
+    None where that is the full one.
 
     Examples
     --------
@@ -169,75 +142,54 @@ def _with_derived(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _share(share: float) -> str:
-    bounds = {"a hundredth": 1 / 100, "a tenth": 1 / 10, "half": 1 / 2}
-    return next(
-        (f"less than {words}" for words, bound in bounds.items() if share < bound), f"{share:.0%}"
-    )
+    for words, bound in (("a hundredth", 1 / 100), ("a tenth", 1 / 10), ("half", 1 / 2)):
+        if share < bound:
+            return f"less than {words}"
+    return f"{share:.0%}"
 
 
 def of_studies(studies: Any) -> dict[str, list[float]]:
-    """Return the sizes of studies by name: ``members`` of all, ``vit_members`` of some.
+    """Return for each size of studies the values that occur, ascending.
 
-    Parameters
-    ----------
-    studies
-        What the parameter ``studies`` is; of anything else than a list of mappings nothing is said.
-
-    Returns
-    -------
-    dict of str to list of float
-        For each size (``members``, ``per_class``, ``attributed``, ``test_per_class``,
-        ``image_size``, and ``train``, the training samples) the values that occur, ascending.
-        Before it a name may have ``released_``, for the values under that protocol; then
-        ``mnist3_`` or ``cifar10_``, for the convolutional networks on these data; and then
-        ``sound_`` or ``defective_``, by the list of samples, or ``some_``, for studies where not
-        all training samples have scores. Vision transformers are ``vit_``, after the data if any.
+    The sizes are ``members``, ``per_class``, ``attributed``, ``test_per_class``, ``image_size`` and
+    ``train``, the training samples. Before one of these a name may have ``released_``, for the
+    values under that protocol; then ``mnist3_`` or ``cifar10_``, for the convolutional networks on
+    these data; and then ``sound_`` or ``defective_``, by the list of samples, or ``some_``, for
+    studies where not all training samples have scores. Vision transformers are ``vit_``, after the
+    data if any. Of anything but a list of mappings nothing is said.
 
     Examples
     --------
     >>> studies = [
-    ...     {"task": "mnist3", "per_class": 10, "members": 10},
     ...     {"task": "mnist3", "per_class": 50, "members": 10, "released": {"attributed": 75}},
     ...     {"task": "cifar10", "per_class": 10, "model": "vit", "members": 3},
     ... ]
     >>> sizes = of_studies(studies)
     >>> sizes["members"], sizes["vit_members"], sizes["mnist3_per_class"]
-    ([3, 10], [3], [10, 50])
+    ([3, 10], [3], [50])
     >>> sizes["released_mnist3_some_attributed"], sizes["released_mnist3_some_train"]
     ([75], [150])
     """
     if not isinstance(studies, list) or not all(isinstance(one, dict) for one in studies):
         return {}
-    released = [{**one, **_mapping(one.get("released"))} for one in studies]
-    named = {}
-    for protocol, own in (("", studies), ("released_", released)):
-        for group, some in _groups([_with_train(one) for one in own]).items():
-            for size in _SIZES:
-                if values := {one[size] for one in some if _is_number(one.get(size))}:
-                    named[f"{protocol}{group}{size}"] = sorted(values)
-    return named
+    named: dict[str, set[float]] = {}
+    for study in studies:
+        changes = study.get("released")
+        released = study | changes if isinstance(changes, dict) else study
+        for protocol, own in (("", study), ("released_", released)):
+            sizes = {size: own[size] for size in _SIZES if _is_number(own.get(size))}
+            if "per_class" in sizes and str(own.get("task")) in CLASSES:
+                sizes["train"] = CLASSES[own["task"]] * sizes["per_class"]
+            for group in _groups(own):
+                for size, value in sizes.items():
+                    named.setdefault(f"{protocol}{group}{size}", set()).add(value)
+    return {name: sorted(values) for name, values in named.items()}
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _with_train(study: Mapping[str, Any]) -> dict[str, Any]:
-    classes, each = CLASSES.get(str(study.get("task"))), study.get("per_class")
-    return {**study, "train": classes * each if classes and _is_number(each) else None}
-
-
-def _groups(studies: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the studies by what their sizes are named after."""
-    groups = {"": studies, "vit_": [one for one in studies if one.get("model") == "vit"]}
-    for task in CLASSES:
-        own = [one for one in studies if one.get("task") == task]
-        convolutional = [one for one in own if one.get("model") != "vit"]
-        groups |= {
-            f"{task}_": convolutional,
-            f"{task}_vit_": [one for one in own if one.get("model") == "vit"],
-            f"{task}_sound_": [one for one in convolutional if "lists" not in one],
-            f"{task}_defective_": [one for one in convolutional if "lists" in one],
-            f"{task}_some_": [one for one in convolutional if "attributed" in one],
-        }
-    return groups
+def _groups(study: Mapping[str, Any]) -> list[str]:
+    """Return what the sizes of a study are named after, as `of_studies` says."""
+    data = f"{study.get('task')}_"
+    if study.get("model") == "vit":
+        return ["", "vit_", f"{data}vit_"]
+    some = [f"{data}some_"] if "attributed" in study else []
+    return ["", data, f"{data}{'defective_' if 'lists' in study else 'sound_'}", *some]

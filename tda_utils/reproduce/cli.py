@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,6 @@ from tda_utils.face import installed_for
 from tda_utils.reproduce.manifest import SIZES, Manifest, check, load_manifest
 from tda_utils.reproduce.notebook import ManifestError, all_of
 from tda_utils.terms import PROTOCOLS
-
-#: What each command needs besides what reads a manifest; of `run` the notebooks need the last.
-NEEDS = {
-    "list": (),
-    "check": ("jupytext",),
-    "compute": ("jupytext", "torch"),
-    "run": ("jupytext", "papermill", "ipykernel", "torch"),
-}
 
 
 class _Version(argparse.Action):
@@ -49,12 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with installed_for(f"bayes-tda {options.command}"):
             return _command(options)
-    except ManifestError as error:
-        return _refused(error)
-    except ImportError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError):  # as `installed_for` raises it
-            return _refused(error)
-        raise
+    except (ManifestError, ImportError) as error:
+        missing = isinstance(error.__cause__, ModuleNotFoundError)  # as `installed_for` raises it
+        if isinstance(error, ImportError) and not missing:
+            raise
+        print(f"bayes-tda: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(
             "\nbayes-tda: interrupted; finished scores are kept, and the same command goes on.",
@@ -63,16 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _refused(error: Exception) -> int:
-    print(f"bayes-tda: error: {error}", file=sys.stderr)
-    return 2
-
-
 def _command(options: argparse.Namespace) -> int:
     """Carry a command out; what takes long to import is imported for those that need it."""
-    for package in NEEDS[options.command]:
-        if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     if options.command == "list":
         return _list(_find_manifest(options.manifest), options.size)
     if options.command == "check":
@@ -109,9 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--size", choices=SIZES, default="quick", help="default: %(default)s")
         command.add_argument("--protocol", choices=PROTOCOLS, help="only this protocol")
         command.add_argument(
-            "--store",
-            type=Path,
-            help="folder of finished scores (default: runs/store by the manifest)",
+            "--store", type=Path, help="folder of scores (default: runs/store by the manifest)"
         )
         command.add_argument("--jobs", nargs="?", const="", help=argparse.SUPPRESS)
     listed = commands.add_parser("list", help="show figures, notebooks, parameters and captions")

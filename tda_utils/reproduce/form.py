@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,45 +32,26 @@ FIRST = ("type", "additionalProperties")
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """A safe loader that refuses a key given twice (YAML would silently keep the last one)."""
 
-    def get_single_node(self) -> yaml.Node | None:
-        node = super().get_single_node()
-        _refuse_twice(node)
-        return node
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._seen: set[yaml.Node] = set()
 
-
-def _refuse_twice(root: yaml.Node | None) -> None:
-    # Before merged keys are put in, since those may be there again.
-    seen, waiting = set(), [root]
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting += reversed(node.value)
-            continue
-        keys: set[str] = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
-            if key.value in keys:
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # At the first visit, before merged keys are put in, since those may be there again.
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        known: set[str] = set()
+        for key in keys if node not in self._seen else []:
+            if key.value in known:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark
                 )
-            keys.add(key.value)
-        waiting += [value for _, value in reversed(node.value)]
+            known.add(key.value)
+        self._seen.add(node)
+        super().flatten_mapping(node)
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a manifest's file and hold it against the schema.
-
-    Parameters
-    ----------
-    path
-        The YAML file.
-
-    Returns
-    -------
-    dict
-        A document in the schema's form.
+    """Read a manifest's YAML file and hold it against the schema.
 
     Raises
     ------
@@ -110,21 +89,14 @@ def read_document(path: Path) -> dict[str, Any]:
 
 @cache
 def _validator() -> Any:
-    with _without(FORMATS):
-        from jsonschema import Draft202012Validator
-    return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
-
-
-@contextmanager
-def _without(packages: tuple[str, ...]) -> Iterator[None]:
-    """Let what is imported within go without packages that it can do without."""
-    hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
+    hidden = [name for name in FORMATS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # which makes an import of them fail
     try:
-        yield
+        from jsonschema import Draft202012Validator
     finally:
         for name in hidden:
             del sys.modules[name]
+    return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
 def _order(error: Any) -> tuple[int, bool]:
@@ -138,7 +110,6 @@ def _sentence(error: Any, name: str) -> str:
     said = error.schema.get("description", "")
     choices = error.schema.get("items", {}).get("enum")
     of = f" of {all_of(choices)}" if choices else ""
-    in_name = "propertyNames" in error.absolute_schema_path
     match error.validator:
         case "required":
             missing = next(key for key in wanted if key not in value)
@@ -155,7 +126,7 @@ def _sentence(error: Any, name: str) -> str:
             return f"{where} is empty; it needs at least one{of}."
         case "not":
             return f"{where}.{value}: the runner sets {value!r}; take it out."
-        case "pattern" | "type" if in_name:
+        case "pattern" | "type" if "propertyNames" in error.absolute_schema_path:
             return f"{where}: {said}; this one is {value!r}."
         case "type" if isinstance(wanted, str):
             return f"{where} has to be {KINDS[wanted]}{of}, not {value!r}."

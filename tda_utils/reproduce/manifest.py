@@ -26,16 +26,24 @@ SIZES = ("quick", "full", "paper")
 #: What a figure may declare, the files that stand for it, and the folder where each ends up.
 OUTPUTS = {"figure": ("pdf", "png"), "table": ("csv", "md"), "numbers": ("json",)}
 FOLDERS = {"pdf": "figures", "png": "figures", "csv": "tables", "md": "tables", "json": "numbers"}
-#: Parameters that the runner sets itself; a manifest must leave them alone.
+#: Parameters that the runner sets itself; a manifest must leave them alone, and a notebook may do
+#: without the last.
 RUNNER_PARAMETERS = ("output", "store", "protocol", "summaries")
-#: Of these, those that a notebook may do without.
-OPTIONAL_PARAMETERS = ("summaries",)
 FOLDER_PARAMETERS = ("output", "store", "summaries")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One entry of the manifest: a notebook and the files it has to write for this figure."""
+    """One entry of the manifest: a notebook and the files it has to write for this figure.
+
+    Examples
+    --------
+    >>> p = Figure("p", "06_x", "Mean p.", "", ("paired",), ("table",), {"quick": "Of few."})
+    >>> p.template("quick"), p.stem("paired"), p.files("paired")
+    ('Mean p. Of few.', 'p-paired', ['p-paired.csv', 'p-paired.md'])
+    >>> p.places("paired")
+    ['tables/p-paired.csv', 'tables/p-paired.md', 'provenance/p-paired.json']
+    """
 
     name: str
     notebook: str
@@ -48,37 +56,20 @@ class Figure:
     notes: dict[str, str] = field(default_factory=dict, hash=False)
 
     def template(self, size: str) -> str:
-        """The caption at a size, with names in place of values.
-
-        >>> notes = {"quick": "Few."}
-        >>> Figure("tau", "05_x", "Tau.", "", (), ("table",), notes).template("quick")
-        'Tau. Few.'
-        """
+        """The caption at a size, with names in place of values."""
         return " ".join([self.caption, *([self.notes[size]] if size in self.notes else [])])
 
     def stem(self, protocol: str | None) -> str:
-        """Name that the files of this figure begin with.
-
-        >>> Figure("p_table", "06_x", "Mean p.", "", ("paired",), ("table",)).stem("paired")
-        'p_table-paired'
-        """
+        """Name that the files of this figure begin with."""
         return f"{self.name}-{protocol}" if protocol else self.name
 
     def files(self, protocol: str | None) -> list[str]:
-        """Names of the files that the notebook writes for this figure.
-
-        >>> Figure("p_table", "06_x", "Mean p.", "", ("paired",), ("table",)).files("paired")
-        ['p_table-paired.csv', 'p_table-paired.md']
-        """
+        """Names of the files that the notebook writes for this figure."""
         stem = self.stem(protocol)
         return [f"{stem}.{ending}" for output in self.outputs for ending in OUTPUTS[output]]
 
     def places(self, protocol: str | None) -> list[str]:
-        """Where these files end up in the folder of results, their provenance last.
-
-        >>> Figure("p_table", "06_x", "Mean p.", "", ("paired",), ("table",)).places("paired")
-        ['tables/p_table-paired.csv', 'tables/p_table-paired.md', 'provenance/p_table-paired.json']
-        """
+        """Where these files end up in the folder of results, their provenance last."""
         files = [f"{FOLDERS[name.rpartition('.')[2]]}/{name}" for name in self.files(protocol)]
         return [*files, f"provenance/{self.stem(protocol)}.json"]
 
@@ -110,12 +101,7 @@ class Manifest:
         return size if size in self.sizes[notebook] else "full"
 
     def caption(self, figure: Figure, size: str) -> str:
-        """The caption of a figure that is made at this size.
-
-        Raises
-        ------
-        ManifestError
-            If it names a value that is not known, or not known at this size.
+        """The caption of a figure that is made at this size; refuses what names an unknown value.
 
         Examples
         --------
@@ -129,7 +115,7 @@ class Manifest:
         template, where = figure.template(own), _place(figure, own)
         values = self._values(figure, own, {})
         if not values.keys() >= set(names_in(template, where)):
-            values = self._values(figure, own, self._defaults(figure.notebook))
+            values = self._values(figure, own, self.defaults(figure.notebook))
         return fill(template, values, where)
 
     def _values(self, figure: Figure, size: str, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -137,8 +123,8 @@ class Manifest:
         has_own = "paper" in self.sizes[figure.notebook]
         return caption_values(figure.name, self.facts, own, paper if has_own else None)
 
-    def _defaults(self, notebook: str) -> dict[str, Any]:
-        """What the notebook itself says: slow to read, and seldom needed."""
+    def defaults(self, notebook: str) -> dict[str, Any]:
+        """The parameters that the notebook itself sets: slow to read, and seldom needed."""
         known = notebook_parameters(self.notebooks / f"{notebook}.py")
         return {name: parameter.default for name, parameter in known.items()}
 
@@ -175,12 +161,9 @@ class Execution:
 
 
 def load_manifest(path: str | Path) -> Manifest:
-    """Read a manifest and check its form; :func:`check` holds it against the notebooks.
+    """Read a manifest, in a folder beside ``notebooks/``, and check its form.
 
-    Parameters
-    ----------
-    path
-        The YAML file, in a folder beside ``notebooks/``.
+    :func:`check` holds it against the notebooks.
 
     Raises
     ------
@@ -242,28 +225,12 @@ def _one_line(text: str) -> str:
 
 
 def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[str]:
-    """Hold a manifest against its notebooks, without running anything.
-
-    Parameters
-    ----------
-    manifest
-        What :func:`load_manifest` gave.
-    notebooks
-        Only these; all of them if left out.
+    """Hold a manifest against all or some notebooks, without running any.
 
     Returns
     -------
     list of str
         One sentence for each problem; empty if there is none.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> figure = Figure("tau", "05_tau", "Tau.", "A bell.", (), ("figure",))
-    >>> sizes = {"05_tau": {"quick": {}, "full": {}}}
-    >>> manifest = Manifest(Path(tempfile.mkdtemp()) / "paper/figures.yaml", {"tau": figure}, sizes)
-    >>> check(manifest)
-    ["notebooks/: unknown notebook '05_tau'. Known: none."]
     """
     problems = []
     for notebook in manifest.sizes if notebooks is None else dict.fromkeys(notebooks):
@@ -285,7 +252,7 @@ def _parameter_problems(
         f"notebook {notebook}: parameter {name!r} is missing; the runner sets it, so the notebook "
         f"has to declare '{name}: str = ...'."
         for name in RUNNER_PARAMETERS
-        if (name != "protocol" or with_protocol) and name not in (*known, *OPTIONAL_PARAMETERS)
+        if (name != "protocol" or with_protocol) and name not in (*known, "summaries")
     ]
     problems += [
         f"notebook {notebook}: parameter {name!r} is declared {parameter.annotation}, but its "
@@ -330,12 +297,10 @@ def plan(
     size: str = "quick",
     protocol: str | None = None,
 ) -> list[Execution]:
-    """Executions that make the named figures: one for each notebook and protocol.
+    """Executions that make the named figures, or all: one for each notebook and protocol.
 
     Parameters
     ----------
-    names
-        Figures; all of them if left out.
     size
         ``"quick"``, ``"full"`` or ``"paper"``.
     protocol
@@ -377,17 +342,7 @@ def run_parameters(
 ) -> dict[str, Any]:
     """Return what an execution hands to its notebook: the manifest's values and the folders.
 
-    Parameters
-    ----------
-    store
-        Folder of finished scores.
-    output
-        Folder for what the notebook writes; None lets it write nothing.
-
-    Raises
-    ------
-    ManifestError
-        If the notebook's parameters cannot be read.
+    The notebook reads finished scores in ``store`` and writes to ``output``; None: nothing.
     """
     own: dict[str, Any] = {
         "output": str(output.resolve()) if output else "",

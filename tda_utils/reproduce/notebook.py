@@ -53,21 +53,7 @@ class Parameter:
 
 
 def read_notebook(path: str | Path) -> Any:
-    """Read a py:percent notebook as a notebook that Jupyter can run.
-
-    Raises
-    ------
-    ManifestError
-        If there is no such file.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "01_x.py"
-    >>> _ = path.write_text("# %% [markdown]\\n# # Title\\n\\n# %%\\n1 + 1\\n")
-    >>> [cell.cell_type for cell in read_notebook(path).cells]
-    ['markdown', 'code']
-    """
+    """Read a py:percent notebook as one that Jupyter can run, or refuse one that is not there."""
     import jupytext  # slow to import, and not needed to list the figures
 
     path = Path(path)
@@ -82,7 +68,7 @@ def read_notebook(path: str | Path) -> Any:
 
 
 def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Parameters that a notebook declares in its one cell tagged ``parameters``.
+    """Return the parameters that a notebook declares in its one cell tagged ``parameters``.
 
     The cell is parsed, not matched line by line as papermill does (which misses ``int | None``).
 
@@ -90,29 +76,18 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
     ------
     ManifestError
         If no cell or several have the tag, or a line is not ``name: type = literal  # meaning``.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "01_x.py"
-    >>> _ = path.write_text('# %% tags=["parameters"]\\nmembers: int = 3  # seeds\\n')
-    >>> notebook_parameters(path)
-    {'members': Parameter(annotation='int', default=3, comment='seeds')}
     """
     name = Path(path).name
-    cells = [
-        cell.source
-        for cell in read_notebook(path).cells
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
-    ]
-    if len(cells) != 1:
+    cells = [cell for cell in read_notebook(path).cells if cell.cell_type == "code"]
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
         raise ManifestError(
-            f"notebook {name} has {len(cells)} code cells tagged 'parameters'; it needs exactly "
+            f"notebook {name} has {len(tagged)} code cells tagged 'parameters'; it needs exactly "
             "one."
         )
-    lines = cells[0].splitlines()
+    lines = tagged[0].splitlines()
     try:
-        statements = ast.parse(cells[0]).body
+        statements = ast.parse(tagged[0]).body
     except SyntaxError as error:
         raise ManifestError(f"notebook {name}, parameters cell: {error.msg}.") from error
     parameters = {}

@@ -20,13 +20,12 @@ from typing import Any
 from tda_utils.experiments.provenance import computed_with, git_state
 from tda_utils.reproduce.manifest import (
     FOLDER_PARAMETERS,
-    FOLDERS,
     Execution,
     Figure,
     Manifest,
     run_parameters,
 )
-from tda_utils.reproduce.notebook import all_of, notebook_parameters, read_notebook
+from tda_utils.reproduce.notebook import all_of, read_notebook
 
 #: Cells for readers of the course; no figure needs them, and at full size they might take long.
 READERS_ONLY = {"exercise", "solution"}
@@ -36,7 +35,10 @@ REPORT = "provenance.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended: what went wrong, if anything, and what happened to the score store."""
+    """How one run ended: what went wrong, if anything, and what happened to the score store.
+
+    There is an ``error`` if the notebook failed or did not write what the manifest declares.
+    """
 
     run: Execution
     error: str | None
@@ -58,11 +60,6 @@ def execute(
         Folder of finished scores, handed to the notebook.
     git
         Commit and dirty flag for the provenance; looked up if left out.
-
-    Returns
-    -------
-    Outcome
-        With ``error`` set if the notebook failed or did not write what the manifest declares.
     """
     before, damaged_before = _score_files(store), _set_aside(store)
     try:
@@ -77,18 +74,17 @@ def execute(
     except OSError as problem:  # a full disk, a folder that cannot be written
         error = str(problem)
     after = _score_files(store)
-    computed = sum(before.get(name) != time for name, time in after.items())
+    computed = sum(before.get(path) != time for path, time in after.items())
     set_aside = _set_aside(store) - damaged_before
     return Outcome(run, error, computed, len(after) - computed, set_aside)
 
 
 def _set_aside(store: Path) -> int:
-    """Count the damaged files that were renamed."""
-    return sum(1 for _ in store.rglob("*.safetensors.damaged-*"))
+    return len(list(store.rglob("*.safetensors.damaged-*")))
 
 
-def _score_files(store: Path) -> dict[str, int]:
-    return {str(p.relative_to(store)): p.stat().st_mtime_ns for p in store.rglob("*.safetensors")}
+def _score_files(store: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
 
 
 def _execute_notebook(manifest: Manifest, run: Execution, store: Path, output: Path) -> str | None:
@@ -113,9 +109,8 @@ def _execute_notebook(manifest: Manifest, run: Execution, store: Path, output: P
             cwd=str(manifest.notebooks),
             progress_bar=bar,
             log_output=False,
-            extra_arguments=[
-                "--log-level=CRITICAL"
-            ],  # no remarks on transport, nor on being stopped
+            # No remarks on transport, nor on being stopped.
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except papermill.PapermillExecutionError as error:
         reason = (error.evalue or "").strip().splitlines() or ["no message"]
@@ -145,15 +140,9 @@ def _install(manifest: Manifest, run: Execution, output: Path, git: dict[str, An
     record = _record(manifest, run, git, reported)
     for figure in run.figures:
         _install_figure(manifest.results(run.size), run, figure, written, record)
-    declared = {
-        name
-        for figure in manifest.figures.values()
-        if figure.notebook == run.notebook
-        for protocol in figure.protocols or (None,)
-        for name in figure.files(protocol)
-    }
-    surplus = sorted(set(written) - declared)
-    if surplus:
+    own = [figure for figure in manifest.figures.values() if figure.notebook == run.notebook]
+    declared = {name for one in own for each in one.protocols or [None] for name in one.files(each)}
+    if surplus := sorted(set(written) - declared):
         return f"the notebook wrote {all_of(surplus)}, which no figure of the manifest declares"
     return None
 
@@ -161,17 +150,16 @@ def _install(manifest: Manifest, run: Execution, output: Path, git: dict[str, An
 def _install_figure(
     results: Path, run: Execution, figure: Figure, written: dict[str, Path], record: dict[str, Any]
 ) -> None:
-    stem = figure.stem(run.protocol)
+    *targets, provenance = figure.places(run.protocol)
     sums = {}
-    for name in figure.files(run.protocol):
-        target = Path(FOLDERS[name.rpartition(".")[2]], name)
-        sums[target.as_posix()] = hashlib.sha256(written[name].read_bytes()).hexdigest()
+    for name, target in zip(figure.files(run.protocol), targets, strict=True):
+        sums[target] = hashlib.sha256(written[name].read_bytes()).hexdigest()
         (results / target).parent.mkdir(parents=True, exist_ok=True)
         os.replace(written[name], results / target)
     record = {"figure": figure.name, **record, "outputs": sums}
-    (results / "provenance").mkdir(exist_ok=True)
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    (results / "provenance" / f"{stem}.json").write_text(text, encoding="utf-8")
+    (results / provenance).parent.mkdir(exist_ok=True)
+    (results / provenance).write_text(text, encoding="utf-8")
 
 
 def _record(
@@ -179,8 +167,7 @@ def _record(
 ) -> dict[str, Any]:
     """Where a result comes from; folders and machine names stay out, as they tell nothing."""
     source = manifest.notebooks / f"{run.notebook}.py"
-    defaults = {name: p.default for name, p in notebook_parameters(source).items()}
-    parameters = {**defaults, **manifest.parameters(run.notebook, run.size)}
+    parameters = manifest.defaults(run.notebook) | manifest.parameters(run.notebook, run.size)
     if run.protocol:
         parameters["protocol"] = run.protocol
     return {

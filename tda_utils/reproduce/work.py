@@ -12,7 +12,7 @@ import ast
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,6 @@ from tda_utils.reproduce.manifest import Manifest, run_parameters
 from tda_utils.reproduce.notebook import ManifestError, read_notebook
 
 TAG = "experiments"
-#: The one variable that the tagged cells have to set.
-VARIABLE = "work"
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,13 @@ def score_files(work: Mapping[Experiment, tuple[str, ...]]) -> list[ScoreFile]:
     >>> [(one.method, one.run.initialisation) for one in score_files(work)]
     [('posterior', 446), ('posterior', 724), ('loo', 446), ('loo', 724), ('ats', 446)]
     """
+    asked = [(one, "posterior") for one in work]
+    asked += [(one, method) for one, methods in work.items() for method in methods]
     found: dict[Path, ScoreFile] = {}
-    for posterior in (True, False):
-        for experiment, methods in work.items():
-            for method in ("posterior",) if posterior else methods:
-                for run in experiment.runs:
-                    path = experiment.file(method, run)
-                    found.setdefault(path, ScoreFile(path, experiment, method, run))
+    for experiment, method in asked:
+        for run in experiment.runs:
+            path = experiment.file(method, run)
+            found.setdefault(path, ScoreFile(path, experiment, method, run))
     return list(found.values())
 
 
@@ -68,38 +66,19 @@ def without_spare(
     """Leave out posteriors that are not finished, but all scores of which are.
 
     Whoever has the scores, from another machine or from a run before, need not train for them.
-
-    Examples
-    --------
-    >>> files = score_files({Experiment(members=1): ("loo", "ats")})
-    >>> scores = {file.path for file in files if file.needs}
-    >>> [file.method for file in without_spare(files, finished=scores.__contains__)]
-    ['loo', 'ats']
     """
     files = list(files)
     done = {file.path for file in files if finished(file.path)}
-    spare = {f.needs for f in files if f.path in done} - {
-        f.needs for f in files if f.path not in done
-    }
+    needed = {file.needs for file in files if file.path not in done}
+    spare = {file.needs for file in files if file.path in done} - needed
     return [file for file in files if file.path in done or file.path not in spare]
 
 
 def work_of(manifest: Manifest, run: NotebookRun, store: Path) -> dict[Experiment, tuple[str, ...]]:
-    """Return what an execution of a notebook asks for: the methods of each experiment.
+    """Return what an execution asks for: the methods of each experiment.
 
-    Parameters
-    ----------
-    manifest
-        What `tda_utils.reproduce.manifest.load_manifest` gave.
-    run
-        One of `tda_utils.reproduce.plan`.
-    store
-        Folder of finished scores.
-
-    Returns
-    -------
-    dict of Experiment to tuple of str
-        Empty if the notebook has no cell tagged ``experiments``.
+    It is empty if the notebook has no cell tagged ``experiments``. ``store`` is the folder of
+    finished scores.
 
     Raises
     ------
@@ -124,16 +103,6 @@ def compute(files: Iterable[ScoreFile]) -> list[Failure]:
 
     Files of one experiment and method that follow each other are made together, which is faster
     than one after the other.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     size = {"members": 1, "checkpoints": 1, "epochs": 1, "test_per_class": 1}
-    ...     files = score_files({Experiment(store=folder, **size): ("grad_dot",)})
-    ...     failures = compute(files)
-    ...     print(failures, all(file.path.is_file() for file in files))
-    [] True
     """
     failures = []
     together = itertools.groupby(files, key=lambda file: (file.experiment, file.method))
@@ -146,30 +115,29 @@ def compute(files: Iterable[ScoreFile]) -> list[Failure]:
     return failures
 
 
-@contextlib.contextmanager
-def in_notebooks(manifest: Manifest) -> Iterator[None]:
+def in_notebooks(manifest: Manifest) -> contextlib.AbstractContextManager[None]:
     """Work in the folder of the notebooks, as they do: a path in a parameter starts there."""
-    with contextlib.chdir(manifest.notebooks):
-        yield
+    return contextlib.chdir(manifest.notebooks)
 
 
 def _tagged_work(source: Path, parameters: Mapping[str, Any]) -> dict[Experiment, tuple[str, ...]]:
     cells = [cell for cell in read_notebook(source).cells if cell.cell_type == "code"]
-    tagged = [cell.source for cell in cells if TAG in cell.metadata.get("tags", [])]
+    defaults, tagged = (
+        [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
+        for tag in ("parameters", TAG)
+    )
     if not tagged:
         return {}
     where = f"notebook {source.name}, cells tagged {TAG!r}"
-    defaults = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
     namespace: dict[str, Any] = {"__name__": source.stem}
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(_imports(cells), str(source), "exec"), namespace)
-            for text in defaults:
-                exec(compile(text, str(source), "exec"), namespace)
+            for code in (_imports(cells), *defaults):
+                exec(compile(code, str(source), "exec"), namespace)
             namespace |= parameters
-            for text in tagged:
-                exec(compile(text, str(source), "exec"), namespace)
-        work = namespace.get(VARIABLE)
+            for code in tagged:
+                exec(compile(code, str(source), "exec"), namespace)
+        work = namespace.get("work")
         if not isinstance(work, dict) or not all(isinstance(one, Experiment) for one in work):
             raise ManifestError(f"{where}: they have to set 'work' to {{experiment: methods}}.")
         for experiment in work:
@@ -184,10 +152,6 @@ def _tagged_work(source: Path, parameters: Mapping[str, Any]) -> dict[Experiment
 
 def _imports(cells: list[Any]) -> ast.Module:
     """Collect what the notebook imports at the top of its cells."""
-    statements = [
-        statement
-        for cell in cells
-        for statement in ast.parse(cell.source).body
-        if isinstance(statement, ast.Import | ast.ImportFrom)
-    ]
-    return ast.Module(statements, type_ignores=[])
+    statements = [statement for cell in cells for statement in ast.parse(cell.source).body]
+    imports = [one for one in statements if isinstance(one, ast.Import | ast.ImportFrom)]
+    return ast.Module(imports, type_ignores=[])

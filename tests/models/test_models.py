@@ -44,6 +44,7 @@ def test_the_package_does_without_transformers():
     code = (
         "import sys; sys.modules['transformers'] = None; import tda_utils as tda\n"
         "assert 'onnx' not in sys.modules and 'peft' not in sys.modules\n"
+        "assert tda.model_builder('cnn2', 1)() and tda.Experiment\n"
         "try: tda.model_builder('vit', 1)\n"
         "except ImportError as problem: print(problem)\n"
     )

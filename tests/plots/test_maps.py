@@ -6,6 +6,7 @@ import xarray as xr
 from scipy import stats
 
 from tda_utils import outputs, plots
+from tda_utils.plots.maps import CORRECTION_NAMES
 from tda_utils.reliability.significance import significant, snr_threshold, summarise
 from tests.plots.drawn import SCORES, SUMMARY, a_model, texts
 from tests.refusals import refused
@@ -148,3 +149,10 @@ def test_rank_change_draws_ranks() -> None:
 )
 def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], facts) -> None:
     refused(error, call, *facts)
+
+
+def test_a_correction_has_the_name_of_its_authors() -> None:
+    assert {CORRECTION_NAMES[one] for one in ("bh", "by")} == {
+        "Benjamini-Hochberg",
+        "Benjamini-Yekutieli",
+    }

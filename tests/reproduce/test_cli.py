@@ -12,12 +12,8 @@ from tools import ROOT
 
 #: For each fault a command, and what the sentence has to name.
 BAD_COMMANDS = {
-    "misspelt figure": (["run", "tua"], ["'tua'", "did you mean 'tau'", "share"]),
-    "one of two": (["run", "tau", "wrong"], ["'wrong'"]),
     "no figure": (["run"], ["run", "--all"]),
     "figure and all": (["run", "tau", "--all"], ["run", "--all"]),
-    "protocol": (["run", "broken", "--protocol", "paired"], ["'broken'", "'paired'"]),
-    "store is a file": (["run", "tau", "--store", __file__], ["--store", repr(__file__)]),
     "jobs": (["run", "--all", "--jobs", "4"], ["--jobs", "snakemake", "--cores"]),
     "jobs of what": (["run", "--jobs"], ["--jobs", "snakemake", "--cores"]),
 }

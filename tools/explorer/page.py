@@ -25,7 +25,7 @@ import vl_convert
 import xarray as xr
 
 from tda_utils.data.task import Task
-from tda_utils.plots.pictures import picture_table
+from tda_utils.plots.pictures import checked_pictures, picture_table
 from tda_utils.reliability import removal_signed
 from tda_utils.reliability.significance import (
     TEST_OF,
@@ -179,7 +179,8 @@ def _samples(task: Task, scores: xr.DataArray, dim: str) -> list[dict[str, Any]]
     images, labels, index = task.split(dim)
     if dim == "train":
         images, labels, index = images[task.rows], labels[task.rows], index[task.rows]
-    pictures = picture_table(scores, dim, images.numpy())["picture"]
+    checked = checked_pictures(images.numpy(), f"{dim}_images", scores.sizes[dim])
+    pictures = picture_table(checked, scores[dim].values)["picture"]
     return [
         {"index": int(number), "label": int(label), "picture": picture}
         for number, label, picture in zip(index, labels, pictures, strict=True)
