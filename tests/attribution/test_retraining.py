@@ -1,10 +1,11 @@
 """What methods that train again have in common: weights, losses and the drift."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from tda_utils.attribution.retraining import (
-    base_weights,
     leave_one_out_weights,
     retrained_losses,
     with_drift,
@@ -13,15 +14,19 @@ from tda_utils.engine.recipe import Job
 from tests.plain import losses_on_test
 
 
-def test_each_row_is_left_out_in_turn_and_the_other_weights_stay():
-    base = torch.tensor([1.0, 2.0, 0.5])
-    whole, *others = leave_one_out_weights(base, torch.tensor([2, 0]))
-    assert torch.equal(whole, base)
-    assert torch.equal(torch.stack(others), torch.tensor([[1.0, 2.0, 0.0], [0.0, 2.0, 0.5]]))
-
-
-def test_a_member_without_weights_was_trained_with_ones(tiny_task, tiny_posterior):
-    assert torch.equal(base_weights(tiny_posterior, tiny_task, 1), torch.ones(12))
+def test_each_sample_is_left_out_in_turn_and_the_other_weights_stay(tiny_task, tiny_posterior):
+    some = tiny_task.attribute_only([4, 1])
+    own = torch.linspace(0.5, 1.5, 36).reshape(3, 12)
+    for weights, wanted in ((own, own[1]), (None, torch.ones(12))):
+        posterior = replace(tiny_posterior, weights=weights)
+        whole, *others = leave_one_out_weights(posterior, some, 1)
+        assert torch.equal(whole, wanted)
+        for left_out, position in zip(others, (4, 1), strict=True):
+            assert left_out[position] == 0
+            kept = torch.arange(12) != position
+            assert torch.equal(left_out[kept], wanted[kept])
+    # The posterior's own weights are left as they were.
+    assert own[1].all()
 
 
 def test_training_again_for_no_step_gives_the_losses_there_are(
@@ -40,7 +45,8 @@ def test_scores_and_drift_are_changes_from_the_losses_before(tiny_task, tiny_pos
     some = tiny_task.attribute_only([4, 1])
     before = tiny_posterior.losses(some).values
     change = np.random.default_rng(0).normal(size=(3, 2, 3, 7)).astype(np.float32)
-    losses = torch.from_numpy(before[:, :, None] + change)
+    # Runs in a row, as they come out of training.
+    losses = torch.from_numpy(before[:, :, None] + change).reshape(-1, 1, 7)
     labels = {"method": "ats", "protocol": "paired", "sign": "removal", "step": "a step"}
     for factor in (1.0, -1.0):
         scores = with_drift(losses, factor, tiny_posterior, some, "cpu", **labels)

@@ -7,7 +7,7 @@ import pytest
 import vl_convert
 
 from tda_utils import outputs, plots
-from tda_utils.plots.pictures import picture_table
+from tda_utils.plots.pictures import checked_pictures, picture_table
 from tests.plots.drawn import (
     PAIRS,
     PICTURES,
@@ -63,7 +63,8 @@ def test_explorer_carries_the_pictures_and_compiles(channels: int) -> None:
     by_size = {len(rows): rows for rows in tables if "picture" in rows[0]}
     assert sorted(by_size) == [9, 12]
     assert [row["index"] for row in by_size[9]] == SCORES["train"].values.tolist()
-    expected = picture_table(SUMMARY, "test", pictures)["picture"].tolist()
+    shown = checked_pictures(pictures, "test_images")
+    expected = picture_table(shown, SUMMARY["test"].values)["picture"].tolist()
     assert [row["picture"] for row in by_size[12]] == expected
     # To compile is to find every selection and field that the views refer to.
     vega = vl_convert.vegalite_to_vega(chart.to_dict())

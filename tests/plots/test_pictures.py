@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 from tda_utils import outputs, plots
-from tda_utils.plots.pictures import both_given, checked_pictures, picture_table
+from tda_utils.plots.pictures import picture_table, pictures_of_samples
 from tests.plots.drawn import (
     PICTURES,
     SUMMARY,
 )
 from tests.refusals import refused
+
+SIZES = {"train": 9, "test": 12}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,9 @@ def test_a_row_is_filled_before_the_next_begins() -> None:
 def test_pictures_travel_as_png_three_times_as_large(channels: int) -> None:
     """Grey ones dark on white, as in the other figures."""
     pictures = np.random.default_rng(2).random((12, channels, 8, 8))
-    table = picture_table(SUMMARY, "test", pictures)
+    shown = pictures_of_samples(pictures[:9], pictures, SIZES)
+    assert {dim: len(own) for dim, own in shown.items()} == SIZES
+    table = picture_table(shown["test"], SUMMARY["test"].values)
     assert table["index"].tolist() == SUMMARY["test"].values.tolist()
     data = base64.b64decode(table["picture"][3].split(",")[1])
     pixels = np.asarray(Image.open(io.BytesIO(data))) / 255
@@ -58,9 +62,8 @@ def test_pictures_travel_as_png_three_times_as_large(channels: int) -> None:
     assert pixels.shape[:2] == (24, 24)
 
 
-def test_as_many_pictures_are_needed_as_there_are_samples() -> None:
-    assert len(checked_pictures(PICTURES, "test_images", 12)) == 12
-    refused(ValueError, lambda: checked_pictures(PICTURES, "test_images", 9), "test_images", 12, 9)
+def test_there_may_be_no_pictures() -> None:
+    assert pictures_of_samples(None, None, SIZES) == {}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,16 @@ def test_as_many_pictures_are_needed_as_there_are_samples() -> None:
         (lambda: plots.images(PICTURES * np.nan), ValueError, ["pictures", "finite"]),
         (lambda: plots.images(PICTURES, ["one"]), ValueError, ["titles", 1, 12]),
         (lambda: plots.images(PICTURES, columns=0), ValueError, ["columns is 0", "at least 1"]),
-        (lambda: both_given(None, PICTURES), ValueError, ["test_images", "train_images"]),
+        (
+            lambda: pictures_of_samples(None, PICTURES, SIZES),
+            ValueError,
+            ["test_images", "train_images"],
+        ),
+        (
+            lambda: pictures_of_samples(PICTURES, PICTURES, SIZES),
+            ValueError,
+            ["train_images", 12, 9],
+        ),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], facts) -> None:
