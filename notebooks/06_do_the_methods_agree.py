@@ -76,7 +76,7 @@ experiment = tda.Experiment(
     protocol=protocol,
     store=store,
 )
-work = {experiment: tda.METHODS}
+work = {experiment: tda.STUDY_METHODS}
 
 # %% [markdown]
 # `work` says which methods will be asked for. `bayes-tda compute` reads it to compute scores ahead,

@@ -91,7 +91,7 @@ size = {
 paired = tda.Experiment(protocol="paired", **size)
 released = tda.Experiment(protocol="released", **size)
 ten = tda.Experiment(protocol="paired", **size | {"members": 10})  # for section 3
-work = {ten: ["grad_dot", "grad_cos"], paired: tda.METHODS, released: tda.METHODS}
+work = {ten: ["grad_dot", "grad_cos"], paired: tda.STUDY_METHODS, released: tda.STUDY_METHODS}
 
 # %%
 task, recipe, posterior = released.data, released.recipe, released.posterior()
@@ -784,7 +784,7 @@ keep(
 # negative helps. Each array says which it is, and `tda.removal_signed` turns all into the first.
 
 # %% tags=["nbval-check-output"]
-raw = {name: released.scores(name) for name in tda.METHODS}
+raw = {name: released.scores(name) for name in tda.STUDY_METHODS}
 turned = {name: tda.removal_signed(scores) for name, scores in raw.items()}
 for name, scores in raw.items():
     print(f"{name:>10}: {scores.attrs['sign']}")

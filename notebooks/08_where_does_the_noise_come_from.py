@@ -87,7 +87,7 @@ experiment = tda.Experiment(
     protocol=protocol,
     store=store,
 )
-work = {experiment: tda.METHODS}
+work = {experiment: tda.STUDY_METHODS}
 
 # %%
 pd.DataFrame(

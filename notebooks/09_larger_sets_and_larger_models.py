@@ -67,8 +67,8 @@ import xarray as xr
 import tda_utils as tda
 from tda_utils import exercises
 from tda_utils.outputs import save, save_numbers, save_table, show
+from tda_utils.terms import METHOD_LABELS
 
-METHODS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}
 TASKS = {"mnist3": "MNIST3", "cifar10": "CIFAR-10"}
 MODELS = {"cnn2": "CNN2-L", "cnn3": "CNN3-L", "vit": "ViT+LoRA"}
 
@@ -100,7 +100,7 @@ for values in studies:
         own |= values.get("released", {})
     experiments.append(tda.Experiment(**common | own))
 kept = [bool(summaries) and one.study_file(summaries).is_file() for one in experiments]
-work = {one: tda.METHODS for one, done in zip(experiments, kept, strict=True) if not done}
+work = {one: tda.STUDY_METHODS for one, done in zip(experiments, kept, strict=True) if not done}
 
 # %%
 pd.DataFrame(
@@ -335,7 +335,7 @@ agreement = {
     kind: pd.DataFrame(
         {
             study_name(one): {
-                f"{METHODS[a]}, {METHODS[b]}": value
+                f"{METHOD_LABELS[a]}, {METHOD_LABELS[b]}": value
                 for (a, b), value in summary.correlations(kind).items()
             }
             for one, summary in zip(experiments, studied, strict=True)
@@ -413,7 +413,7 @@ show(figure_agreement)
 def rows(panels: dict, xlabel: str) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"panel": title, xlabel: label, "method": METHODS[name], "measure": measure}
+            {"panel": title, xlabel: label, "method": METHOD_LABELS[name], "measure": measure}
             | {column: float(one[column].sel(measure=measure)) for column in one}
             | {"members": one.attrs["members"]}
             for title, panel in panels.items()

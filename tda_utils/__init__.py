@@ -16,6 +16,7 @@ _HOMES = {
     "tda_utils.data": "Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
+    "tda_utils.experiments.names": "STUDY_METHODS",
     "tda_utils.experiments.studies": "study_of",
     "tda_utils.models": "model_builder",
     "tda_utils.posterior": "PAPER_SEEDS Posterior sample_posterior",

@@ -7,6 +7,7 @@ which, and what installs it; a name that was renamed says its new one.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -33,8 +34,8 @@ def lazy(
     package : str
         Its ``__name__``.
     homes : mapping of str to str
-        For each module the names that it brings, with spaces between; for the package itself, its
-        modules.
+        For each module the names that it brings, with spaces between; for the package itself, those
+        of its modules that are public. The others can be asked for, too.
     renamed : mapping of str to str
         For each name and module of before, where its thing is now. To ask for one raises an
         `AttributeError`, to import one an `ImportError`, which say that.
@@ -46,12 +47,13 @@ def lazy(
     def load(name: str) -> Any:
         if name in renamed:
             raise AttributeError(f"{package}.{name} is now {renamed[name]}.")
-        if name not in home_of:
+        room = f"{package}.{name}"
+        home = home_of.get(name, package)
+        if home == package and (name.startswith("_") or not importlib.util.find_spec(room)):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home = home_of[name]
-        with installed_for(f"{package}.{name}"):
+        with installed_for(room):
             if home == package:
-                return importlib.import_module(f"{package}.{name}")
+                return importlib.import_module(room)
             value = getattr(importlib.import_module(home), name)
         # From now on without this detour.
         setattr(importlib.import_module(package), name, value)

@@ -47,6 +47,15 @@ def test_an_unknown_name_is_unknown() -> None:
         exec("from tda_utils import nonsense")
 
 
+def test_a_wing_can_be_asked_for_without_another_having_been() -> None:
+    assert (
+        fresh("import tda_utils as tda; print(tda.reliability.snr_threshold(10) > 0)") == "True\n"
+    )
+    assert fresh("import tda_utils as tda; print(tda.terms.PROTOCOLS[0])") == "paired\n"
+    with pytest.raises(AttributeError, match="_labels"):
+        tda_utils._labels  # noqa: B018
+
+
 def test_the_package_alone_loads_no_library() -> None:
     loaded = fresh(
         "import sys, tda_utils; print(*(name.partition('.')[0] for name in sys.modules))"

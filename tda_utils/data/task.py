@@ -177,14 +177,11 @@ class Task:
         >>> list(load_task("mnist3", per_class=10).coordinates("test"))
         ['test', 'test_label']
         """
-        samples = {
-            "train": (self.train_index[self.rows], self.train_y[self.rows]),
-            "test": (self.test_index, self.test_y),
-        }
-        found = {}
-        for dim in dims or samples:
-            index, labels = samples[dim]
-            found |= {dim: index.numpy(), f"{dim}_label": (dim, labels.numpy())}
+        found: dict[str, Any] = {}
+        for dim in dims or ("train", "test"):
+            _, labels, index = self.split(dim)
+            rows = self.rows if dim == "train" else slice(None)
+            found |= {dim: index[rows].numpy(), f"{dim}_label": (dim, labels[rows].numpy())}
         return found
 
     def select(self, train: Tensor | None = None, test: Tensor | None = None) -> Task:

@@ -34,6 +34,7 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
     >>> type(network_for(CNN2L(), torch.ones(1, 1, 28, 28), torch.float32)).__name__
     'FusedNetwork'
     """
+    # Brings numba, which plain modules do not need.
     from tda_utils.engine.fused import DTYPES, FusedNetwork, is_fusable
 
     if dtype in DTYPES and is_fusable(model, images):

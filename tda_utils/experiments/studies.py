@@ -1,4 +1,4 @@
-"""Studies: experiments summed up in one small file each.
+"""Studies: experiments among others, of each of which a small file, its summary, is kept.
 
 The scores of one experiment can be hours of work and a hundred megabytes. What a comparison of many
 experiments needs of them is a few hundred numbers. These are kept, so that a comparison can grow by

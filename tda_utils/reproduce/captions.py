@@ -11,7 +11,7 @@ a fact's name             what the manifest says under ``facts``
 ``least_``, ``most_``     before one of those: the smallest and the largest value
 ``paper_``                before any: its value at the paper's size
 ``missing_``              before one of a study: the values that only the paper's size has
-``retrainings_share``     what part of the paper's retrainings, in words
+``retrainings_share``     what part of the paper's retrainings, in words below a half
 ``paper_command``         the command that makes the figure at the paper's size
 ========================= ==================================================================
 """
@@ -123,8 +123,9 @@ def caption_values(
         return values
     there = _with_derived(paper)
     values |= {f"paper_{name}": value for name, value in there.items()}
-    for name in of_studies(paper.get("studies")):
-        if missing := [one for one in there[name] if one not in here.get(name, [])]:
+    ours = of_studies(own.get("studies"))
+    for name, theirs in of_studies(paper.get("studies")).items():
+        if missing := [one for one in theirs if one not in ours.get(name, [])]:
             values[f"missing_{name}"] = missing
     if "retrainings" in here and there.get("retrainings"):
         values["retrainings_share"] = _share(here["retrainings"] / there["retrainings"])

@@ -63,7 +63,8 @@ def _command(options: argparse.Namespace) -> int:
     if options.jobs is not None:
         raise ManifestError(
             "--jobs is no longer here, since it did not know which notebook needs which scores; "
-            "`snakemake --snakefile paper/Snakefile --cores 4` does, and runs as many at once."
+            "`snakemake --snakefile paper/Snakefile --cores 4` does, and runs as many at once "
+            "(the extra cluster brings it)."
         )
     if bool(options.figures) == options.all:
         raise ManifestError(f"{options.command}: name figures or say --all, one of the two.")

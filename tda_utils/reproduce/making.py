@@ -57,7 +57,7 @@ def _scores(outcomes: list[Outcome]) -> str:
 
 def compute(manifest: Manifest, options: argparse.Namespace) -> int:
     """Compute the scores that figures need, or ``only`` some of the files; return as `run` does."""
-    # The one room here that knows of experiments, and so of PyTorch.
+    # The one module here that knows of experiments, and so of PyTorch.
     from tda_utils.reproduce import work
 
     runs, store = _planned(manifest, options)

@@ -187,3 +187,11 @@ def test_a_share_of_the_retrainings_is_said_in_words(samples, share):
 )
 def test_parameters_of_another_kind_are_no_trouble(rubbish):
     assert caption_values("tau", {}, rubbish, rubbish)["paper_command"]
+
+
+def test_a_parameter_named_like_a_size_of_studies_does_not_stand_for_it() -> None:
+    own = {"test_per_class": None, "studies": [{"test_per_class": 30}]}
+    paper = {"studies": [{"test_per_class": 30}, {"test_per_class": 300}]}
+    values = caption_values("tau", {}, own, paper)
+    assert values["missing_test_per_class"] == [300]
+    assert values["test_per_class"] is None
