@@ -43,9 +43,8 @@ class Sample:
 
     Parameters
     ----------
-    posterior : Posterior
-    member, checkpoint : int
-        Positions in it.
+    posterior, member, checkpoint : Posterior, int, int
+        The sample is at these positions of it.
     task : Task
         As this sample sees it, see `Posterior.seen`.
     gradients : GradientMethod

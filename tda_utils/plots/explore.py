@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
 from tda_utils.plots.pictures import picture_table, pictures_of_samples
@@ -70,7 +71,7 @@ def explore_pairs(
     for summary in summaries.values():
         style.check_summary(summary)
     if not isinstance(points, int) or not len(looks) <= points <= 5000:
-        raise ValueError(f"points must be between {len(looks)} and 5000, not {points!r}.")
+        raise ValueError(f"points must be between {len(looks)} and 5000, not {brief(points)}.")
     first = summaries[next(iter(looks))]
     rng = np.random.default_rng(seed)
     table = pd.concat(

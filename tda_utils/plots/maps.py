@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from scipy import stats
 
+from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
 from tda_utils.reliability.significance import significant, snr_threshold
@@ -292,7 +293,7 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
         raise ValueError("scores_b must be over the same training samples as scores_a.")
     size = scores_a.size
     if not isinstance(highlight, int) or not 1 <= highlight <= size:
-        raise ValueError(f"highlight must be between 1 and {size}, not {highlight!r}.")
+        raise ValueError(f"highlight must be between 1 and {size}, not {brief(highlight)}.")
     ranks = [
         stats.rankdata(-style.helpful_sign(scores.attrs) * scores.values.astype(np.float64))
         for scores in (scores_a, scores_b)

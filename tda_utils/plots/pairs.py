@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
+from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
 from tda_utils.plots.pictures import draw_picture, pictures_of_samples
@@ -237,13 +238,13 @@ def _chosen_pairs(
 ) -> dict[str, tuple[int, int]]:
     """Return title -> (train, test) in original indices, of samples that all methods score."""
     if not isinstance(pairs, Mapping) or not pairs:
-        raise ValueError(f"pairs must map at least one title to a pair, not {pairs!r}.")
+        raise ValueError(f"pairs must map at least one title to a pair, not {brief(pairs)}.")
     chosen = {}
     for title, pair in pairs.items():
         if isinstance(pair, xr.Dataset):
             pair = (pair["train"].values.ravel()[0], pair["test"].values.ravel()[0])
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise ValueError(f"pairs[{title!r}] must be (train, test), not {pair!r}.")
+            raise ValueError(f"pairs[{title!r}] must be (train, test), not {brief(pair)}.")
         for dim, index in zip(("train", "test"), pair, strict=True):
             if any(index not in scores[dim].values for scores in scores_of_methods):
                 raise ValueError(

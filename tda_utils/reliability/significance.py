@@ -1,8 +1,4 @@
-"""Is a score more than noise? Mean, spread and p of each pair, what noise gives, many tests.
-
-Source: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training Data Attribution",
-NeurIPS 2023, arXiv 2305.19765.
-"""
+"""Is a score more than noise? Mean, spread and p of each pair, what noise gives, many tests."""
 
 from __future__ import annotations
 

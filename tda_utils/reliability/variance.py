@@ -87,7 +87,7 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     r"""Split the variance of each pair's score by the sources of a crossed design.
 
     Where :math:`I` initialisations are crossed with :math:`J` batch orders, initialisation and
-    order are random and the epochs of the :math:`C` checkpoints fixed,
+    order are random and the epochs of the :math:`C` checkpoints fixed (same source),
 
     .. math:: \tau_{ijc} = \mu + a_i + b_j + (ab)_{ij}
               + \gamma_c + (a\gamma)_{ic} + (b\gamma)_{jc} + e_{ijc} ,
@@ -126,10 +126,6 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     ValueError
         If its dimensions are others, one of the first three is smaller than two, or a value is
         infinite.
-
-    Notes
-    -----
-    Sources: as for `variance_components`.
 
     Examples
     --------

@@ -76,6 +76,11 @@ def test_scores_that_never_vary_can_be_drawn() -> None:
     [
         (lambda: plots.concept(SCORES, {}), ValueError, ["pairs", "at least one", "{}"]),
         (
+            lambda: plots.concept(SCORES, SCORES),
+            ValueError,
+            ["pairs", "at least one", "a DataArray"],
+        ),
+        (
             lambda: plots.concept(SCORES, {"A": (1, 7)}),
             ValueError,
             ["pairs['A']", "train index 1", "'train'"],
