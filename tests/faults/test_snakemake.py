@@ -57,12 +57,17 @@ sizes:
 FILES = 2 * (1 + 1 + 2)
 
 
+def made_in(folder):
+    """Lay out a repository with one notebook and its manifest."""
+    for name, text in {"notebooks/01_means.py": NOTEBOOK, "paper/figures.yaml": MANIFEST}.items():
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text)
+    return folder
+
+
 @pytest.fixture
 def repository(tmp_path):
-    for name, text in {"notebooks/01_means.py": NOTEBOOK, "paper/figures.yaml": MANIFEST}.items():
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text(text)
-    return tmp_path
+    return made_in(tmp_path)
 
 
 def command(repository, *options, size="quick"):
@@ -104,10 +109,7 @@ def jobs(text):
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory):
     """Results of the same manifest on one machine, without the workflow."""
-    folder = tmp_path_factory.mktemp("alone")
-    for name, text in {"notebooks/01_means.py": NOTEBOOK, "paper/figures.yaml": MANIFEST}.items():
-        (folder / name).parent.mkdir()
-        (folder / name).write_text(text)
+    folder = made_in(tmp_path_factory.mktemp("alone"))
     manifest = str(folder / "paper" / "figures.yaml")
     start = [sys.executable, "-m", "tda_utils.reproduce", "run", "--all"]
     done = subprocess.run(
@@ -148,11 +150,29 @@ def test_a_killed_workflow_goes_on_and_ends_the_same(repository, wanted, count):
     count["shards recomputed"] += redone
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A repository whose workflow a cluster has run to its end, which takes job scripts."""
+    repository = made_in(tmp_path_factory.mktemp("cluster"))
+    submit = repository / "submit"
+    submit.write_text('#!/bin/sh\nnohup sh "$1" >/dev/null 2>&1 &\necho $!\n')
+    submit.chmod(0o755)
+    snakemake(
+        repository,
+        *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit)),
+        *("--jobs", "2", "--latency-wait", "30", "--seconds-between-status-checks", "1"),
+    )
+    return repository
+
+
 @pytest.mark.kernel
-def test_only_what_a_changed_parameter_needs_is_run_again(repository, wanted):
-    options = ["--cores", "2"]
-    snakemake(repository, *options)
-    assert results(repository) == wanted
+def test_a_cluster_that_takes_job_scripts_ends_the_same(finished, wanted):
+    assert results(finished) == wanted
+
+
+@pytest.mark.kernel
+def test_only_what_a_changed_parameter_needs_is_run_again(finished):
+    repository, options = finished, ["--cores", "2"]
     snakemake(repository, *options, "--report", "report.html")
     assert "Means of few members" in (repository / "report.html").read_text()
     manifest = repository / "paper" / "figures.yaml"
@@ -165,19 +185,6 @@ def test_only_what_a_changed_parameter_needs_is_run_again(repository, wanted):
     manifest.write_text(MANIFEST)
     (repository / "notebooks" / "01_means.py").touch()
     assert "Nothing to be done" in snakemake(repository, *options, "--dry-run")
-
-
-@pytest.mark.kernel
-def test_a_cluster_that_takes_job_scripts_ends_the_same(repository, wanted):
-    submit = repository / "submit"
-    submit.write_text('#!/bin/sh\nnohup sh "$1" >/dev/null 2>&1 &\necho $!\n')
-    submit.chmod(0o755)
-    snakemake(
-        repository,
-        *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit)),
-        *("--jobs", "2", "--latency-wait", "30", "--seconds-between-status-checks", "1"),
-    )
-    assert results(repository) == wanted
 
 
 def test_nothing_is_trained_for_scores_that_are_committed(repository):
