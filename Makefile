@@ -60,7 +60,7 @@ paper: $(COURSE) ## every figure, table and number of the paper; SIZE=full for w
 test: lint test-code student test-notebooks site-test ## all checks
 
 .PHONY: test-code
-test-code: $(COURSE) $(call needs,test site cluster convert) ## tests and the examples in docstrings, the checks of notebooks and manifest too
+test-code: $(COURSE) $(call needs,test site browser cluster convert) ## tests and the examples in docstrings, the checks of notebooks and manifest too
 	@# Without tests/site, which needs a built site and a browser (`make site-test`), and without
 	@# tests/test_wheel.py, which installs packages (`make wheel-test`).
 	$(TEST_ENV) $(PY) -m pytest --ignore=tests/site --ignore=tests/test_wheel.py \
