@@ -61,7 +61,7 @@ COURSE = {"torch", "notebooks", "vit", "package"}
         ("fuzz", COURSE | {"test"}),
         ("wheel-test", COURSE - {"vit"} | {"test"}),
         ("vit-backbone", COURSE | {"convert"}),
-        ("test-code", COURSE | {"test", "site", "convert", "cluster"}),
+        ("test-code", COURSE | {"test", "site", "browser", "convert", "cluster"}),
         ("test", COURSE | {"test", "site", "convert", "cluster", "browser"}),
     ],
 )
