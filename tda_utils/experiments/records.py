@@ -17,12 +17,14 @@ import xarray as xr
 from tda_utils.checks import brief
 from tda_utils.experiments.settings import Run
 from tda_utils.experiments.store import Metadata, Shard, ShardError
-from tda_utils.labels import DIMS, Coordinates, as_scores, member_coordinates
+from tda_utils.labels import DIMS, Coordinates, as_floor, as_scores, member_coordinates
 from tda_utils.models.states import AdamState, State, state_of, trainable_parameters
 
 Arrays = Mapping[str, np.ndarray]
 #: Dims of what a method may tell of its scores, besides these.
 EXTRA = {"drift": ("member", "checkpoint", "test"), "residual": ("member", "checkpoint")}
+FLOOR_DIMS = ("member", "draw", "checkpoint", "test")
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 #: Methods whose scores have up-weighting sign under the released protocol.
 UPWEIGHTING = ("ats", "influence")
 #: Shape and type of each array of a member.
@@ -105,29 +107,33 @@ def check_member(path: Path, shard: Shard, layout: Layout) -> None:
 
 
 def check_scores(path: Path, shard: Shard, sizes: Mapping[str, int]) -> None:
-    """Make sure that a shard holds scores of one member: of the method, sign and size that it says.
+    """Make sure that a shard holds scores of one member, or its floor, and of what size.
+
+    The method is that of ``metadata["values"]``; the sign has to be the one that it has.
 
     Raises
     ------
     ShardError
         If it does not; the message names the file and what is wrong in it.
     """
-    floats = (np.dtype(np.float32), np.dtype(np.float64))
-    for name, dims in {"tau": DIMS, **EXTRA}.items():
-        if name in shard.arrays:
-            shape = tuple({"member": 1, **sizes}[dim] for dim in dims)
-            _check_array(path, name, shard.arrays[name], shape, floats)
-        elif name == "tau":
-            raise ShardError(f"the score file {path} holds no scores ('tau').")
-    said, values = shard.metadata.get("attributes"), shard.metadata["values"]
+    values = shard.metadata["values"]
+    floor = values["method"] == "floor"
+    name, dims = ("floor", FLOOR_DIMS) if floor else ("tau", DIMS)
+    if name not in shard.arrays:
+        raise ShardError(f"the score file {path} holds no {name!r}.")
+    for each, its_dims in {name: dims, **EXTRA}.items():
+        if each in shard.arrays:
+            shape = tuple(sizes[dim] for dim in its_dims)
+            _check_array(path, each, shard.arrays[each], shape, FLOATS)
     turned = values["protocol"] == "released" and values["method"] in UPWEIGHTING
     wanted = {"method": values["method"], "sign": "upweighting" if turned else "removal"}
-    for name, value in wanted.items():
-        if not isinstance(said, dict) or said.get(name) != value:
-            known = said.get(name) if isinstance(said, dict) else None
-            raise ShardError(
-                f"the score file {path} says {name} {brief(known)}, and should {value!r}."
-            )
+    said = shard.metadata.get("attributes")
+    if not isinstance(said, dict):
+        raise ShardError(f"the score file {path} holds no attributes.")
+    for each, value in ({} if floor else wanted).items():
+        if said.get(each) != value:
+            known = brief(said.get(each))
+            raise ShardError(f"the score file {path} says {each} {known}, and should {value!r}.")
 
 
 def _check_array(
@@ -161,6 +167,19 @@ def scores_of(shard: Shard, run: Run, epochs: Sequence[int], samples: Coordinate
     return scores.assign_coords(extra)
 
 
+def floor_of(shard: Shard, run: Run, epochs: Sequence[int], samples: Coordinates) -> xr.DataArray:
+    """Return the floor of a shard, labelled; see `tda_utils.labels.as_floor`.
+
+    Examples
+    --------
+    >>> shard = Shard({"floor": np.ones((1, 4, 1, 1))}, {"attributes": {"task": "mnist3"}})
+    >>> floor_of(shard, Run(446, 446), (15,), {"test": [7]}).sel(member=446).sizes["draw"]
+    4
+    """
+    members = member_coordinates(epochs, 1, (run.initialisation,), (run.order,))
+    return as_floor(shard.arrays["floor"], members, samples, shard.metadata["attributes"])
+
+
 def crossed(
     scores: xr.DataArray, initialisations: Sequence[int], orders: Sequence[int]
 ) -> xr.DataArray:
@@ -171,4 +190,4 @@ def crossed(
     labelled = bare.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "member"))
     # In the order of the seeds, which unstack sorts.
     unstacked = labelled.unstack("member").sel(levels)
-    return unstacked.transpose("initialisation", "order", "checkpoint", "train", "test")
+    return unstacked.transpose("initialisation", "order", ...)

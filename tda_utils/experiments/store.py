@@ -16,14 +16,13 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save
 
-from tda_utils.experiments import locks
+from tda_utils.experiments import locks, tallies
 from tda_utils.files import (
     CannotOpen,
     is_there,
@@ -148,23 +147,12 @@ def _read(file: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], dict[str, s
 # ---------------- shards that are made when they are missing
 
 
-@dataclass
-class Tally:
-    """What happened to the shards that were asked for: made here, read, set aside, or left."""
-
-    made: list[Path] = field(default_factory=list)
-    read: list[Path] = field(default_factory=list)
-    set_aside: list[Path] = field(default_factory=list)
-    left: dict[Path, OSError] = field(default_factory=dict)
-
-
 def obtain(
     wanted: Mapping[Path, Metadata],
     make: Callable[[list[Path]], None],
     at_once: int = 1,
     check: Callable[[Path, Shard], None] | None = None,
     patience: locks.Patience | None = None,
-    tally: Tally | None = None,
 ) -> dict[Path, Shard]:
     """Read shards, in the order of ``wanted``, and make those that are missing or damaged.
 
@@ -182,8 +170,6 @@ def obtain(
         Raises a `ShardError` that names the path if a shard lacks what it should hold.
     patience : Patience, optional
         How others are waited for.
-    tally : Tally, optional
-        Is told what happens to each path.
 
     Raises
     ------
@@ -221,11 +207,12 @@ def obtain(
     >>> shard.arrays["tau"].tolist()
     [1.0, 1.0, 1.0]
     """
-    work = _Work(wanted, make, check, Tally() if tally is None else tally)
+    work = _Work(wanted, make, check)
     for folder in {path.parent for path in wanted}:
         locks.remove_leftovers(folder)
     for path in wanted:
         work.look(path)
+    tallies.note(had=work.found)
     waiting = locks.Waiting(patience or locks.Patience())
     while missing := work.missing():
         busy: dict[Path, locks.Holder] = {}
@@ -233,8 +220,9 @@ def obtain(
             busy |= work.make_group(group)
         if len(work.missing()) == len(missing):
             waiting.once(busy)
-    if left := work.tally.left:
-        raise _unfinished(left)
+    tallies.note(had=work.found)
+    if work.left:
+        raise _unfinished(work.left)
     return {path: work.found[path] for path in wanted}
 
 
@@ -246,14 +234,14 @@ class _Work:
         wanted: Mapping[Path, Metadata],
         make: Callable[[list[Path]], None],
         check: Callable[[Path, Shard], None] | None,
-        tally: Tally,
     ) -> None:
-        self.wanted, self.make, self.check, self.tally = wanted, make, check, tally
+        self.wanted, self.make, self.check = wanted, make, check
         self.found: dict[Path, Shard] = {}
+        self.left: dict[Path, OSError] = {}
         self._seen: dict[Path, tuple[int, ...] | None] = {}
 
     def missing(self) -> list[Path]:
-        done = self.found.keys() | self.tally.left.keys()
+        done = self.found.keys() | self.left.keys()
         return [path for path in self.wanted if path not in done]
 
     def look(self, path: Path, set_aside: bool = False) -> None:
@@ -261,21 +249,20 @@ class _Work:
         try:
             self._seen[path] = _signature(path)
             self.found[path] = self._checked(path)
-            self.tally.read.append(path)
         except FileNotFoundError:
             pass
         except ShardError as problem:
             if set_aside:
                 self._put_aside(path, problem)
         except CannotOpen as problem:
-            self.tally.left[path] = problem
+            self.left[path] = problem
 
     def _put_aside(self, path: Path, problem: ShardError) -> None:
         try:
             put_aside(path, problem)
-            self.tally.set_aside.append(path)
+            tallies.note(set_aside=[path])
         except OSError as reason:
-            self.tally.left[path] = refuse(path, f"{str(problem).removesuffix('.')}: {reason}")
+            self.left[path] = refuse(path, f"{str(problem).removesuffix('.')}: {reason}")
 
     def make_group(self, group: Sequence[Path]) -> dict[Path, locks.Holder]:
         """Make those of a group that are still missing and free; return who makes the others."""
@@ -286,7 +273,7 @@ class _Work:
                 try:
                     holder = claims.enter_context(locks.claim(path))
                 except CannotOpen as problem:
-                    self.tally.left[path] = problem
+                    self.left[path] = problem
                     continue
                 if holder is None:
                     mine.append(path)
@@ -305,11 +292,11 @@ class _Work:
             self.make(paths)
         except CannotOpen as problem:
             # What they are made of cannot be read; that says nothing of the others.
-            self.tally.left |= dict.fromkeys(paths, problem)
+            self.left |= dict.fromkeys(paths, problem)
             return
         for path in paths:
             self.found[path] = self._checked(path)
-            self.tally.made.append(path)
+            tallies.note(made=[path])
 
     def _checked(self, path: Path) -> Shard:
         """Read a shard and make sure that it holds what its name says."""

@@ -77,7 +77,7 @@ def test_a_file_says_what_it_was_computed_with():
 
 # ---------------- sound files that hold something else
 
-SIZES = {"checkpoint": 2, "train": 3, "test": 2}
+SIZES = {"member": 1, "draw": 4, "checkpoint": 2, "train": 3, "test": 2}
 
 
 def scores(method="loo", protocol="paired", sign="removal", **arrays):
@@ -96,6 +96,7 @@ def scores(method="loo", protocol="paired", sign="removal", **arrays):
         scores("ats", "released", "upweighting", drift=np.ones((1, 2, 2))),
         scores("influence", residual=np.ones((1, 2)), tau=np.ones((1, 2, 3, 2))),
         scores("loo", "released", drift=np.ones((1, 2, 2), np.float32)),
+        Shard({"floor": np.ones((1, 4, 2, 2))}, {**scores("floor", "both").metadata}),
         scores(another=np.ones(3)),  # of a later version, perhaps
     ],
 )
@@ -111,8 +112,13 @@ BAD_SCORES = {
     "drift": (scores(drift=np.ones((1, 2, 3))), "'drift' of shape (1, 2, 3)"),
     "residual": (scores(residual=np.ones((2, 1))), "'residual' of shape (2, 1)"),
     "no scores": (Shard({}, scores().metadata), "'tau'"),
-    "no attributes": (Shard(scores().arrays, {"values": scores().metadata["values"]}), "method"),
-    "attributes": (Shard(scores().arrays, {**scores().metadata, "attributes": [1]}), "method"),
+    "no attributes": (
+        Shard(scores().arrays, {"values": scores().metadata["values"]}),
+        "attributes",
+    ),
+    "attributes": (Shard(scores().arrays, {**scores().metadata, "attributes": [1]}), "attributes"),
+    "no floor": (scores("floor", "both"), "no 'floor'"),
+    "draws": (scores("floor", "both", floor=np.ones((1, 3, 2, 2))), "(1, 3, 2, 2)"),
     "sign": (scores(sign="upweighting"), "sign 'upweighting'"),
     "no sign": (scores(sign=None), "sign None"),
     "released": (scores("ats", "released"), "should 'upweighting'"),

@@ -16,7 +16,6 @@ from tda_utils.experiments import store
 from tda_utils.experiments.locks import Patience, claim
 from tda_utils.experiments.store import (
     ShardError,
-    Tally,
     key_of,
     obtain,
     read_shard,
@@ -243,9 +242,9 @@ def test_a_file_that_appears_is_read_though_its_maker_holds_on(busy, tmp_path):
     def pause(_):
         os.replace(elsewhere / "0.safetensors", tmp_path / "0.safetensors")
 
-    tally = Tally()
-    obtain(wanted_in(tmp_path, 1), maker([]), patience=Patience(pause=pause), tally=tally)
-    assert tally == Tally(read=[tmp_path / "0.safetensors"]) and busy.is_alive()
+    calls = []
+    obtain(wanted_in(tmp_path, 1), maker(calls), patience=Patience(pause=pause))
+    assert not calls and busy.is_alive()
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_what_is_there_is_read(tmp_path, monkeypatch):
@@ -283,16 +282,15 @@ def blocked(path, how):
 @pytest.mark.parametrize("how", ["a folder", "a pipe", "not there", "a ring"])
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_what_stands_in_a_shard_s_place_stays_and_all_others_are_made(how, at_once, tmp_path):
-    wanted, tally, calls = wanted_in(tmp_path), Tally(), []
-    first, second, *others = wanted
+    wanted, calls = wanted_in(tmp_path), []
+    first, second, *_ = wanted
     obtain({second: wanted[second]}, maker())
     blocked(first, how)
     before = first.lstat().st_ino
     with pytest.raises(CannotOpen, match=f"{first} cannot be opened") as raised:
-        obtain(wanted, maker(calls), at_once, tally=tally)
+        obtain(wanted, maker(calls), at_once)
     assert "\n" not in str(raised.value)
-    assert calls == [2, 3] and tally.made == others and tally.read == [second]
-    assert list(tally.left) == [first] and first.lstat().st_ino == before
+    assert calls == [2, 3] and first.lstat().st_ino == before
     blocked(second, how)
     with pytest.raises(CannotOpen, match=f"{first.name} cannot.*{second.name}"):
         obtain(wanted, maker(calls), at_once)
@@ -340,10 +338,10 @@ def test_a_shard_of_another_form_is_set_aside_and_made_again(tmp_path):
 
     obtain(wanted, maker(), check=check)
     write_shard(path, {"tau": np.ones((2, 2))}, {"values": {"number": 1}})
-    calls, tally = [], Tally()
+    calls = []
     with pytest.warns(RuntimeWarning, match="1.safetensors has another shape; it is set aside"):
-        obtain(wanted, maker(calls), check=check, tally=tally)
-    assert calls == [1] and tally.set_aside == tally.made == [path]
+        obtain(wanted, maker(calls), check=check)
+    assert calls == [1]
 
     def wrong(paths):
         write_shard(paths[0], {}, {"values": {"number": 1}})
