@@ -17,13 +17,19 @@ import xarray as xr
 from tda_utils.checks import brief
 from tda_utils.experiments.settings import Run
 from tda_utils.experiments.store import Metadata, Shard, ShardError
-from tda_utils.labels import DIMS, Coordinates, as_floor, as_scores, member_coordinates
+from tda_utils.labels import (
+    DIMS,
+    FLOOR_DIMS,
+    Coordinates,
+    as_floor,
+    as_scores,
+    member_coordinates,
+)
 from tda_utils.models.states import AdamState, State, state_of, trainable_parameters
 
 Arrays = Mapping[str, np.ndarray]
 #: Dims of what a method may tell of its scores, besides these.
 EXTRA = {"drift": ("member", "checkpoint", "test"), "residual": ("member", "checkpoint")}
-FLOOR_DIMS = ("member", "draw", "checkpoint", "test")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 #: Methods whose scores have up-weighting sign under the released protocol.
 UPWEIGHTING = ("ats", "influence")
