@@ -12,6 +12,7 @@ FOREIGN = {
     "reliability": {"numpy", "scipy", "xarray"},
     "labels": {"numpy", "xarray"},
     "checks": set(),
+    "files": set(),
     "terms": set(),
     "face": set(),
     "checkpoints": {"torch", "safetensors"},

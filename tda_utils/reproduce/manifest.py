@@ -17,6 +17,7 @@ from tda_utils.reproduce.notebook import (
     Parameter,
     all_of,
     fits,
+    foreign_part,
     notebook_parameters,
     unknown_name,
 )
@@ -95,9 +96,10 @@ class Manifest:
 
     def parameters(self, notebook: str, size: str) -> dict[str, Any]:
         """The parameters of a notebook at a size; those of ``full`` where that is the paper's."""
-        return self.sizes[notebook][self._own(notebook, size)]
+        return self.sizes[notebook][self.own_size(notebook, size)]
 
-    def _own(self, notebook: str, size: str) -> str:
+    def own_size(self, notebook: str, size: str) -> str:
+        """The size whose parameters a notebook gets at a size."""
         return size if size in self.sizes[notebook] else "full"
 
     def caption(self, figure: Figure, size: str) -> str:
@@ -111,7 +113,7 @@ class Manifest:
         >>> manifest.caption(figure, "full")
         'Tau of 10 members.'
         """
-        own = self._own(figure.notebook, size)
+        own = self.own_size(figure.notebook, size)
         template, where = figure.template(own), _place(figure, own)
         values = self._values(figure, own, {})
         if not values.keys() >= set(names_in(template, where)):
@@ -224,8 +226,16 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[str]:
+def check(
+    manifest: Manifest, notebooks: Iterable[str] | None = None, values: bool = True
+) -> list[str]:
     """Hold a manifest against all or some notebooks, without running any.
+
+    Parameters
+    ----------
+    values
+        Whether to look for values that no notebook can be given, see `value_problems`. Whoever
+        executes notebooks meets these at the one that has them, and the others go on.
 
     Returns
     -------
@@ -237,6 +247,8 @@ def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[st
         try:
             known = notebook_parameters(manifest.notebooks / f"{notebook}.py")
             problems += _parameter_problems(manifest, notebook, known)
+            for size in manifest.sizes[notebook] if values else ():
+                problems += value_problems(manifest, notebook, size)
             problems += _caption_problems(manifest, notebook, known)
         except ManifestError as error:
             problems.append(str(error))
@@ -273,6 +285,21 @@ def _parameter_problems(
                     f"{known[name].annotation}{hint}."
                 )
     return problems
+
+
+def value_problems(manifest: Manifest, notebook: str, size: str) -> list[str]:
+    """Return a sentence for each value at a size that no notebook can be given.
+
+    YAML knows more than JSON does, such as dates, sets and bytes. What a notebook is given is also
+    written down beside its results, in JSON.
+    """
+    where = f"sizes.{notebook}.{manifest.own_size(notebook, size)}"
+    return [
+        f"{where}.{name} {foreign}; a parameter can be a number, a text, true, false, null, or "
+        "lists and mappings of these."
+        for name, value in manifest.parameters(notebook, size).items()
+        if (foreign := foreign_part(value))
+    ]
 
 
 def _caption_problems(manifest: Manifest, notebook: str, known: dict[str, Parameter]) -> list[str]:
