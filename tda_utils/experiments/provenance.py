@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tda_utils.experiments.store import tally
+from tda_utils.experiments.tallies import tally
 
 #: Libraries whose version can move a number or a picture.
 LIBRARIES = (

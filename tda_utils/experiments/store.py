@@ -24,11 +24,9 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from tda_utils.experiments import tallies
+
 Metadata = Mapping[str, object]
-#: Each shard that this process asked for and has, and those that it made. See `tally`.
-_HAD: set[Path] = set()
-_MADE: list[Path] = []
-_SET_ASIDE: list[Path] = []
 
 
 class ShardError(ValueError):
@@ -183,7 +181,7 @@ def obtain(
     [1.0, 1.0, 1.0]
     """
     found = {path: _sound(path, values) for path, values in wanted.items()}
-    _note(found)
+    tallies.note(had=[path for path, shard in found.items() if shard is not None])
     wait = False
     while missing := [path for path in wanted if found[path] is None]:
         # Waiting with nothing in hand: two processes can never wait for each other.
@@ -199,36 +197,10 @@ def obtain(
                     make(mine)
                 for path in mine:
                     found[path] = _checked(path, wanted[path])
-                    _MADE.append(path.absolute())
+                    tallies.note(made=[path])
         wait = sum(shard is None for shard in found.values()) == before
-    _note(found)
+    tallies.note(had=found)
     return found
-
-
-def _note(found: Mapping[Path, Shard | None]) -> None:
-    _HAD.update(path.absolute() for path, shard in found.items() if shard is not None)
-
-
-def made_here() -> tuple[Path, ...]:
-    """Return the shards that this process has made, in their order."""
-    return tuple(_MADE)
-
-
-def tally() -> dict[str, int]:
-    """Return how many shards this process has made, how many it found finished, and set aside.
-
-    Examples
-    --------
-    >>> before = tally()["made"]
-    >>> def make(paths):
-    ...     write_shard(paths[0], {"tau": np.ones(3)}, {"values": {"seed": 446}})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = obtain({Path(folder, "a.safetensors"): {"seed": 446}}, make)
-    >>> tally()["made"] - before
-    1
-    """
-    made = set(_MADE)
-    return {"made": len(made), "read": len(_HAD - made), "set aside": len(_SET_ASIDE)}
 
 
 def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
@@ -270,7 +242,7 @@ def _sound(path: Path, values: Metadata, set_aside: bool = False) -> Shard | Non
     except ShardError as problem:
         if set_aside:
             put_aside(path, problem)
-            _SET_ASIDE.append(path)
+            tallies.note(set_aside=[path])
         return None
 
 

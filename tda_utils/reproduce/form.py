@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from tda_utils.checks import brief
-from tda_utils.files import MOST_NESTED, brief_problem, read_plain
 from tda_utils.reproduce.notebook import ManifestError, all_of, unknown_name
+from tda_utils.texts import MOST_NESTED, brief_problem, read_plain
 
 SCHEMA = Path(__file__).with_name("figures.schema.json")
 #: What jsonschema would import only to check formats of text that this schema does not use. The

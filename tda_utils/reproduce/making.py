@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tda_utils.experiments.provenance import git_state
-from tda_utils.experiments.store import adopt, made_here
+from tda_utils.experiments.store import adopt
+from tda_utils.experiments.tallies import made_here
 from tda_utils.reproduce.manifest import Execution, Manifest, check, plan
 from tda_utils.reproduce.notebook import ManifestError, all_of
 from tda_utils.reproduce.runner import Outcome, execute, short_path
@@ -110,7 +111,7 @@ def compute(manifest: Manifest, options: argparse.Namespace) -> int:
 def _planned(manifest: Manifest, options: argparse.Namespace) -> tuple[list[Execution], Path]:
     """Return the executions that were asked for, and the store with all that is committed."""
     runs = plan(manifest, options.figures or None, options.size, options.protocol)
-    if problems := check(manifest, [one.notebook for one in runs], values=False):
+    if problems := check(manifest, [one.notebook for one in runs], thorough=False):
         raise ManifestError("\n  ".join(problems))
     store = options.store or manifest.folder / "runs" / "store"
     try:

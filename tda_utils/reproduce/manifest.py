@@ -21,6 +21,7 @@ from tda_utils.reproduce.notebook import (
     notebook_parameters,
     unknown_name,
 )
+from tda_utils.reproduce.shown import as_line, hidden_markup
 
 #: A look in minutes; what is committed; the paper's own, where that takes days (else as full).
 SIZES = ("quick", "full", "paper")
@@ -112,13 +113,15 @@ class Manifest:
         >>> manifest = Manifest(Path("paper/figures.yaml"), {"tau": figure}, sizes)
         >>> manifest.caption(figure, "full")
         'Tau of 10 members.'
+
+        The result is one line of text, and text alone: see `tda_utils.reproduce.shown`.
         """
         own = self.own_size(figure.notebook, size)
         template, where = figure.template(own), _place(figure, own)
         values = self._values(figure, own, {})
         if not values.keys() >= set(names_in(template, where)):
             values = self._values(figure, own, self.defaults(figure.notebook))
-        return fill(template, values, where)
+        return as_line(fill(template, values, where), where)
 
     def _values(self, figure: Figure, size: str, defaults: dict[str, Any]) -> dict[str, Any]:
         own, paper = (defaults | self.parameters(figure.notebook, one) for one in (size, "paper"))
@@ -203,12 +206,14 @@ def load_manifest(path: str | Path) -> Manifest:
 
 
 def _figure(name: str, entry: dict[str, Any]) -> Figure:
-    notes = {size: _one_line(note) for size, note in entry.get("notes", {}).items()}
+    where = f"figures.{name}"
+    noted = entry.get("notes", {}).items()
+    notes = {size: as_line(note, f"{where}.notes.{size}") for size, note in noted}
     figure = Figure(
         name,
         entry["notebook"],
-        _one_line(entry["caption"]),
-        _one_line(entry.get("alt", "")),
+        as_line(entry["caption"], f"{where}.caption"),
+        as_line(entry.get("alt", ""), f"{where}.alt"),
         tuple(entry.get("protocols", [])),
         tuple(entry["outputs"]),
         notes,
@@ -222,20 +227,16 @@ def _place(figure: Figure, size: str) -> str:
     return f"figures.{figure.name}.caption at size {size}"
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 def check(
-    manifest: Manifest, notebooks: Iterable[str] | None = None, values: bool = True
+    manifest: Manifest, notebooks: Iterable[str] | None = None, thorough: bool = True
 ) -> list[str]:
     """Hold a manifest against all or some notebooks, without running any.
 
     Parameters
     ----------
-    values
-        Whether to look for values that no notebook can be given, see `value_problems`. Whoever
-        executes notebooks meets these at the one that has them, and the others go on.
+    thorough
+        Whether to look for values that no notebook can be given, see `value_problems`, and for
+        markup in captions. Neither keeps other notebooks from being executed.
 
     Returns
     -------
@@ -247,9 +248,9 @@ def check(
         try:
             known = notebook_parameters(manifest.notebooks / f"{notebook}.py")
             problems += _parameter_problems(manifest, notebook, known)
-            for size in manifest.sizes[notebook] if values else ():
+            for size in manifest.sizes[notebook] if thorough else ():
                 problems += value_problems(manifest, notebook, size)
-            problems += _caption_problems(manifest, notebook, known)
+            problems += _caption_problems(manifest, notebook, known, thorough)
         except ManifestError as error:
             problems.append(str(error))
     return problems
@@ -302,7 +303,9 @@ def value_problems(manifest: Manifest, notebook: str, size: str) -> list[str]:
     ]
 
 
-def _caption_problems(manifest: Manifest, notebook: str, known: dict[str, Parameter]) -> list[str]:
+def _caption_problems(
+    manifest: Manifest, notebook: str, known: dict[str, Parameter], thorough: bool
+) -> list[str]:
     problems = [
         f"facts.{name}: notebook {notebook} has a parameter of this name; call one otherwise."
         for name in manifest.facts
@@ -311,10 +314,16 @@ def _caption_problems(manifest: Manifest, notebook: str, known: dict[str, Parame
     for figure in manifest.figures.values():
         for size in manifest.sizes[notebook] if figure.notebook == notebook else ():
             try:
-                manifest.caption(figure, size)
+                shown = manifest.caption(figure, size)
             except ManifestError as error:
                 problems.append(str(error))
                 break  # most likely the same at the other sizes
+            if thorough and (meant := hidden_markup(shown)):
+                problems.append(
+                    f"{_place(figure, size)} has {meant}, and a caption is shown as it stands, but "
+                    "for names and commands between backquotes."
+                )
+                break
     return problems
 
 

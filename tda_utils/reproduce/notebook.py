@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tda_utils.checks import brief
-from tda_utils.files import MOST_DIGITS, brief_problem, read_plain
+from tda_utils.texts import MOST_DIGITS, brief_problem, read_plain
 
 #: Most names that a message lists.
 MOST_SHOWN = 25

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tda_utils.files import opened, read_json
+from tda_utils.texts import opened, read_json
 
 try:
     import fcntl

@@ -19,7 +19,6 @@ from typing import Any
 
 from tda_utils.checks import brief
 from tda_utils.experiments.provenance import git_state
-from tda_utils.files import brief_problem, parse_json, read_json, read_plain
 from tda_utils.reproduce.manifest import (
     FOLDER_PARAMETERS,
     Execution,
@@ -30,6 +29,7 @@ from tda_utils.reproduce.manifest import (
 )
 from tda_utils.reproduce.notebook import ManifestError, all_of, read_notebook
 from tda_utils.reproduce.placing import put_in_place, staging
+from tda_utils.texts import brief_problem, parse_json, read_json, read_plain
 
 #: Cells for readers of the course; no figure needs them, and at full size they might take long.
 READERS_ONLY = {"exercise", "solution"}

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.experiments.names import Run
-from tda_utils.files import brief_problem
 from tda_utils.reproduce.manifest import Execution as NotebookRun
 from tda_utils.reproduce.manifest import Manifest, run_parameters
 from tda_utils.reproduce.notebook import ManifestError, read_notebook
+from tda_utils.texts import brief_problem
 
 TAG = "experiments"
 #: Where there is no room left, the next file has none either.

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tda_utils.files import (
+from tda_utils.texts import (
     MOST_NESTED,
     UnfitFile,
     brief_problem,

@@ -54,7 +54,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     >>> with opened("/dev/null"):
     ...     pass
     Traceback (most recent call last):
-    tda_utils.files.UnfitFile: '/dev/null' is a device; it has to be a plain file.
+    tda_utils.texts.UnfitFile: '/dev/null' is a device; it has to be a plain file.
     """
     # A pipe without a writer would keep an ordinary open waiting for ever.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -89,7 +89,7 @@ def read_plain(path: str | Path, most: int = MOST_TEXT) -> bytes:
     b'[1, 2]'
     >>> read_plain(path, most=5)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    tda_utils.files.UnfitFile: '...numbers.json' has 6 bytes; at most 5 are read.
+    tda_utils.texts.UnfitFile: '...numbers.json' has 6 bytes; at most 5 are read.
     """
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
