@@ -15,7 +15,10 @@ def brief(value: object) -> str:
     >>> brief("z"), brief([0] * 1000)
     ("'z'", 'a list')
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists within lists
+        return f"a {type(value).__name__}"
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
 

@@ -12,6 +12,7 @@ FOREIGN = {
     "reliability": {"numpy", "scipy", "xarray"},
     "labels": {"numpy", "xarray"},
     "checks": set(),
+    "texts": set(),
     "terms": set(),
     "face": set(),
     "checkpoints": {"torch", "safetensors"},
