@@ -9,6 +9,7 @@ import xarray as xr
 from scipy import special, stats
 
 from tda_utils.reliability import checks
+from tda_utils.reliability.scale import scaled
 from tda_utils.reliability.significance import p_from_snr, signal_to_noise, summarise
 
 # What sums up an experiment.
@@ -139,6 +140,7 @@ def _measures(flat: np.ndarray, test: checks.Test, alpha: float) -> np.ndarray:
     """Return the `MEASURES` of scores (members, pairs)."""
     if not flat.shape[1]:
         return np.full(len(MEASURES), np.nan)
+    flat, _ = scaled(flat, 0)
     snr = signal_to_noise(flat.mean(0), flat.std(0, ddof=1))
     p = p_from_snr(snr, len(flat), test)
     return np.array([p.mean(), (p < alpha).mean(), (np.abs(snr) < 1).mean()])

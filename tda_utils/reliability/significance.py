@@ -13,6 +13,7 @@ from scipy import integrate, special, stats
 
 from tda_utils.checks import check_count
 from tda_utils.reliability import checks
+from tda_utils.reliability.scale import in_unit, scaled_scores
 
 Values = TypeVar("Values", xr.DataArray, np.ndarray)
 #: The p-value that belongs to each protocol.
@@ -78,7 +79,7 @@ def summarise(scores: xr.DataArray, test: checks.Test = "t") -> xr.Dataset:
     >>> summary["p"].round(3).values
     array([[0.074, 1.   ]])
     """
-    member_scores = checks.member_averages(scores)
+    member_scores, powers = scaled_scores(checks.member_averages(scores), "member")
     checks.check_test(test)
     members = member_scores.sizes["member"]
     mean = member_scores.mean("member", skipna=False)
@@ -93,6 +94,7 @@ def summarise(scores: xr.DataArray, test: checks.Test = "t") -> xr.Dataset:
         null_mean_p=null_reference(members, test).mean_p,
     )
     p = snr.copy(data=p_from_snr(snr.values, members, test))
+    mean, std = in_unit(mean, powers), in_unit(std, powers)
     return checks.dataset_of({"mean": mean, "std": std, "snr": snr, "p": p}, attributes)
 
 
