@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from tda_utils.checks import check_choice
+from tda_utils.reliability.scale import reduced
 
-Test = Literal["t", "released"]
-TESTS = ("t", "released")
+Test = Literal["t", "sign_flip", "released"]
+TESTS = ("t", "sign_flip", "released")
 #: The variables of a summary.
 QUANTITIES = ("mean", "std", "p", "snr")
 #: The dims of a crossed design.
@@ -38,7 +39,7 @@ def member_averages(scores: xr.DataArray) -> xr.DataArray:
     check_member_scores(scores)
     scores64 = scores.astype(np.float64)
     if "checkpoint" in scores.dims:
-        scores64 = scores64.mean("checkpoint", skipna=False)
+        scores64 = reduced(scores64, lambda s: s.mean("checkpoint", skipna=False), "checkpoint")
     return scores64.transpose("member", "train", "test")
 
 

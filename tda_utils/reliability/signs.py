@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from tda_utils.reliability import checks
+from tda_utils.reliability.scale import scaled
 
 
 def removal_signed(scores: xr.DataArray) -> xr.DataArray:
@@ -111,6 +112,7 @@ def drift_share(scores: xr.DataArray) -> float:
     checks.check_scores(scores, "train")
     if not scores.size:
         raise ValueError("scores is empty; its variance has no shares.")
+    scores = scores.copy(data=scaled(scores.values)[0])
     total = float(np.var(scores.values.astype(np.float64)))
     if not total > 0 or not math.isfinite(total):
         raise ValueError(f"scores has the variance {total:g}, which has no shares.")
