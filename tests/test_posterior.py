@@ -166,6 +166,36 @@ def test_a_state_holds_tensors_alone():
     refused(TypeError, call, "states[0][0]['epoch']", "int", "tensor")
 
 
+@pytest.mark.parametrize(
+    ("states", "facts"),
+    [
+        (lambda s: s, ["states is a OrderedDict", "[[state]]"]),
+        (lambda s: [s, s], ["states[0] is a OrderedDict", "[[a], [b]]", "two members", "[[a, b]]"]),
+        (lambda s: [[s], s], ["states[1]", "[[a], [b]]"]),
+        (lambda s: build_tiny_cnn(), ["states is a Sequential", "[[state]]"]),
+        (lambda s: "runs", ["states is 'runs'", "list of members"]),
+        (lambda s: iter([[s]]), ["states is", "list of members"]),
+        (lambda s: [[build_tiny_cnn()]], ["states[0][0] is a Sequential", "model.state_dict()"]),
+        (lambda s: [[{0: torch.ones(1)}]], ["states[0][0][0]", "name"]),
+    ],
+)
+def test_states_that_are_not_nested_are_told_how_to_be(states, facts):
+    """Two states could be two members, or two checkpoints of one: it is not guessed."""
+    model = build_tiny_cnn()
+    call = partial(Posterior.from_state_dicts, model, states(model.state_dict()))
+    refused(TypeError, call, *facts)
+
+
+def test_states_may_come_from_wrappers_and_the_model_too():
+    model = build_mlp()
+    wrapped = torch.compile(nn.DataParallel(model))
+    for given in (model, wrapped):
+        for source in (model, wrapped):
+            posterior = Posterior.from_state_dicts(given, [[source.state_dict()]])
+            assert type(posterior.model) is nn.Sequential
+            assert posterior.states[0][0].keys() == model.state_dict().keys()
+
+
 def test_from_state_dicts_copies_what_it_gets(tiny_task):
     model = build_tiny_cnn()
     posterior = Posterior.from_state_dicts(model, [[model.state_dict()]])

@@ -120,12 +120,14 @@ def copied_model(model: nn.Module) -> nn.Module:
 def load_state(model: nn.Module, state: State) -> nn.Module:
     """Load parameters and buffers into a model, set its type of number to theirs, and return it.
 
-    Frozen parameters may be left out. They are never written to, since copies share them.
+    Frozen parameters may be left out. They are never written to, since copies share them. Of the
+    names of a tied parameter one is enough.
 
     Raises
     ------
     ValueError
-        If a name, a shape or a type does not fit, or a frozen parameter has other values.
+        If a name, a shape or a type does not fit, a frozen parameter has other values, or the names
+        of a tied parameter have different ones.
 
     Examples
     --------
@@ -144,7 +146,13 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
                 f"state has {name!r} in the shape {tuple(state[name].shape)}; the model's has "
                 f"{tuple(own[name].shape)}."
             )
-    missing = [name for name in own if name not in state and name not in frozen]
+    tied = tied_names(model)
+    _check_tied(tied, state)
+    missing = [
+        name
+        for name in own
+        if name not in frozen and not any(one in state for one in tied.get(name, (name,)))
+    ]
     besides = [name for name in state if name not in own]
     if missing or besides:
         raise ValueError(
@@ -154,6 +162,33 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
         {name: value for name, value in state.items() if name not in frozen}, strict=False
     )
     return model
+
+
+def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return, for each parameter or buffer with several names in the model, all of them.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    >>> model[1].weight = model[0].weight
+    >>> tied_names(model)["1.weight"]
+    ('0.weight', '1.weight')
+    """
+    names: dict[int, list[str]] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(value), []).append(name)
+    return {name: tuple(own) for own in names.values() if len(own) > 1 for name in own}
+
+
+def _check_tied(tied: Mapping[str, tuple[str, ...]], state: State) -> None:
+    """Raise a `ValueError` if the state holds several values for one tied parameter."""
+    for name, names in tied.items():
+        first = next((one for one in names if one in state), name)
+        if name in state and not torch.equal(state[first], state[name]):
+            raise ValueError(
+                f"state has different values for {first!r} and {name!r}, which in the model are "
+                "one and the same; it must be a state of a model that ties them."
+            )
 
 
 def _first_names(names: list[str]) -> str:
