@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tda_utils.checkpoints import find_checkpoints, read_state
 from tda_utils.checks import brief, checked_seeds
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import LOOK_STREAM, NOISE_STREAM, access_to_images, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, architecture, batch_order, initial_state
 from tda_utils.engine.training import state_losses, train_states
@@ -87,6 +88,7 @@ class Posterior:
         )
 
     @classmethod
+    @recording()
     def from_state_dicts(
         cls,
         model: nn.Module,
@@ -144,6 +146,7 @@ class Posterior:
         return cls._of_checked(model, own, seeds, epochs, "states asks for")
 
     @classmethod
+    @recording()
     def from_folder(
         cls,
         model: nn.Module,
@@ -245,6 +248,7 @@ class Posterior:
         """The name of each member in scores, its seed, or its position if seeds repeat or lack."""
         return tuple(self.coordinates()["member"].tolist())
 
+    @recording()
     def module(self, member: int, checkpoint: int) -> nn.Module:
         """Return a copy of the model with the parameters of one sample, in evaluation mode.
 
@@ -254,7 +258,9 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).module(0, 0).training
         False
         """
-        return load_state(copied_model(self.model), self.states[member][checkpoint]).eval()
+        model = load_state(copied_model(self.model), self.states[member][checkpoint])
+        model.eval()  # Which a model of one's own may have return nothing.
+        return model
 
     def select(self, members: Sequence[int]) -> Posterior:
         """Return the posterior with only the members at the given positions.
@@ -279,6 +285,7 @@ class Posterior:
             weights=None if self.weights is None else self.weights[list(members)],
         )
 
+    @recording()
     def losses(self, task: Task, *, device: str | torch.device = "auto") -> xr.DataArray:
         """Return the loss of each test sample under each posterior sample.
 
@@ -347,6 +354,7 @@ class Posterior:
         return member_coordinates(self.epochs, self.members, self.init_seeds, self.order_seeds)
 
 
+@recording()
 def sample_posterior(
     build_model: Callable[[], nn.Module],
     task: Task,

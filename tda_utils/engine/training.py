@@ -6,6 +6,7 @@ taken, `network_for` and the device decide.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,10 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from tda_utils.engine.modules import Learner, ModuleNetwork, Network
-from tda_utils.engine.noise import access_to_images
+from tda_utils.engine.noise import access_to_images, check_no_dropout
 from tda_utils.engine.parallel import chosen_device, parallel_map
 from tda_utils.engine.recipe import Job, Recipe
-from tda_utils.engine.stacked import StackedLearner, is_stackable, train_stacked
+from tda_utils.engine.stacked import (
+    StackedLearner,
+    is_stackable,
+    train_stacked,
+    why_not_in_step,
+)
 from tda_utils.models.states import AdamState, State, float_dtype
 
 
@@ -42,6 +48,8 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
     return ModuleNetwork(model, images, dtype)
 
 
+# Samples on which it is tried whether models can be taken in step.
+TRIED = 3
 Observation = TypeVar("Observation")
 Access = Callable[[Any], Any]
 
@@ -215,8 +223,7 @@ def _train(
 ) -> list[list[Observation]]:
     """Train each job and observe it after each of the last epochs, many in step or one by one."""
     place, (model, images, labels, recipe, jobs) = chosen_device(device), what
-    if place.type != "cpu":
-        _check_stackable(model, recipe, place)
+    if place.type != "cpu" and _in_step(model, images, labels, recipe, jobs, place):
         return train_stacked(*what, on_card(place), place, describe=describe)
     network = _network(model, images, recipe, jobs)
     prepared, observe = network.prepare(images), one_by_one(network)
@@ -235,6 +242,34 @@ def _train(
         return observations
 
     return parallel_map(run, jobs, workers=workers, describe=describe)
+
+
+def _in_step(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    place: torch.device,
+) -> bool:
+    """Return whether models are taken in step on a card; it is tried, and said where they are not.
+
+    One by one on the CPU is the general way: any model can be trained there that PyTorch can train.
+    """
+    _check_stackable(model, recipe, place)
+    training = any(batches for job in jobs for batches in job.order)
+    if training:
+        check_no_dropout(model)
+    why = why_not_in_step(model, images[:TRIED], labels[:TRIED], training)
+    if why is not None:
+        warnings.warn(
+            f"model cannot be taken in step with others on device {str(place)!r} ({why}); it is "
+            "taken one by one on the CPU, which is slower: device='cpu' does so without this "
+            "warning.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return why is None
 
 
 def _check_stackable(model: nn.Module, recipe: Recipe, place: torch.device) -> None:

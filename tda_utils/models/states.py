@@ -25,12 +25,26 @@ class AdamState:
     step : float
         Number of steps taken.
     exp_avg, exp_avg_sq : dict of str to Tensor
-        The running means, by parameter name.
+        The running means, by parameter name. A parameter that no loss has depended on has none.
+    steps : dict of str to float, optional
+        Steps that each of these parameters has taken, where some losses depended on only a part of
+        them. Default: `step`.
     """
 
     step: float
     exp_avg: State
     exp_avg_sq: State
+    steps: Mapping[str, float] | None = None
+
+    def step_of(self, name: str) -> float:
+        """Return the number of steps that a parameter has taken.
+
+        Examples
+        --------
+        >>> AdamState(3.0, {}, {}, {"weight": 2.0}).step_of("weight")
+        2.0
+        """
+        return self.step if self.steps is None else self.steps[name]
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -111,10 +125,32 @@ def copied_model(model: nn.Module) -> nn.Module:
     """
     # Parameters of their own, so that another type of number or device for the copy is its own.
     shared = {
-        id(p): nn.Parameter(p.detach(), requires_grad=False)
+        id(p): nn.Parameter(_recordable(p.detach()), requires_grad=False)
         for p in frozen_parameters(model).values()
     }
-    return copy.deepcopy(model, shared)
+    own = copy.deepcopy(model, {**shared, **_computed(model)})
+    for parameter in own.parameters():
+        if not parameter.is_leaf:  # As in copies of scripted modules.
+            parameter.detach_().requires_grad_()
+    return own
+
+
+def _recordable(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd takes, a copy if this one was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _computed(model: nn.Module) -> dict[int, Tensor]:
+    """Return copies, by identity, of tensors that hooks left on layers and cannot be copied.
+
+    Hooks of ``weight_norm`` and ``spectral_norm`` compute a weight anew before each call.
+    """
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
 
 
 def load_state(model: nn.Module, state: State) -> nn.Module:
@@ -221,7 +257,9 @@ def check_no_batch_norm(model: nn.Module, what: str) -> None:
     Traceback (most recent call last):
     ValueError: model has batch normalisation (layer ''); leave-one-out cannot.
     """
-    for name, module in copied_model(model).train().named_modules():
+    training = copied_model(model)
+    training.train()
+    for name, module in training.named_modules():
         # A model may keep such a layer in evaluation mode while it trains.
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise ValueError(f"model has batch normalisation (layer {name!r}); {what}.")
