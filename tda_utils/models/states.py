@@ -111,10 +111,28 @@ def copied_model(model: nn.Module) -> nn.Module:
     """
     # Parameters of their own, so that another type of number or device for the copy is its own.
     shared = {
-        id(p): nn.Parameter(p.detach(), requires_grad=False)
+        id(p): nn.Parameter(_recordable(p.detach()), requires_grad=False)
         for p in frozen_parameters(model).values()
     }
-    return copy.deepcopy(model, shared)
+    return copy.deepcopy(model, {**shared, **_computed(model)})
+
+
+def _recordable(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd takes, a copy if this one was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _computed(model: nn.Module) -> dict[int, Tensor]:
+    """Return copies, by identity, of tensors that hooks left on layers and cannot be copied.
+
+    Hooks of ``weight_norm`` and ``spectral_norm`` compute a weight anew before each call.
+    """
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
 
 
 def load_state(model: nn.Module, state: State) -> nn.Module:

@@ -7,7 +7,8 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils.attribution.blocks import gram
-from tda_utils.attribution.gradients import FusedGradients, gradient_method
+from tda_utils.attribution.choice import gradient_method
+from tda_utils.attribution.gradients import FusedGradients
 from tda_utils.engine.fused import CACHED_BYTES, FusedNetwork, Patches, is_fusable
 from tda_utils.engine.modules import ModuleNetwork
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
