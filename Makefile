@@ -61,9 +61,11 @@ test: lint test-code student test-notebooks site-test ## all checks
 
 .PHONY: test-code
 test-code: $(COURSE) $(call needs,test site browser cluster convert) ## tests and the examples in docstrings, the checks of notebooks and manifest too
-	@# Without tests/site, which needs a built site and a browser (`make site-test`), and without
-	@# tests/test_wheel.py, which installs packages (`make wheel-test`).
+	@# Without tests/site, which needs a built site and a browser (`make site-test`), without
+	@# tests/test_wheel.py, which installs packages (`make wheel-test`), and the thousands of attacks
+	@# that `make faults` counts.
 	$(TEST_ENV) $(PY) -m pytest --ignore=tests/site --ignore=tests/test_wheel.py \
+	    --ignore-glob='tests/faults/test_attacks_*.py' \
 	    -n '$(WORKERS)' --dist loadscope
 
 .PHONY: test-notebooks
@@ -89,7 +91,7 @@ $(CHROMIUM_FILE):
 	$$(test "$$(id -u)" = 0 || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium
 
 .PHONY: faults
-faults: $(COURSE) $(call needs,test cluster) ## what happens to a run that is killed, starved or fed with rubbish, with a count
+faults: $(COURSE) $(call needs,test cluster) ## what happens to a run that is killed, starved, attacked or fed with rubbish, with a count
 	$(TEST_ENV) $(PY) -m pytest tests/faults -p no:xdist
 
 .PHONY: fuzz

@@ -11,7 +11,12 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.retraining import leave_one_out_weights, retrained_losses, with_drift
+from tda_utils.attribution.retraining import (
+    leave_one_out_weights,
+    recipe_of,
+    retrained_losses,
+    with_drift,
+)
 from tda_utils.attribution.samples import check_inputs, labelled
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
@@ -110,7 +115,7 @@ def loo(
         "batches, so LOO is not defined here; allowed are influence, grad_dot and grad_cos, and "
         "ats by a plain gradient step",
     )
-    recipe = _recipe_of(posterior, recipe)
+    recipe = recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
     build_model = build_model or posterior.build_model
@@ -164,21 +169,6 @@ def _warn_if_another_training(
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
-    known = posterior.recipe
-    if recipe is None and known is None:
-        raise ValueError("recipe is None and the posterior does not know its own; pass recipe=.")
-    if recipe is not None and known is not None and recipe != known:
-        raise ValueError(f"recipe is {recipe}; the posterior was trained with {known}.")
-    recipe = recipe or known
-    if recipe.keep_last != posterior.checkpoints:
-        raise ValueError(
-            f"recipe keeps {recipe.keep_last} checkpoints; the posterior has "
-            f"{posterior.checkpoints}."
-        )
-    return recipe
 
 
 def _paired_jobs(

@@ -28,7 +28,7 @@ from tda_utils.engine.parallel import (
     workers_on,
 )
 from tda_utils.labels import as_scores
-from tda_utils.models.states import all_finite, trainable_parameters
+from tda_utils.models.states import all_finite, float_dtype, trainable_parameters
 from tda_utils.posterior import Posterior, check_model
 from tda_utils.terms import PROTOCOLS
 
@@ -186,11 +186,17 @@ def labelled(
         "protocol": protocol,
         "sign": sign,
         "task": task.name,
+        "precision": precision_of(posterior),
         "torch_version": str(torch.__version__),
         **attributes,
     }
     cube = np.asarray(values).reshape(shape)
     return as_scores(cube, posterior.coordinates(), task.coordinates(), attributes)
+
+
+def precision_of(posterior: Posterior) -> str:
+    """Return the type of number that the members were trained in, such as ``"float32"``."""
+    return str(float_dtype(posterior.states[0][0])).removeprefix("torch.")
 
 
 def check_inputs(posterior: Posterior, task: Task, protocol: str) -> None:

@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 
 from tda_utils.attribution import method_of
+from tda_utils.attribution.floor import floor
 from tda_utils.checks import brief
 from tda_utils.data.load import load_task
 from tda_utils.data.task import Task
@@ -69,6 +70,9 @@ class Experiment(Settings):
         dims (initialisation, order, checkpoint, train, test). Default: one seed sets both.
     seeds : tuple of int
         Default: the paper's ten.
+    dtype : {"float32", "float64"}
+        Type of number in training and after. Initialisations are drawn in float32 and are the same
+        in both, and so are batch orders.
     root : path, optional
         Only for ``"mnist"``, and needed there: the folder of its IDX files. Scores are for the
         paper's 100 x 10 pairs. Files of scores do not depend on the folder.
@@ -173,9 +177,35 @@ class Experiment(Settings):
         how = {"coords": "different", "compat": "equals", "join": "exact"}
         together = xr.concat(parts, "member", combine_attrs="override", **how)
         together.attrs["protocol"] = self.protocol
+        return self._crossed(together)
+
+    def _crossed(self, together: xr.DataArray) -> xr.DataArray:
         if self.orders is None:
             return together
         return records.crossed(together, self.seeds[: self.members], self.seeds[: self.orders])
+
+    def floor(self) -> xr.DataArray:
+        """Return what rounding alone does to the members' losses, computed once and then read.
+
+        Returns
+        -------
+        DataArray, dims (member, draw, checkpoint, test)
+            See `tda_utils.attribution.floor`; four draws a member. With `orders`, the first dims
+            are (initialisation, order) instead of member.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written; the members that are finished stay.
+        """
+        epochs, samples = self.recipe.checkpoint_epochs, self.data.coordinates()
+        parts = [
+            records.floor_of(shard, run, epochs, samples)
+            for run, shard in self.compute("floor").items()
+        ]
+        how = {"coords": "different", "compat": "equals", "join": "exact"}
+        together = xr.concat(parts, "member", combine_attrs="override", **how)
+        return self._crossed(together)
 
     def compute(self, method: str, runs: Sequence[Run] | None = None) -> dict[Run, Shard]:
         """Compute the files of these runs that are missing, and return the content of all.
@@ -183,8 +213,8 @@ class Experiment(Settings):
         Parameters
         ----------
         method : str
-            ``"posterior"``, or a method. Scores of a run need that run's posterior, which is
-            computed where it is missing, too.
+            ``"posterior"``, ``"floor"``, or a method. Scores of a run, and its floor, need that
+            run's posterior, which is computed where it is missing, too.
         runs : sequence of Run, optional
             Of `runs`. Default: all.
 
@@ -240,9 +270,13 @@ class Experiment(Settings):
     def _attribute(self, method: str, runs: list[Run]) -> None:
         for run in runs:
             member = self._posterior([run])
-            scores = method_of(method)(member, self.data, **self._options(method))
-            arrays = records.score_arrays(scores)
-            self._write(method, run, arrays, attributes=dict(scores.attrs))
+            if method == "floor":
+                found = floor(member, self.data, draws=names.FLOOR_DRAWS, device=self.device)
+                arrays = {"floor": found.values}
+            else:
+                found = method_of(method)(member, self.data, **self._options(method))
+                arrays = records.score_arrays(found)
+            self._write(method, run, arrays, attributes=dict(found.attrs))
 
     def _write(self, method: str, run: Run, arrays: records.Arrays, **more: object) -> None:
         metadata = records.metadata_of(self._values(method, run), chosen_device(self.device))
@@ -263,7 +297,8 @@ class Experiment(Settings):
 
     def _build_model(self) -> torch.nn.Module:
         frozen = {"backbone": self.backbone, "image_size": self.image_size}
-        return model_builder(self.model, self.data.train_x.shape[1], **frozen)()
+        model = model_builder(self.model, self.data.train_x.shape[1], **frozen)()
+        return model.to(getattr(torch, self.dtype))
 
     def _values(self, method: str, run: Run) -> dict[str, object]:
         return names.values_of(self, method, run, self._fingerprints)

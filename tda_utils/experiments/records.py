@@ -15,7 +15,7 @@ import xarray as xr
 
 from tda_utils.experiments.settings import Run
 from tda_utils.experiments.store import Metadata, Shard
-from tda_utils.labels import Coordinates, as_scores, member_coordinates
+from tda_utils.labels import Coordinates, as_floor, as_scores, member_coordinates
 from tda_utils.models.states import AdamState, State
 
 Arrays = Mapping[str, np.ndarray]
@@ -80,6 +80,19 @@ def scores_of(shard: Shard, run: Run, epochs: Sequence[int], samples: Coordinate
     return scores.assign_coords(extra)
 
 
+def floor_of(shard: Shard, run: Run, epochs: Sequence[int], samples: Coordinates) -> xr.DataArray:
+    """Return the floor of a shard, labelled; see `tda_utils.labels.as_floor`.
+
+    Examples
+    --------
+    >>> shard = Shard({"floor": np.ones((1, 4, 1, 1))}, {"attributes": {"task": "mnist3"}})
+    >>> floor_of(shard, Run(446, 446), (15,), {"test": [7]}).sel(member=446).sizes["draw"]
+    4
+    """
+    members = member_coordinates(epochs, 1, (run.initialisation,), (run.order,))
+    return as_floor(shard.arrays["floor"], members, samples, shard.metadata["attributes"])
+
+
 def crossed(
     scores: xr.DataArray, initialisations: Sequence[int], orders: Sequence[int]
 ) -> xr.DataArray:
@@ -90,4 +103,4 @@ def crossed(
     labelled = bare.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "member"))
     # In the order of the seeds, which unstack sorts.
     unstacked = labelled.unstack("member").sel(levels)
-    return unstacked.transpose("initialisation", "order", "checkpoint", "train", "test")
+    return unstacked.transpose("initialisation", "order", ...)

@@ -23,6 +23,7 @@ from tda_utils.posterior import PAPER_SEEDS
 from tda_utils.terms import PROTOCOLS
 
 DEFAULT_PER_CLASS = 10
+DTYPES = ("float32", "float64")
 #: The paper's epochs.
 EPOCHS = {"mnist3": 15, "cifar10": 30, "mnist": 15}
 
@@ -61,6 +62,7 @@ class Settings:
     solver: str | None = None
     orders: int | None = None
     seeds: Sequence[int] = PAPER_SEEDS
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if self.per_class is None and self.task != "mnist":
@@ -72,6 +74,7 @@ class Settings:
         if not isinstance(self.backbone, str | os.PathLike | None):
             raise ValueError(f"backbone is {brief(self.backbone)}; it must be a name or a folder.")
         check_choice("protocol", self.protocol, PROTOCOLS)
+        check_choice("dtype", self.dtype, DTYPES)
         self._check_numbers()
         if self.solver not in (None, "ggn", "ekfac"):
             raise ValueError(f"solver is {self.solver!r}; it must be 'ggn', 'ekfac' or left out.")

@@ -223,8 +223,10 @@ def _summed_up(experiment: Experiment) -> dict[str, Any]:
 
 def _description(experiment: Experiment) -> dict[str, Any]:
     """The values that a reader would ask for; the names of the score files cover all."""
-    names = "task per_class test_per_class lists attributed model backbone image_size protocol"
-    values = {name: getattr(experiment, name) for name in names.split()}
+    names = (
+        "task per_class test_per_class lists attributed model backbone image_size protocol dtype"
+    )
+    values = {name: getattr(experiment, name) for name in [*names.split(), "dtype"]}
     return {**values, "seeds": list(experiment.seeds[: experiment.members])}
 
 

@@ -13,13 +13,16 @@ from scipy import integrate, special, stats
 
 from tda_utils.checks import check_count
 from tda_utils.reliability import checks
+from tda_utils.reliability.rounding import defined_members, rounding_share
 
 Values = TypeVar("Values", xr.DataArray, np.ndarray)
 #: The p-value that belongs to each protocol.
 TEST_OF: dict[str, checks.Test] = {"paired": "t", "released": "released"}
 
 
-def summarise(scores: xr.DataArray, test: checks.Test = "t") -> xr.Dataset:
+def summarise(
+    scores: xr.DataArray, test: checks.Test = "t", floor: xr.DataArray | None = None
+) -> xr.Dataset:
     r"""Mean, standard deviation, signal-to-noise ratio and p-value of every train-test pair.
 
     With :math:`\bar\tau_m` the score of member :math:`m`, averaged over its checkpoints, and
@@ -35,6 +38,9 @@ def summarise(scores: xr.DataArray, test: checks.Test = "t") -> xr.Dataset:
         Attribution scores, in any unit, which mean and std keep; at least two members.
     test : {"t", "released"}
         Which p-value; see `p_values`.
+    floor : DataArray, (member, draw, checkpoint, test), optional
+        What rounding alone does to the members' losses (`tda_utils.attribution.floor`); only for
+        leave-one-out.
 
     Returns
     -------
@@ -43,7 +49,9 @@ def summarise(scores: xr.DataArray, test: checks.Test = "t") -> xr.Dataset:
         ``snr`` (signed; 0 for a pair whose scores are all 0, infinite for a constant other than 0)
         and ``p``. Coordinates and attributes of `scores` are kept, and the attributes ``members``,
         ``checkpoints``, ``test`` and ``null_mean_p`` (the mean p that pure noise would give,
-        `null_reference`) are added.
+        `null_reference`) are added. With `floor` there are two variables more, ``rounding``, the
+        share of the variance over members that rounding alone explains (`rounding_share`), and
+        ``defined``, the share of members whose answer is defined (`defined_members`).
 
     Raises
     ------
@@ -93,7 +101,11 @@ def summarise(scores: xr.DataArray, test: checks.Test = "t") -> xr.Dataset:
         null_mean_p=null_reference(members, test).mean_p,
     )
     p = snr.copy(data=p_from_snr(snr.values, members, test))
-    return checks.dataset_of({"mean": mean, "std": std, "snr": snr, "p": p}, attributes)
+    variables = {"mean": mean, "std": std, "snr": snr, "p": p}
+    if floor is not None:
+        variables["rounding"] = rounding_share(scores, floor)
+        variables["defined"] = defined_members(scores, floor)
+    return checks.dataset_of(variables, attributes)
 
 
 def _warn_if_constant(mean: xr.DataArray, std: xr.DataArray) -> None:

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import tda_utils as tda
 from tda_utils.attribution import ekfac, retraining
@@ -13,6 +14,7 @@ from tda_utils.data import task as task_module
 from tda_utils.experiments import names
 from tda_utils.experiments.settings import Run
 from tda_utils.models import vision_transformer
+from tests.refusals import refused
 from tests.tiny import take_for_originals, write_idx
 
 
@@ -328,3 +330,43 @@ def test_one_member_has_no_p_value(small):
     scores = dataclasses.replace(small, members=1).scores("grad_dot")
     with pytest.raises(ValueError, match="member"):
         tda.summarise(scores)
+
+
+# ---------------- the floor, and the type of number
+
+
+def test_a_floor_is_computed_once_and_read(small, monkeypatch):
+    first = small.floor()
+    assert dict(first.sizes) == {"member": 2, "draw": 4, "checkpoint": 1, "test": 6}
+    xr.testing.assert_identical(first, tda.floor(small.posterior(), small.data))
+    monkeypatch.setattr(tda.Experiment, "_attribute", None)
+    xr.testing.assert_identical(small.floor(), first)
+    assert tda.summarise(small.scores("loo"), floor=first)["defined"].dims == ("train", "test")
+
+
+def test_a_crossed_floor_has_the_two_sources_of_noise(small):
+    crossed = dataclasses.replace(small, orders=2)
+    floor = crossed.floor()
+    assert floor.dims[:2] == ("initialisation", "order")
+    own = small.floor().sel(member=724).values
+    seed = {"initialisation": 724, "order": 724}
+    np.testing.assert_array_equal(floor.sel(seed).values, own)
+
+
+def test_float64_is_another_posterior_from_the_same_start(small):
+    double = dataclasses.replace(small, dtype="float64")
+    assert double.scores("loo").dtype == double.floor().dtype == np.float64
+    assert double.scores("loo").precision == double.floor().precision == "float64"
+    states = [e.posterior().states[0][0] for e in (small, double)]
+    for name, value in states[1].items():
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(value, states[0][name].double(), rtol=1e-3, atol=1e-5)
+
+
+def test_float32_is_in_no_name_and_float64_in_every(small):
+    double = dataclasses.replace(small, dtype="float64")
+    for method in names.VERSIONS:
+        for run in small.runs:
+            assert small.file(method, run).name != double.file(method, run).name
+    assert small.study_key != double.study_key
+    refused(ValueError, lambda: tda.Experiment(dtype="float16"), "dtype", "float16", "float64")

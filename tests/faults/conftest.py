@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.attacks import settle_all, table
+
 KINDS = ("kills survived", "shards recomputed", "bad inputs tried", "wrong answers")
 COUNTS = pytest.StashKey[Counter]()
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +21,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def count(request):
-    """A counter of what was survived, with the keys of `KINDS`."""
+    """A counter of what was survived, with the keys of `KINDS`, and of attacks by area and end."""
     return request.config.stash[COUNTS]
 
 
@@ -28,6 +30,17 @@ def pytest_terminal_summary(terminalreporter, config):
     if counts:
         terminalreporter.write_sep("=", "faults")
         terminalreporter.write_line(", ".join(f"{kind} {counts[kind]}" for kind in KINDS))
+        for line in table(counts):
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Settle the attacks of a test when it ends, as part of it."""
+    try:
+        return (yield)
+    finally:
+        settle_all()
 
 
 class Starter:
