@@ -26,6 +26,7 @@ from tda_utils.engine.noise import LOOK_STREAM, NOISE_STREAM, access_to_images, 
 from tda_utils.engine.recipe import Job, Recipe, architecture, batch_order, initial_state
 from tda_utils.engine.training import state_losses, train_states
 from tda_utils.labels import member_coordinates
+from tda_utils.models.probes import check_each_by_itself, layer_of, overwriting_layer
 from tda_utils.models.states import (
     AdamState,
     State,
@@ -226,7 +227,7 @@ class Posterior:
                 f"epochs is {brief(epochs)}; it must be {checkpoints} rising integers, one a "
                 "checkpoint."
             )
-        return cls(copy.deepcopy(model), states, seeds, seeds, epochs)
+        return cls(copy.deepcopy(copied_model(model)), states, seeds, seeds, epochs)
 
     @property
     def members(self) -> int:
@@ -304,6 +305,7 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).losses(task).sizes["test"]
         6
         """
+        check_model(self.module(0, 0), task)
         losses = state_losses(
             self.model,
             [self.states[member][checkpoint] for member, checkpoint in self.samples],
@@ -483,7 +485,9 @@ def _warn_if_diverged(posterior: Posterior) -> None:
 
 def check_model(model: nn.Module, task: Task) -> None:
     """Raise a `ValueError` unless the model maps the task's inputs, each by itself, to logits."""
-    dtype = next(model.parameters()).dtype
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError("model has no parameters; it must have some that are trained.")
     shape = tuple(task.train_x.shape[1:])
     for name, layer in model.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None:
@@ -494,20 +498,35 @@ def check_model(model: nn.Module, task: Task) -> None:
             )
     try:
         with torch.no_grad():
-            logits = copied_model(model).eval()(task.train_x[:1].to(dtype))
-    except (RuntimeError, ValueError, IndexError) as problem:
-        said = " ".join(str(problem).split())
+            probe = copied_model(model)
+            probe.eval()
+            sample = task.train_x[:1].to(parameter.dtype, copy=True)
+            logits = probe(sample)
+    except Exception as problem:  # Whatever a stranger's forward may raise.
+        said = " ".join(f"{problem}".split()) or type(problem).__name__
         raise ValueError(f"model does not take inputs of shape {shape}: {said}") from problem
     if not isinstance(logits, Tensor):
         raise ValueError(
             f"model gives a {type(logits).__name__}; it must give a tensor of logits, shape (n, at "
             f"least {task.classes})."
         )
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        raise ValueError(
+            "model gives one logit, whose softmax is always 1; it must give a logit for each "
+            f"class, at least {max(task.classes, 2)}: for two classes, 0 beside the one."
+        )
     if logits.ndim != 2 or logits.shape[1] < task.classes:
         raise ValueError(
             f"model gives outputs of shape {tuple(logits.shape)}; they must be logits (n, at least "
             f"{task.classes})."
         )
+    if not torch.equal(sample, task.train_x[:1].to(sample)):
+        layer = layer_of(model, overwriting_layer(probe, sample))
+        raise ValueError(
+            f"model overwrites the inputs that it is given, in {layer}, and the same inputs are "
+            "given to it again; it must work on a copy, such as images.clone(), or out of place."
+        )
+    check_each_by_itself(model, task.train_x, task.test_x)
 
 
 def _check_nested(states: object) -> None:

@@ -265,6 +265,28 @@ def test_seeds_and_epochs_have_to_count_right(tmp_path, wrong, facts):
 # ---------------- models that do not fit their task
 
 
+class Scaling(nn.Linear):
+    """Scales its inputs in place, wherever they lie."""
+
+    def forward(self, rows):
+        return super().forward(rows.mul_(0.5).sub_(0.1))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        (Scaling(4, 3), "the model itself (Scaling)"),
+        (nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)), "layer '0' (ReLU)"),
+        (nn.Sequential(nn.Flatten(), nn.Sequential(Scaling(4, 3))), "layer '1.0' (Scaling)"),
+    ],
+)
+def test_a_model_that_overwrites_its_inputs_is_refused_and_the_task_left_alone(model, layer):
+    """Members share the inputs: the second would see what the first has made of them."""
+    task, same = table_task(), table_task()
+    refused(ValueError, lambda: check_model(model, task), "model overwrites", layer, "clone")
+    assert torch.equal(task.train_x, same.train_x) and torch.equal(task.test_x, same.test_x)
+
+
 class Two(nn.Module):
     """Gives its inputs beside the logits."""
 

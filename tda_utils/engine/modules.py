@@ -136,7 +136,8 @@ class ModuleLearner:
     ) -> None:
         self._model, self._lr = with_seeded_dropout(model, noise_seed), recipe.lr
         self._trainable = trainable_parameters(self._model)
-        self._optimizer = adam_of(self._trainable.values(), recipe)
+        # A model with nothing to train may still be looked at.
+        self._optimizer = adam_of(self._trainable.values(), recipe) if self._trainable else None
         for name in adam.exp_avg if adam is not None else ():
             parameter = self._trainable[name]
             self._optimizer.state[parameter] = {
@@ -168,10 +169,9 @@ class ModuleLearner:
     def losses(self, prepared: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of each sample, shape (n,); memory does not grow with their number."""
         self._model.eval()
-        # Copies of the images, which all learners share and a model may overwrite.
         return torch.cat(
             [
-                F.cross_entropy(self._model(images.clone()), targets, reduction="none")
+                F.cross_entropy(self._model(images), targets, reduction="none")
                 for images, targets in zip(
                     prepared.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
                 )
@@ -250,15 +250,8 @@ def adam_of(
 
     With `recordable` its steps can be part of a CUDA graph: all that changes between steps, the
     learning rate too, then lies on the card.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to train.
     """
     parameters = list(parameters)
-    if not parameters:
-        raise ValueError("model has no trainable parameter; training needs at least one.")
     rate = torch.tensor(recipe.lr, device=parameters[0].device) if recordable else recipe.lr
     return torch.optim.Adam(
         parameters, lr=rate, weight_decay=recipe.weight_decay, fused=True, capturable=recordable

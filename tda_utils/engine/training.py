@@ -23,7 +23,13 @@ from tda_utils.engine.stacked import (
     train_stacked,
     why_not_in_step,
 )
-from tda_utils.models.states import AdamState, State, float_dtype
+from tda_utils.models.states import (
+    AdamState,
+    State,
+    float_dtype,
+    frozen_parameters,
+    trainable_parameters,
+)
 
 
 def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network:
@@ -98,7 +104,13 @@ def train_states(
     ------
     ValueError
         If a state does not fit the model, a model with dropout has no ``noise_seed`` or is to be
-        trained on a card, or the model draws from the global random state in another way.
+        trained on a card, the model draws from the global random state in another way, it has
+        nothing to train, or a step fails in one of its layers.
+
+    Warns
+    -----
+    RuntimeWarning
+        If models cannot be taken in step on a card, and are taken one by one on the CPU.
 
     Notes
     -----
@@ -159,7 +171,7 @@ def train_losses(
     """
 
     def on_card(place: torch.device) -> Callable[[StackedLearner], list[Tensor]]:
-        inputs, targets = test_images.to(place, _dtype(jobs)), test_labels.to(place)
+        inputs, targets = test_images.to(place, _dtype(model, jobs)), test_labels.to(place)
         return lambda own: own.losses(inputs, targets)
 
     def one_by_one(network: Network) -> Callable[[Learner, Access], Tensor]:
@@ -223,6 +235,8 @@ def _train(
 ) -> list[list[Observation]]:
     """Train each job and observe it after each of the last epochs, many in step or one by one."""
     place, (model, images, labels, recipe, jobs) = chosen_device(device), what
+    if _is_training(jobs) and not trainable_parameters(model):
+        raise ValueError("model has no trainable parameter; training needs at least one.")
     if place.type != "cpu" and _in_step(model, images, labels, recipe, jobs, place):
         return train_stacked(*what, on_card(place), place, describe=describe)
     network = _network(model, images, recipe, jobs)
@@ -256,8 +270,10 @@ def _in_step(
 
     One by one on the CPU is the general way: any model can be trained there that PyTorch can train.
     """
+    if not trainable_parameters(model):
+        return False
     _check_stackable(model, recipe, place)
-    training = any(batches for job in jobs for batches in job.order)
+    training = _is_training(jobs)
     if training:
         check_no_dropout(model)
     why = why_not_in_step(model, images[:TRIED], labels[:TRIED], training)
@@ -285,12 +301,16 @@ def _check_stackable(model: nn.Module, recipe: Recipe, place: torch.device) -> N
         )
 
 
-def _dtype(jobs: Sequence[Job]) -> torch.dtype:
-    return float_dtype(jobs[0].state)
+def _is_training(jobs: Sequence[Job]) -> bool:
+    return any(batches for job in jobs for batches in job.order)
+
+
+def _dtype(model: nn.Module, jobs: Sequence[Job]) -> torch.dtype:
+    return float_dtype(jobs[0].state or frozen_parameters(model))
 
 
 def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
     if recipe.crop is None:
-        return network_for(model, images, _dtype(jobs))
+        return network_for(model, images, _dtype(model, jobs))
     # Passes that prepare images ahead of time cannot take new crops in each step.
-    return ModuleNetwork(model, images, _dtype(jobs))
+    return ModuleNetwork(model, images, _dtype(model, jobs))

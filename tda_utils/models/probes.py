@@ -95,6 +95,25 @@ def failing_layer(model: nn.Module, run: Callable[[], object]) -> tuple[Exceptio
     return None
 
 
+def overwriting_layer(model: nn.Module, inputs: Tensor) -> str:
+    """Return the first layer in whose call the model's inputs are overwritten.
+
+    Examples
+    --------
+    >>> overwriting_layer(nn.Sequential(nn.ReLU(inplace=True), nn.Tanh()), torch.ones(1, 2))
+    '0'
+    """
+    own = inputs.clone()
+    version, found = own._version, []
+    with _hooked(
+        model,
+        lambda *_: None,
+        lambda name, _: found.append(name) if own._version != version else None,
+    ):
+        model(own)
+    return found[0] if found else ""
+
+
 def _calls(model: nn.Module, inputs: Tensor) -> list[Call]:
     """Return the calls of layers in a pass, in the order in which they end."""
     ended: list[Call] = []
@@ -172,7 +191,8 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for dtype in (torch.float64, next(model.parameters(), inputs[0]).dtype):
-            own = copied_model(model).to(dtype).eval()
+            own = copied_model(model).to(dtype)
+            own.eval()
             some = _distinct(inputs, COMPANY).to(dtype)
             try:
                 alone = own(some[:1])
@@ -282,30 +302,30 @@ def check_twice_differentiable(model: nn.Module, inputs: Tensor, what: str) -> N
     --------
     >>> check_twice_differentiable(nn.Linear(2, 1), torch.ones(1, 2), "solver is 'hessian'")
     """
+    own = copied_model(model)
     try:
-        _differentiate_twice(model(inputs[:1]), list(model.parameters()))
+        _differentiate_twice(own(inputs[:1]), list(own.parameters()))
     except RuntimeError as problem:
-        layer = _once_differentiable_layer(model, inputs[:1])
+        layer = _once_differentiable_layer(own, inputs[:1])
         said = " ".join(str(problem).split())
         raise ValueError(
-            f"{what}, which needs second derivatives; {layer_of(model, layer)} has none "
+            f"{what}, which needs second derivatives; {layer_of(own, layer)} has none "
             f"({said[:150]})."
         ) from problem
 
 
 def _differentiate_twice(given: Any, by: Sequence[Tensor]) -> None:
+    """Raise a `RuntimeError` if the second derivatives of what was given cannot be taken."""
     by = [value for value in by if value.requires_grad]
-    value = sum(
-        part.square().sum()
-        for part in _tensors(given)
-        if part.requires_grad and part.is_floating_point()
-    )
-    if not by or not isinstance(value, Tensor):
+    parts = [value for value in _tensors(given) if value.requires_grad]
+    if not by or not parts:
         return
+    value = sum(part.abs().square().sum() for part in parts)
     first = torch.autograd.grad(value, by, create_graph=True, allow_unused=True)
     curved = [part.square().sum() for part in first if part is not None and part.requires_grad]
     if curved:
-        torch.autograd.grad(sum(curved), by, allow_unused=True)
+        # All the way to the leaves: on the way to some of them errors would be passed by.
+        sum(curved).backward()
 
 
 def _once_differentiable_layer(model: nn.Module, inputs: Tensor) -> str:

@@ -137,9 +137,20 @@ class InPlace(nn.Module):
         self.conv, self.head = nn.Conv2d(1, 2, 2), nn.Linear(18, CLASSES)
 
     def forward(self, images):
-        hidden = F.leaky_relu_(self.conv(images), 0.2)
+        hidden = self.conv(images)
         hidden += 0.1
-        return self.head(hidden.mul_(0.5).flatten(1))
+        return self.head(F.leaky_relu_(hidden, 0.2).flatten(1))
+
+
+class Overwriting(nn.Module):
+    """An activation is overwritten that the way back needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(PIXELS, 4), nn.Linear(4, CLASSES)
+
+    def forward(self, images):
+        return self.head(torch.tanh(self.first(images.flatten(1))).mul_(0.5))
 
 
 class Residual(nn.Module):
@@ -441,6 +452,13 @@ class OnceActivation(nn.Module):
         return OnceSquare.apply(values)
 
 
+class AlwaysDropout(nn.Module):
+    """Dropout by a function, which forgets to ask whether the model is trained."""
+
+    def forward(self, values):
+        return F.dropout(values, 0.3)
+
+
 # ---------------- control flow
 
 
@@ -647,6 +665,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "samples change places within": Flipped,
     "batch in the second dimension": StepsFirst,
     "in-place activations": InPlace,
+    "activation overwritten": Overwriting,
     "residual block": Residual,
     "squeeze and excite": SqueezeExcite,
     "low-rank adapter": LowRank,
@@ -688,6 +707,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "dropout": lambda: flat_mlp(nn.Tanh(), nn.Dropout(0.3)),
     "own backward pass": CustomFunction,
     "own backward pass, once only": lambda: flat_mlp(OnceActivation()),
+    "dropout in evaluation": lambda: flat_mlp(AlwaysDropout()),
     "branches by sample": Branching,
     "loops by sample": Looping,
     "branch by batch": BatchBranch,

@@ -8,10 +8,9 @@ from tests.zoo.networks import NETWORKS
 
 #: The methods that train, by the names of columns.
 TRAINING_METHODS = ("sample_posterior", "losses", "loo", "ats")
-NOT_TRAINED = ("own gradient step",)
 #: Networks that cannot be trained, with facts of the sentence, in order.
 UNTRAINED: dict[str, list[str]] = {
-    "in-place activations": ["'conv' (Conv2d)", "modified by an inplace operation"],
+    "activation overwritten": ["'first' (Linear)", "modified by an inplace operation"],
     "no parameters": ["no parameter"],
     "frozen parameters only": ["no", "trainable parameter"],
     "transformer encoder layer": ["'layer.self_attn' (MultiheadAttention)", "nn.Dropout"],
@@ -19,6 +18,7 @@ UNTRAINED: dict[str, list[str]] = {
     "branch by batch": ["mixes the samples"],
     "logits that remember earlier calls": ["remembers earlier calls"],
     "centred by the batch": ["'3' (Centring)", "mixes the samples"],
+    "dropout in evaluation": ["draws at random", "evaluation mode"],
     "softmax over the batch": ["Attending", "mixes the samples"],
     "batch norm without statistics": ["'1'", "track_running_stats=False"],
 }
