@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec
@@ -11,6 +12,7 @@ import xarray as xr
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from tda_utils.checks import brief
 from tda_utils.terms import METHOD_LABELS
@@ -117,11 +119,29 @@ def sign_note(attributes: Mapping[str, Any]) -> str:
 
 def number_text(value: float) -> str:
     """Write a number for a label: three digits, a real minus sign, no needless exponent."""
+    if not math.isfinite(value):
+        return {"inf": "∞", "-inf": "\N{MINUS SIGN}∞"}.get(str(value), "n/a")
     if value != 0 and not 1e-3 <= abs(value) < 1e4:
         mantissa, exponent = f"{value:.1e}".split("e")
         return rf"${mantissa}\times10^{{{int(exponent)}}}$"
     text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def drawing_power(largest: float) -> int:
+    """Return the power of ten in which numbers are drawn: 0 unless axes have no room for them.
+
+    Matplotlib's linear axes take all numbers below some 1e-287 for zero, and the range of an axis
+    is a difference, which overflows first.
+    """
+    if not math.isfinite(largest) or largest == 0 or 1e-100 <= largest <= 1e100:
+        return 0
+    return max(-300, min(300, math.floor(math.log10(largest))))
+
+
+def in_power(power: int) -> FuncFormatter:
+    """Return what writes a tick of numbers that are drawn in a power of ten."""
+    return FuncFormatter(lambda at, _: rf"${at:g}\times10^{{{power}}}$" if at else "0")
 
 
 def p_text(p: float) -> str:

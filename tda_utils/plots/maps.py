@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from scipy import stats
 
 from tda_utils.checks import brief
@@ -121,7 +121,7 @@ def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
 def _log_limits(values: np.ndarray) -> tuple[float, float]:
     """Return limits that hold all but the smallest 0.5 %, which may lie decades below the rest."""
     low, high = np.quantile(values, 0.005), values.max()
-    return low / 1.3, high * 1.3
+    return low / 1.3, min(high * 1.3, np.finfo(float).max)
 
 
 @style.journal
@@ -178,6 +178,8 @@ def reliability_map(
     axes, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1, 0.13])
     found = np.abs(shown[np.isfinite(shown)])
     reach = float(np.quantile(found, 0.98)) if found.size else 1.0
+    power = style.drawing_power(reach)
+    shown, reach = shown / 10.0**power, reach / 10.0**power
     axes.set_facecolor(style.UNTRUSTED)
     drawn = axes.imshow(
         shown,
@@ -197,6 +199,9 @@ def reliability_map(
     bar = figure.colorbar(
         drawn, ax=axes, location="top", aspect=50, pad=0.01, extend="both", extendfrac=0.015
     )
+    if power:
+        bar.ax.xaxis.set_major_locator(MaxNLocator(4))
+        bar.ax.xaxis.set_major_formatter(style.in_power(power))
     bar.outline.set_visible(False)
     bar.set_label(
         f"mean of τ ({style.sign_note(summary.attrs)}); grey: not significant at {alpha:g}"

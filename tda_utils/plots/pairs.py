@@ -182,6 +182,8 @@ def _draw_distribution(
     """Draw a histogram of all draws, the matching normal density, member ticks and the numbers."""
     where = _positions(summary, pair)
     draws = scores.isel(where).astype(np.float64)
+    power = style.drawing_power(float(abs(draws).max()))
+    draws = draws / 10.0**power
     members = draws.mean("checkpoint") if "checkpoint" in draws.dims else draws
     values = draws.values.ravel()
     spread = values.std(ddof=1)
@@ -207,7 +209,9 @@ def _draw_distribution(
     axes.set(xlim=(low - margin, high + margin), ylim=(0, axes.get_ylim()[1] * 1.02), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="x", pad=5)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(3 if power else 4))
+    if power:
+        axes.xaxis.set_major_formatter(style.in_power(power))
     mean, std, p = (float(summary[name][where]) for name in ("mean", "std", "p"))
     axes.set_title(
         f"mean {style.number_text(mean)}   std {style.number_text(std)}   {style.p_text(p)}",

@@ -19,7 +19,8 @@ QUANTITIES = ("mean", "std", "p", "snr")
 CROSSED = ("initialisation", "order", "checkpoint")
 
 
-def _check_numbers(name: str, values: object) -> None:
+def check_numbers(name: str, values: object) -> None:
+    """Raise a `TypeError` unless this is a labelled array of real numbers."""
     if not isinstance(values, xr.DataArray):
         raise TypeError(f"{name} must be an xarray.DataArray, not {type(values).__name__}.")
     if values.dtype.kind not in "fiu":
@@ -28,7 +29,7 @@ def _check_numbers(name: str, values: object) -> None:
 
 def check_scores(scores: object, *dims: str) -> None:
     """Raise one clear error unless these are scores that have at least those dimensions."""
-    _check_numbers("scores", scores)
+    check_numbers("scores", scores)
     if missing := [dim for dim in dims if dim not in scores.dims]:
         raise ValueError(f"scores has dimensions {scores.dims}, but needs {', '.join(missing)}.")
 
@@ -86,7 +87,7 @@ def check_summary(name: str, summary: object) -> None:
 
 def checked_p(p: xr.DataArray) -> np.ndarray:
     """Return p-values, float64, or raise one clear error."""
-    _check_numbers("p", p)
+    check_numbers("p", p)
     values = p.values.astype(np.float64)
     outside = values[(values < 0) | (values > 1)]
     if outside.size:
