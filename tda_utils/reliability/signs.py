@@ -7,6 +7,7 @@ import math
 import numpy as np
 import xarray as xr
 
+from tda_utils.checks import brief
 from tda_utils.reliability import checks
 from tda_utils.reliability.scale import scaled
 
@@ -41,8 +42,8 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
     """
     checks.check_scores(scores)
     sign = scores.attrs.get("sign")
-    if sign not in ("removal", "upweighting"):
-        raise ValueError(f"scores have sign {sign!r}; it must be 'removal' or 'upweighting'.")
+    if not isinstance(sign, str) or sign not in ("removal", "upweighting"):
+        raise ValueError(f"scores have sign {brief(sign)}; it must be 'removal' or 'upweighting'.")
     if sign == "removal":
         return scores
     return (-_signed(scores)).assign_attrs({**scores.attrs, "sign": "removal"})
