@@ -83,7 +83,7 @@ class StudySummary:
         rows = self.content["reliability"].get(str(members))
         if rows is None:
             known = ", ".join(self.content["reliability"])
-            raise ValueError(f"members is {members!r}; this study is summed up for {known}.")
+            raise ValueError(f"members is {brief(members)}; this study is summed up for {known}.")
         attributes = {"members": members, "test": self.content["test"]}
         return {
             method: xr.Dataset(

@@ -165,7 +165,7 @@ def _fitting(scores: xr.DataArray, floor: xr.DataArray) -> tuple[xr.DataArray, x
     averages = checks.member_averages(scores)
     check_choice("method of the scores", scores.attrs.get("method", "loo"), ("loo",))
     wanted = {"member", "draw", "checkpoint", "test"}
-    checks.check_real("floor", floor)
+    checks.check_numbers("floor", floor)
     if set(floor.dims) != wanted:
         raise ValueError(
             f"floor has dimensions {floor.dims}, but must have (member, draw, checkpoint, test)."

@@ -33,7 +33,10 @@ def scaled(values: np.ndarray, axes: int | tuple[int, ...] | None = None) -> tup
 
     Examples
     --------
-    >>> scaled(np.array([[3e-200, -1e-200], [0.0, 5.0]]), 1)[0].round(3)
+    >>> near_one, powers = scaled(np.array([[3e-200, -1e-200], [0.0, 5.0]]), 1)
+    >>> powers.ravel()
+    array([-662,    3], dtype=int32)
+    >>> near_one.round(3)
     array([[ 0.785, -0.262],
            [ 0.   ,  0.625]])
     """

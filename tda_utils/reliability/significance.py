@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from scipy import integrate, special, stats
 
-from tda_utils.checks import check_count
+from tda_utils.checks import brief, check_count
 from tda_utils.reliability import checks
 from tda_utils.reliability.rounding import defined_members, rounding_share
 from tda_utils.reliability.scale import in_unit, scaled_scores
@@ -61,13 +61,14 @@ def summarise(
     TypeError
         If `scores` is not a DataArray of real numbers.
     ValueError
-        If its dimensions are others, it has fewer than two members or an infinite value, or `test`
-        is unknown.
+        If its dimensions are others, it has fewer than two members or an infinite value, a member
+        is there twice (one label, the same scores), or `test` is unknown.
 
     Warns
     -----
     RuntimeWarning
-        If pairs have the same score, other than 0, in every member, as with one seed given twice.
+        If pairs have the same score, other than 0, in every member, as with one seed given twice,
+        or if two members of different labels have the same scores.
 
     Notes
     -----
@@ -91,6 +92,7 @@ def summarise(
     """
     member_scores, powers = scaled_scores(checks.member_averages(scores), "member")
     checks.check_test(test)
+    checks.check_members_differ(scores)
     members = member_scores.sizes["member"]
     mean = member_scores.mean("member", skipna=False)
     std = member_scores.std("member", ddof=1, skipna=False)
@@ -353,7 +355,7 @@ def significant(
     values = checks.checked_p(p)
     checks.check_probability("alpha", alpha)
     if correction not in ("bh", "by", None):
-        raise ValueError(f'correction must be "bh", "by" or None, not {correction!r}.')
+        raise ValueError(f'correction must be "bh", "by" or None, not {brief(correction)}.')
     tested = np.isfinite(values)
     rejected = np.where(tested, values, np.inf) <= _largest_p(values[tested], alpha, correction)
     fraction = float(rejected[tested].mean()) if tested.any() else float("nan")

@@ -43,8 +43,8 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     TypeError
         If `scores` is not a DataArray of real numbers.
     ValueError
-        If its dimensions are others, there are fewer than two members or checkpoints, or a value is
-        infinite.
+        If its dimensions are others, there are fewer than two members or checkpoints, a member is
+        there twice, or a value is infinite.
 
     Notes
     -----
@@ -70,6 +70,7 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
             "variance."
         )
     checks.check_member_scores(scores, need_checkpoints=2)
+    checks.check_members_differ(scores)
     scores64, powers = scaled_scores(scores.astype(np.float64), "member", "checkpoint")
     checkpoints = scores64.sizes["checkpoint"]
     member_means = scores64.mean("checkpoint", skipna=False)
