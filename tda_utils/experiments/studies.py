@@ -26,6 +26,7 @@ from tda_utils.experiments.provenance import computed_with, git_state
 from tda_utils.experiments.store import canonical, checksum, put_aside
 from tda_utils.files import read_whole, write_whole
 from tda_utils.reliability.overall import MEASURES, overall_reliability
+from tda_utils.reliability.scale import reduced, scaled
 from tda_utils.reliability.significance import TEST_OF
 from tda_utils.reliability.signs import removal_signed
 
@@ -82,7 +83,7 @@ class StudySummary:
         rows = self.content["reliability"].get(str(members))
         if rows is None:
             known = ", ".join(self.content["reliability"])
-            raise ValueError(f"members is {members!r}; this study is summed up for {known}.")
+            raise ValueError(f"members is {brief(members)}; this study is summed up for {known}.")
         attributes = {"members": members, "test": self.content["test"]}
         return {
             method: xr.Dataset(
@@ -229,7 +230,7 @@ def _number(value: float | None) -> float:
 def _summed_up(experiment: Experiment) -> dict[str, Any]:
     scores = {
         # Members are what is counted, so checkpoints are averaged within them at once.
-        name: removal_signed(tau).mean("checkpoint", keep_attrs=True)
+        name: reduced(removal_signed(tau), _mean_of_checkpoints, "checkpoint")
         for name, tau in experiment.all_scores(STUDY_METHODS).items()
     }
     test = TEST_OF[experiment.protocol]
@@ -240,8 +241,8 @@ def _summed_up(experiment: Experiment) -> dict[str, Any]:
         "size": _size(experiment),
         "finite": all(bool(np.isfinite(tau).all()) for tau in scores.values()),
         "test": test,
-        "signal": _plain(abs(loo.mean("member")).median().item()),
-        "noise": _plain(loo.std("member", ddof=1).median().item()),
+        "signal": _median(abs(_member_mean(loo))),
+        "noise": _median(reduced(loo, lambda tau: tau.std("member", ddof=1), "member")),
         "reliability": {
             str(members): {name: _reliability(tau, members, test) for name, tau in scores.items()}
             for members in range(LEAST_MEMBERS, experiment.members + 1)
@@ -264,6 +265,18 @@ def _size(experiment: Experiment) -> dict[str, int]:
     }
 
 
+def _mean_of_checkpoints(tau: xr.DataArray) -> xr.DataArray:
+    return tau.mean("checkpoint", keep_attrs=True)
+
+
+def _member_mean(tau: xr.DataArray) -> xr.DataArray:
+    return reduced(tau, lambda scores: scores.mean("member"), "member")
+
+
+def _median(values: xr.DataArray) -> float | None:
+    return _plain(reduced(values, lambda all_pairs: all_pairs.median(), *values.dims).item())
+
+
 def _description(experiment: Experiment) -> dict[str, Any]:
     """The values that a reader would ask for; the names of the score files cover all."""
     names = (
@@ -283,9 +296,14 @@ def _reliability(tau: xr.DataArray, members: int, test: str) -> dict[str, list[f
 
 
 def _correlations(scores: Mapping[str, xr.DataArray], kind: str) -> list[list[Any]]:
-    means = {name: tau.mean("member").values.ravel() for name, tau in scores.items()}
+    means = {name: _flat_means(tau) for name, tau in scores.items()}
     found = pd.DataFrame(means).corr(method=kind)
     pairs = [[a, b, _plain(found.loc[a, b])] for a, b in itertools.combinations(scores, 2)]
-    halves = [scores["loo"].isel(member=slice(start, None, 2)).mean("member") for start in (0, 1)]
-    within = pd.DataFrame({at: half.values.ravel() for at, half in enumerate(halves)})
+    halves = (scores["loo"].isel(member=slice(start, None, 2)) for start in (0, 1))
+    within = pd.DataFrame({at: _flat_means(half) for at, half in enumerate(halves)})
     return [*pairs, ["loo", "loo", _plain(within.corr(method=kind).loc[0, 1])]]
+
+
+def _flat_means(tau: xr.DataArray) -> np.ndarray:
+    """Return the mean scores of all pairs, near one: a correlation has no unit."""
+    return scaled(_member_mean(tau).values)[0].ravel()

@@ -14,7 +14,7 @@ from scipy import stats
 import tda_utils as tda
 from tda_utils.experiments.names import VERSIONS
 from tda_utils.experiments.store import canonical, checksum
-from tda_utils.experiments.studies import BOUNDS, _plain, _read
+from tda_utils.experiments.studies import BOUNDS, _plain, _read, _summed_up
 from tda_utils.files import CannotOpen
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
@@ -71,6 +71,37 @@ def test_correlations_are_those_of_the_means(experiment, summary, kind, oracle):
         if first == second:
             a, b = a[::2], b[1::2]
         assert value == pytest.approx(oracle(a.mean(0).ravel(), b.mean(0).ravel()).statistic)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_of_a_study_are_the_same_in_any_unit(experiment, monkeypatch, dtype):
+    """Squares of float32 leave its range long before the scores do."""
+    found = []
+    plain = {
+        name: scores.astype(dtype) for name, scores in experiment.all_scores(tda.METHODS).items()
+    }
+    power = 100 if dtype == np.float32 else 900
+    for sign in (0, -1, 1):
+        # No larger, so that no scores overflow.
+        unit = np.ldexp(1.0, sign * power)
+        scaled = {name: scores * dtype(unit) for name, scores in plain.items()}
+        monkeypatch.setattr(tda.Experiment, "all_scores", lambda *_, scaled=scaled: scaled)
+        summed = _summed_up(experiment)
+        parts = {name: summed[name] for name in ("reliability", "correlations", "finite")}
+        found.append({**parts, **{n: summed[n] / unit for n in ("signal", "noise")}})
+    assert found[0]["signal"] > 0 and found[0]["noise"] > 0
+    for key in found[0]:
+        for one in found[1:]:
+            np.testing.assert_equal(_rounded(one[key]), _rounded(found[0][key]), key)
+
+
+def _rounded(value):
+    """Numbers to six digits, as tiny scores lose some where float32 ends."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def test_the_size_is_that_of_the_experiment(summary):
