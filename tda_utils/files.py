@@ -265,12 +265,16 @@ def open_temporary(path: Path) -> tuple[Path, int]:
     The name tells whose it is, where the lock on it cannot.
     """
     own = f"{this_space()}-{os.getpid()}-{started(os.getpid()) or 0}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name[:160]}.{own}.tmp")
     while True:
-        temporary = path.with_name(f".{path.name[:160]}.{own}.tmp")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CALMLY
-        handle = os.open(temporary, flags, 0o666)
-        if locked(handle) is not False and os.fstat(handle).st_nlink:
-            return temporary, handle
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _CALMLY, 0o666)
+        try:
+            if locked(handle) is not False and os.fstat(handle).st_nlink:
+                return temporary, handle
+        except BaseException:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+            raise
         os.close(handle)  # Someone has just taken it for a leftover.
         temporary.unlink(missing_ok=True)
 

@@ -167,7 +167,9 @@ def _release(lock: Path, handle: int) -> None:
         return
     _held.discard(handle)
     try:
-        _remove(lock, handle)
+        # Where it cannot be removed, it is free all the same, and is for who comes next.
+        with suppress(OSError):
+            _remove(lock, handle)
     finally:
         os.close(handle)
 
@@ -193,16 +195,18 @@ def _created(lock: Path) -> int | None:
     try:
         _fill(temporary, handle)
         os.link(temporary, lock)
-    except OSError as problem:
+    except BaseException as problem:
         os.close(handle)
         if isinstance(problem, FileExistsError):
             return None
-        if problem.errno not in _NO_LINKS:
+        if not isinstance(problem, OSError) or problem.errno not in _NO_LINKS:
             raise
     else:
         return handle
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where it cannot be, it is left for who comes next.
+        with suppress(OSError):
+            temporary.unlink()
     return _created_in_place(lock)
 
 

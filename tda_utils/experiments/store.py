@@ -40,6 +40,11 @@ DTYPES = {
     **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
     **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
 }
+#: What reading a file ends with that is no shard.
+_NO_SHARD = (
+    *(ValueError, TypeError, AttributeError),
+    *(LookupError, ArithmeticError, RecursionError),
+)
 #: Bytes of a file's head, as safetensors has it.
 MOST_HEADER = 100_000_000
 
@@ -109,10 +114,10 @@ def read_shard(path: str | Path) -> Shard:
             arrays, stored = _read(file, size)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no shard {path}.") from None
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as problem:
+    except _NO_SHARD as problem:
         raise ShardError(f"{damaged} ({problem or type(problem).__name__}).") from problem
     text = stored["metadata"]
-    if stored["sha256"] != checksum(text, arrays):
+    if stored.get("sha256") != checksum(text, arrays):
         raise ShardError(f"{damaged} (its checksum does not match).")
     try:
         metadata = json.loads(text)
@@ -141,7 +146,9 @@ def _read(file: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], dict[str, s
         start, end = one["data_offsets"]
         values = np.frombuffer(memoryview(content)[start:end], DTYPES[one["dtype"]])
         arrays[name] = values.reshape(one["shape"])
-    return arrays, {"metadata": texts["metadata"], "sha256": texts["sha256"]}
+    if not isinstance(texts["metadata"], str):
+        raise TypeError("its metadata are no text")
+    return arrays, texts
 
 
 # ---------------- shards that are made when they are missing

@@ -191,27 +191,25 @@ def _is_whole(content: Mapping[str, Any], experiment: Experiment) -> bool:
     }
     medians = [content["signal"], content["noise"]]
     rows = content["reliability"]
-    members = [str(number) for number in range(LEAST_MEMBERS, experiment.members + 1)]
+    # A committed summary may leave out some numbers of members.
+    members = {str(number) for number in range(LEAST_MEMBERS, experiment.members + 1)}
     intervals = [
-        rows[number][name][measure]
-        for number in members
+        row[name][measure]
+        for row in rows.values()
         for name in STUDY_METHODS
         for measure in MEASURES
     ]
-    pairs = [*itertools.combinations(STUDY_METHODS, 2), ("loo", "loo")]
+    pairs = {*itertools.combinations(STUDY_METHODS, 2), ("loo", "loo")}
     correlations = [content["correlations"][kind] for kind in KINDS]
+    values = itertools.chain(medians, *intervals, (row[2] for one in correlations for row in one))
     return (
         all(content[name] == value for name, value in fixed.items())
         and isinstance(content["finite"], bool)
-        and list(rows) == members
+        and str(experiment.members) in rows
+        and rows.keys() <= members
         and all(len(interval) == len(BOUNDS) for interval in intervals)
-        and all([(a, b) for a, b, _ in rows] == pairs for rows in correlations)
-        and all(
-            value is None or (isinstance(value, float | int) and not isinstance(value, bool))
-            for value in itertools.chain(
-                medians, *intervals, (value for rows in correlations for *_, value in rows)
-            )
-        )
+        and all({(first, second) for first, second, _ in one} == pairs for one in correlations)
+        and all(value is None or type(value) in (float, int) for value in values)
     )
 
 
