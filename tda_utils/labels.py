@@ -16,6 +16,7 @@ from tda_utils.arrays import plain_array
 from tda_utils.checks import brief
 
 DIMS = ("member", "checkpoint", "train", "test")
+FLOOR_DIMS = ("member", "draw", "checkpoint", "test")
 Coordinates = Mapping[str, Any]
 
 
@@ -100,6 +101,33 @@ def as_scores(
         coords=coordinates,
         name=method,
         attrs=dict(attributes),
+    )
+
+
+def as_floor(
+    values: np.ndarray, members: Coordinates, samples: Coordinates, attributes: Mapping[str, Any]
+) -> xr.DataArray:
+    """Label what rounding alone does to losses, (member, draw, checkpoint, test).
+
+    Arguments are those of `as_scores`; of the samples only the test samples are taken.
+
+    Examples
+    --------
+    >>> members = member_coordinates((15,), 1, (446,))
+    >>> as_floor(np.zeros((1, 4, 1, 2)), members, {"test": [7, 9]}, {"task": "mnist3"}).name
+    'floor'
+    """
+    tests = {
+        name: values
+        for name, values in samples.items()
+        if name == "test" or (isinstance(values, tuple) and values[0] == "test")
+    }
+    return xr.DataArray(
+        values,
+        dims=FLOOR_DIMS,
+        coords={**members, "draw": range(values.shape[1]), **tests},
+        name="floor",
+        attrs={"method": "floor", **attributes},
     )
 
 

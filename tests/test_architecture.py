@@ -13,6 +13,7 @@ FOREIGN = {
     "labels": {"numpy", "xarray"},
     "arrays": {"numpy"},
     "checks": set(),
+    "texts": set(),
     "terms": set(),
     "face": set(),
     "checkpoints": {"torch", "safetensors"},

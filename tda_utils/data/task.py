@@ -72,6 +72,12 @@ class Task:
         if not isinstance(self.name, str):
             raise TypeError(f"name is {brief(self.name)}; it must be a text.")
         check_count("classes", self.classes)
+        for field in ("train_x", "train_y", "train_index", "test_x", "test_y", "test_index"):
+            value = getattr(self, field)
+            if isinstance(value, Tensor) and value.is_inference():
+                # Made in inference mode, whence autograd takes copies only.
+                with torch.inference_mode(False):
+                    object.__setattr__(self, field, value.clone())
         for split in ("train", "test"):
             _check_split(split, *self.split(split), self.classes)
         if self.train_x.shape[1:] != self.test_x.shape[1:]:

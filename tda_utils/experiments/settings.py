@@ -30,6 +30,7 @@ from tda_utils.posterior import PAPER_SEEDS
 from tda_utils.terms import PROTOCOLS
 
 DEFAULT_PER_CLASS = 10
+DTYPES = ("float32", "float64")
 #: The paper's epochs.
 EPOCHS = {"mnist3": 15, "cifar10": 30, "mnist": 15}
 
@@ -68,6 +69,7 @@ class Settings:
     solver: str | None = None
     orders: int | None = None
     seeds: Sequence[int] = PAPER_SEEDS
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         check_choice("task name", self.task, sorted(CLASSES))
@@ -80,6 +82,7 @@ class Settings:
         if not isinstance(self.backbone, str | os.PathLike | None):
             raise ValueError(f"backbone is {brief(self.backbone)}; it must be a name or a folder.")
         check_choice("protocol", self.protocol, PROTOCOLS)
+        check_choice("dtype", self.dtype, DTYPES)
         self._check_numbers()
         check_choice("solver", self.solver, ("ggn", "ekfac"), optional=True)
         if self.solver is not None and self.protocol == "released":

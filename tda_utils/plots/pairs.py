@@ -43,7 +43,7 @@ def concept(
         `clearest_pairs` or `least_certain_pairs` return.
     train_images, test_images : array, (train, height, width) or with channels, optional
         Pictures in the order of the scores' train and test samples, to put above the densities.
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         Which p-value; see `tda_utils.reliability.p_values`.
 
     Returns

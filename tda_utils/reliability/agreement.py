@@ -40,7 +40,7 @@ def agreement(
         "of p-values" from the signed ratio of mean and standard deviation, which is ``"snr"`` here.
     kind : {"pearson", "spearman"}
         Of the values, or of their ranks (ties share their mean rank).
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         Which p-value, for ``of="p"``. Summaries must have been made with the same.
     permutations : int
         How many shuffles, 1 or more.

@@ -13,8 +13,8 @@ import xarray as xr
 from tda_utils.checks import brief, check_choice
 from tda_utils.reliability.scale import reduced
 
-Test = Literal["t", "released"]
-TESTS = ("t", "released")
+Test = Literal["t", "sign_flip", "released"]
+TESTS = ("t", "sign_flip", "released")
 #: The variables of a summary.
 QUANTITIES = ("mean", "std", "p", "snr")
 #: The dims of a crossed design.

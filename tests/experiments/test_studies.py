@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,12 @@ from scipy import stats
 
 import tda_utils as tda
 from tda_utils.experiments.names import VERSIONS
+from tda_utils.experiments.store import canonical, checksum
 from tda_utils.experiments.studies import BOUNDS, _plain, _read, _summed_up
+from tda_utils.files import CannotOpen
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
+from tests.refusals import refused
 
 SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
 
@@ -161,12 +165,37 @@ def changed(text):
     return json.dumps(content)
 
 
+def forged(change):
+    """Return what changes the content, with a checksum that is right."""
+
+    def damage(text):
+        content = json.loads(text)
+        del content["sha256"]
+        change(content)
+        return json.dumps({"sha256": checksum(canonical(content)), **content})
+
+    return damage
+
+
 DAMAGES = {
     "empty": lambda text: "",
     "truncated": lambda text: text[: len(text) // 2],
     "no object": lambda text: "[1, 2]",
     "no checksum": lambda text: "{}",
     "another number": changed,
+    "deep": lambda text: "[" * 100_000,
+    "a number too long": lambda text: '{"sha256": ' + "9" * 10_000 + "}",
+    "sound, no reliability": forged(lambda content: content.pop("reliability")),
+    "sound, fewer members": forged(lambda content: content["reliability"].pop("2")),
+    "sound, fewer methods": forged(lambda content: content["reliability"]["2"].pop("ats")),
+    "sound, text": forged(lambda content: content.update(signal="much")),
+    "sound, a truth": forged(lambda content: content.update(noise=True)),
+    "sound, another size": forged(lambda content: content["size"].update(test=7)),
+    "sound, size in text": forged(lambda content: content.update(size="large")),
+    "sound, no correlations": forged(lambda content: content.update(correlations={})),
+    "sound, short rows": forged(lambda content: content["correlations"]["pearson"][0].pop()),
+    "sound, fewer rows": forged(lambda content: content["correlations"]["spearman"].pop()),
+    "sound, not finite": forged(lambda content: content.update(finite=None)),
 }
 
 
@@ -180,6 +209,20 @@ def test_a_damaged_summary_is_set_aside_and_made_again(experiment, summary, dama
         assert tda.study_of(experiment, tmp_path) == summary
     assert file.read_text() == sound
     assert file.with_name(f"{file.name}.damaged-1").read_text() == DAMAGES[damage](sound)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to something"])
+def test_what_cannot_be_opened_is_named_and_stays(kind, experiment, tmp_path):
+    file = experiment.study_file(tmp_path)
+    if kind == "a folder":
+        file.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(tmp_path / "unmounted")
+    before = file.lstat().st_ino
+    refused(CannotOpen, lambda: tda.study_of(experiment, tmp_path), file, kind)
+    assert file.lstat().st_ino == before
 
 
 def test_the_file_of_another_study_is_not_taken_for_it(experiment, tmp_path):

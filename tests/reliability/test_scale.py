@@ -77,6 +77,12 @@ def of_summary(summary: xr.Dataset) -> dict:
     return parts | {name: (summary[name].values, 1) for name in ("mean", "std")}
 
 
+def floor_like(scores: xr.DataArray) -> xr.DataArray:
+    """Return a floor of the size of the scores, a draw for each training sample."""
+    floor = scores.rename(train="draw").transpose("member", "draw", "checkpoint", "test")
+    return floor.drop_vars(["draw", "train_label"]) * 0.5
+
+
 def of_agreement(scores: xr.DataArray) -> dict:
     largest = float(abs(scores.astype(float)).max())
     other = labelled(noise(99, scores.shape)) + scores.astype(float) / largest
@@ -95,10 +101,20 @@ def of_agreement(scores: xr.DataArray) -> dict:
 TABLE = {
     "summarise": lambda tau: of_summary(reliability.summarise(tau)),
     "p_values": lambda tau: {
-        test: (reliability.p_values(tau, test).values, 0) for test in ("t", "released")
+        test: (reliability.p_values(tau, test).values, 0) for test in ("t", "sign_flip", "released")
     },
     "significant": lambda tau: {
         "chosen": (reliability.significant(reliability.p_values(tau), 0.3).values, 0)
+    },
+    "rounding_share": lambda tau: {
+        "share": (reliability.rounding_share(tau, floor_like(tau)).values, 0)
+    },
+    "defined_members": lambda tau: {
+        "share": (reliability.defined_members(tau, floor_like(tau), 0.4).values, 0)
+    },
+    "null_ratio": lambda tau: {
+        name: (values.values, 0)
+        for name, values in reliability.null_ratio(tau, floor_like(tau)).items()
     },
     "clearest_pairs": lambda tau: of_summary(
         reliability.clearest_pairs(reliability.summarise(tau), 3)
