@@ -11,6 +11,7 @@ from tools import house
 FOREIGN = {
     "reliability": {"numpy", "scipy", "xarray"},
     "labels": {"numpy", "xarray"},
+    "arrays": {"numpy"},
     "checks": set(),
     "texts": set(),
     "terms": set(),

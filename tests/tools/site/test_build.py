@@ -85,7 +85,7 @@ def foreign(url):
 def test_every_page_that_was_asked_for_is_there(pages):
     wanted = {f"notebooks/{name}.html" for name in NAMES}
     wanted |= {"index.html", "search.html", "gallery.html", "package.html", "api/index.html"}
-    wanted |= {f"docs/{name}.html" for name in ("glossary", "notation", "teaching")}
+    wanted |= {f"docs/{name}.html" for name in ("checkpoints", "glossary", "notation", "teaching")}
     wanted |= {"paper/REPRODUCTION.html", "CONTRIBUTING.html"}
     assert wanted <= pages.keys()
 
@@ -241,3 +241,29 @@ def test_a_link_to_what_is_hidden_or_elsewhere_copies_nothing(link, tmp_path, mo
     assert not list(target.rglob("*"))
     build._with_links("[a](plain.txt)", Path(), target)
     assert [path.name for path in target.rglob("*")] == ["plain.txt"]
+
+
+def test_a_folder_that_is_no_site_is_not_replaced(tmp_path, monkeypatch, capsys):
+    built = []
+    monkeypatch.setattr(build, "build", lambda output: built.append(output) or 0)
+    own = tmp_path / "own" / "thesis.tex"
+    own.parent.mkdir()
+    own.write_text("years of work")
+    (tmp_path / "link").symlink_to(own.parent)
+    for name in ("own", "link", "own/thesis.tex"):
+        assert build.main([str(tmp_path / name)]) == 2
+        assert str((tmp_path / name).resolve()) in capsys.readouterr().err
+    assert built == []
+    (tmp_path / "empty").mkdir()
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in (".buildinfo", "explorer.html", "index.html"):
+        (site / name).touch()
+    (tmp_path / "link to a site").symlink_to(site)
+    for name in ("new", "empty", "site", "link to a site"):
+        assert build.main([str(tmp_path / name)]) == 0
+    assert built == [tmp_path / "new", tmp_path / "empty", site, site]
+
+
+def test_a_built_site_may_be_replaced(site):
+    assert build.may_be_replaced(site)
