@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from tda_utils.reproduce.kernel import QUIET, OwnKernel
 from tda_utils.reproduce.notebook import KERNELSPEC
+from tda_utils.texts import brief_problem, check_nesting, read_plain
 from tools import ROOT, generated
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -132,6 +133,23 @@ def _where(notebook: nbformat.NotebookNode, error: Exception) -> str:
     return f"cell {notebook.cells.index(failed[0]) + 1} ({first!r}): {reason}"
 
 
+def read_stored(path: Path) -> nbformat.NotebookNode:
+    """Return a notebook that is stored.
+
+    Raises
+    ------
+    RuntimeError
+        If it is none, or too large or too deeply nested to be one.
+    """
+    try:
+        text = read_plain(path).decode("utf-8")
+        check_nesting(text)
+        return nbformat.reads(text, as_version=4)
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as problem:
+        said = f"{path.name}: it is no notebook ({brief_problem(problem)})."
+        raise RuntimeError(said) from problem
+
+
 def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
     """Return the notebook of a py:percent file with the outputs of its .ipynb; nothing is run.
 
@@ -143,7 +161,7 @@ def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
     notebook, target = build(source), source.with_suffix(".ipynb")
     if not target.is_file():
         raise RuntimeError(f"{source.name}: there is no {target.name} with outputs to keep.")
-    stored = code_cells(nbformat.read(target, as_version=4))
+    stored = code_cells(read_stored(target))
     own = code_cells(notebook)
     if [cell.source for cell in own] != [cell.source for cell in stored]:
         raise RuntimeError(
@@ -179,7 +197,10 @@ def difference(source: Path) -> str | None:
     target = source.with_suffix(".ipynb")
     if not target.is_file():
         return f"{source.name}: there is no {target.name}."
-    own, stored = build(source), nbformat.read(target, as_version=4)
+    try:
+        own, stored = build(source), read_stored(target)
+    except RuntimeError as problem:
+        return str(problem)
     for position, (cell, other) in enumerate(itertools.zip_longest(own.cells, stored.cells), 1):
         if cell is None:
             return f"{source.name}: it has no cell {position}, which {target.name} has."

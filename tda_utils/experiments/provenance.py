@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,38 @@ def version_of(library: str) -> str | None:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of a folder's repository, and whether anything but the results differs from it."""
+    """Commit of a folder's repository, and whether anything but the results differs from it.
+
+    Git looks for no changes in a repository that belongs to somebody else, whose settings could
+    have it run anything. Its commit is told all the same, ``dirty`` is None, and a warning says so.
+    """
     results = [f":(exclude,top,glob)*/{name}/**" for name in RESULT_FOLDERS]
-    how = {"cwd": folder, "stderr": subprocess.DEVNULL, "text": True}
+    status = ["status", "--porcelain", "--", ":/", *results]
     try:
-        commit = subprocess.check_output(["git", "rev-parse", "HEAD"], **how)
-        status = ["git", "status", "--porcelain", "--", ":/", *results]
-        changes = subprocess.check_output(status, **how)
-    except (OSError, subprocess.CalledProcessError):  # no git, or no commit yet
+        commit, problem = _git(folder, "rev-parse", "HEAD")
+        if commit is None and "dubious ownership" in problem:
+            # This one command runs nothing that the repository names.
+            commit, _ = _git(folder, "-c", "safe.directory=*", "rev-parse", "HEAD")
+            warnings.warn(
+                f"the repository of {folder} belongs to another user, so git does not tell whether "
+                "it has changes; `git config --global --add safe.directory` and its folder allow "
+                "that.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return {"commit": commit, "dirty": None}
+        changes, _ = _git(folder, *status)
+    except OSError:  # no git
+        commit = changes = None
+    if commit is None or changes is None:  # no commit yet
         return {"commit": None, "dirty": None}
-    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> tuple[str | None, str]:
+    """Return what git says, None if it fails, and what it says of that."""
+    english = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=english, capture_output=True, text=True, check=False
+    )
+    return (None if done.returncode else done.stdout.strip()), done.stderr
