@@ -14,6 +14,7 @@ FOREIGN = {
     "checks": set(),
     "terms": set(),
     "face": set(),
+    "edge": set(),
     "checkpoints": {"torch", "safetensors"},
     "plots": {"altair", "matplotlib", "numpy", "pandas", "PIL", "scipy", "xarray"},
 }
