@@ -12,7 +12,7 @@ __version__ = "0.2.0"
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
     "tda_utils": "outputs plots",
-    "tda_utils.attribution": "METHODS ats attribute grad_cos grad_dot influence loo",
+    "tda_utils.attribution": "METHODS ats attribute floor grad_cos grad_dot influence loo",
     "tda_utils.data": "Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
@@ -21,9 +21,10 @@ _HOMES = {
     "tda_utils.models": "model_builder",
     "tda_utils.posterior": "PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
-        "agreement clearest_pairs crossed_components drift_share least_certain_pairs "
-        "mean_p_by_checkpoints null_reference p_values removal_signed remove_drift significant "
-        "summarise variance_components variance_shares"
+        "agreement clearest_pairs crossed_components defined_members drift_share "
+        "least_certain_pairs mean_p_by_checkpoints null_ratio null_reference p_values "
+        "removal_signed remove_drift rounding_share significant summarise variance_components "
+        "variance_shares"
     ),
 }
 _RENAMED = {

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 DIMS = ("member", "checkpoint", "train", "test")
+FLOOR_DIMS = ("member", "draw", "checkpoint", "test")
 Coordinates = Mapping[str, Any]
 
 
@@ -88,6 +89,33 @@ def as_scores(
         coords={**members, **samples},
         name=method,
         attrs=dict(attributes),
+    )
+
+
+def as_floor(
+    values: np.ndarray, members: Coordinates, samples: Coordinates, attributes: Mapping[str, Any]
+) -> xr.DataArray:
+    """Label what rounding alone does to losses, (member, draw, checkpoint, test).
+
+    Arguments are those of `as_scores`; of the samples only the test samples are taken.
+
+    Examples
+    --------
+    >>> members = member_coordinates((15,), 1, (446,))
+    >>> as_floor(np.zeros((1, 4, 1, 2)), members, {"test": [7, 9]}, {"task": "mnist3"}).name
+    'floor'
+    """
+    tests = {
+        name: values
+        for name, values in samples.items()
+        if name == "test" or (isinstance(values, tuple) and values[0] == "test")
+    }
+    return xr.DataArray(
+        values,
+        dims=FLOOR_DIMS,
+        coords={**members, "draw": range(values.shape[1]), **tests},
+        name="floor",
+        attrs={"method": "floor", **attributes},
     )
 
 

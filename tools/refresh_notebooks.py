@@ -27,6 +27,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from tqdm import tqdm
 
 from tda_utils.edge import interrupted
+from tda_utils.reproduce.kernel import QUIET, OwnKernel
 from tda_utils.reproduce.notebook import KERNELSPEC
 from tools import ROOT, generated
 
@@ -111,13 +112,14 @@ def run(source: Path) -> nbformat.NotebookNode:
     notebook = build(source)
     client = NotebookClient(
         notebook,
-        kernel_name="python3",
+        kernel_name=KERNELSPEC["name"],
+        kernel_manager_class=OwnKernel,
         timeout=CELL_TIMEOUT,
         resources={"metadata": {"path": str(source.parent)}},
         record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
-        extra_arguments=["--log-level=CRITICAL"],  # no remarks on transport, nor on being stopped
+        extra_arguments=QUIET,
     )
     try:
         client.execute(env={**os.environ, **ENVIRONMENT})

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from tda_utils.attribution.ats import ats
+from tda_utils.attribution.floor import floor
 from tda_utils.attribution.influence import influence
 from tda_utils.attribution.loo import loo
 from tda_utils.attribution.similarity import grad_cos, grad_dot
@@ -25,7 +26,7 @@ METHODS: dict[str, Callable[..., xr.DataArray]] = {
     "grad_cos": grad_cos,
 }
 
-__all__ = ["METHODS", "ats", "attribute", "grad_cos", "grad_dot", "influence", "loo"]
+__all__ = ["METHODS", "ats", "attribute", "floor", "grad_cos", "grad_dot", "influence", "loo"]
 
 
 def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> xr.DataArray:

@@ -17,16 +17,22 @@ damping is not defined; `solver="hessian"` measures the smallest eigenvalue and 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import nn
 
 from tda_utils.attribution import ekfac, gauss_newton, hessian, lissa
+from tda_utils.attribution.gradients import like_parameters
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
 from tda_utils.checks import check_choice, check_number
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import twice_differentiable
+from tda_utils.models.probes import check_twice_differentiable
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
 
@@ -37,6 +43,8 @@ SOLVERS = {
     "hessian": hessian.solve,
     "lissa": lissa.solve,
 }
+# Those that differentiate twice.
+TWICE = ("hessian", "lissa")
 
 
 def influence(
@@ -86,7 +94,8 @@ def influence(
     Raises
     ------
     ValueError
-        If an argument does not fit, or the Hessian plus damping is not positive definite.
+        If an argument does not fit, the Hessian plus damping is not positive definite, or a layer
+        has no second derivative, which ``"hessian"`` and ``"lissa"`` need.
 
     Warns
     -----
@@ -124,8 +133,22 @@ def influence(
             return np.full((task.n_attributed, task.n_test), np.nan), math.nan
         return SOLVERS[solver](sample, damping, **options)
 
+    @contextmanager
+    def around(model: nn.Module) -> Iterator[None]:
+        with twice_differentiable(model) if solver in TWICE else nullcontext():
+            if solver in TWICE:
+                inputs = like_parameters(model, task.train_x[:1])
+                check_twice_differentiable(model, inputs, f"solver is {solver!r}")
+            yield
+
     found = over_samples(
-        solved, posterior, task, workers=workers, device=device, describe="influence"
+        solved,
+        posterior,
+        task,
+        workers=workers,
+        device=device,
+        describe="influence",
+        around=around,
     )
     values, residuals = zip(*found, strict=True)
     scores = labelled(

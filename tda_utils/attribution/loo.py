@@ -11,10 +11,16 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.retraining import leave_one_out_weights, retrained_losses, with_drift
+from tda_utils.attribution.retraining import (
+    leave_one_out_weights,
+    recipe_of,
+    retrained_losses,
+    with_drift,
+)
 from tda_utils.attribution.samples import check_inputs, labelled
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import NOISE_STREAM, UNPAIRED_STREAM, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.models.states import check_no_batch_norm
@@ -27,6 +33,7 @@ RELEASED = ("continued", "unpaired")
 ANOTHER_TRAINING = 0.05
 
 
+@recording()
 def loo(
     posterior: Posterior,
     task: Task,
@@ -110,7 +117,7 @@ def loo(
         "batches, so LOO is not defined here; allowed are influence, grad_dot and grad_cos, and "
         "ats by a plain gradient step",
     )
-    recipe = _recipe_of(posterior, recipe)
+    recipe = recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
     build_model = build_model or posterior.build_model
@@ -164,21 +171,6 @@ def _warn_if_another_training(
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
-    known = posterior.recipe
-    if recipe is None and known is None:
-        raise ValueError("recipe is None and the posterior does not know its own; pass recipe=.")
-    if recipe is not None and known is not None and recipe != known:
-        raise ValueError(f"recipe is {recipe}; the posterior was trained with {known}.")
-    recipe = recipe or known
-    if recipe.keep_last != posterior.checkpoints:
-        raise ValueError(
-            f"recipe keeps {recipe.keep_last} checkpoints; the posterior has "
-            f"{posterior.checkpoints}."
-        )
-    return recipe
 
 
 def _paired_jobs(

@@ -8,8 +8,25 @@ from torch import Tensor
 
 from tda_utils.attribution.samples import labelled
 from tda_utils.data.task import Task
+from tda_utils.engine.recipe import Recipe
 from tda_utils.engine.training import train_losses
 from tda_utils.posterior import Posterior
+
+
+def recipe_of(posterior: Posterior, recipe: Recipe | None) -> Recipe:
+    """Return how a posterior was trained, or raise one clear error if what is known differs."""
+    known = posterior.recipe
+    if recipe is None and known is None:
+        raise ValueError("recipe is None and the posterior does not know its own; pass recipe=.")
+    if recipe is not None and known is not None and recipe != known:
+        raise ValueError(f"recipe is {recipe}; the posterior was trained with {known}.")
+    recipe = recipe or known
+    if recipe.keep_last != posterior.checkpoints:
+        raise ValueError(
+            f"recipe keeps {recipe.keep_last} checkpoints; the posterior has "
+            f"{posterior.checkpoints}."
+        )
+    return recipe
 
 
 def leave_one_out_weights(posterior: Posterior, task: Task, member: int) -> list[Tensor]:

@@ -7,7 +7,8 @@ an experiment with more members goes on where a smaller one stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 import xarray as xr
 
 from tda_utils.attribution import method_of
+from tda_utils.attribution.floor import floor
 from tda_utils.checks import brief
 from tda_utils.data.load import load_task
 from tda_utils.data.task import Task
@@ -24,7 +26,9 @@ from tda_utils.engine.recipe import architecture
 from tda_utils.experiments import names, records
 from tda_utils.experiments.settings import Run, Settings
 from tda_utils.experiments.store import Shard, obtain, write_shard
+from tda_utils.files import CannotOpen, is_there
 from tda_utils.models import model_builder
+from tda_utils.models.states import copied_model
 from tda_utils.posterior import Posterior, sample_posterior
 
 
@@ -69,6 +73,9 @@ class Experiment(Settings):
         dims (initialisation, order, checkpoint, train, test). Default: one seed sets both.
     seeds : tuple of int
         Default: the paper's ten.
+    dtype : {"float32", "float64"}
+        Type of number in training and after. Initialisations are drawn in float32 and are the same
+        in both, and so are batch orders.
     root : path, optional
         Only for ``"mnist"``, and needed there: the folder of its IDX files. Scores are for the
         paper's 100 x 10 pairs. Files of scores do not depend on the folder.
@@ -135,7 +142,7 @@ class Experiment(Settings):
         shards = self.compute("posterior", runs).values()
         states, adam = zip(*(records.member_of(shard.arrays) for shard in shards), strict=True)
         return Posterior(
-            model=architecture(self._build_model),
+            model=copied_model(self._architecture),
             states=list(states),
             init_seeds=tuple(run.initialisation for run in runs),
             order_seeds=tuple(run.order for run in runs),
@@ -173,9 +180,35 @@ class Experiment(Settings):
         how = {"coords": "different", "compat": "equals", "join": "exact"}
         together = xr.concat(parts, "member", combine_attrs="override", **how)
         together.attrs["protocol"] = self.protocol
+        return self._crossed(together)
+
+    def _crossed(self, together: xr.DataArray) -> xr.DataArray:
         if self.orders is None:
             return together
         return records.crossed(together, self.seeds[: self.members], self.seeds[: self.orders])
+
+    def floor(self) -> xr.DataArray:
+        """Return what rounding alone does to the members' losses, computed once and then read.
+
+        Returns
+        -------
+        DataArray, dims (member, draw, checkpoint, test)
+            See `tda_utils.attribution.floor`; four draws a member. With `orders`, the first dims
+            are (initialisation, order) instead of member.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written; the members that are finished stay.
+        """
+        epochs, samples = self.recipe.checkpoint_epochs, self.data.coordinates()
+        parts = [
+            records.floor_of(shard, run, epochs, samples)
+            for run, shard in self.compute("floor").items()
+        ]
+        how = {"coords": "different", "compat": "equals", "join": "exact"}
+        together = xr.concat(parts, "member", combine_attrs="override", **how)
+        return self._crossed(together)
 
     def compute(self, method: str, runs: Sequence[Run] | None = None) -> dict[Run, Shard]:
         """Compute the files of these runs that are missing, and return the content of all.
@@ -183,8 +216,8 @@ class Experiment(Settings):
         Parameters
         ----------
         method : str
-            ``"posterior"``, or a method. Scores of a run need that run's posterior, which is
-            computed where it is missing, too.
+            ``"posterior"``, ``"floor"``, or a method. Scores of a run, and its floor, need that
+            run's posterior, which is computed where it is missing, too.
         runs : sequence of Run, optional
             Of `runs`. Default: all.
 
@@ -193,12 +226,13 @@ class Experiment(Settings):
         ValueError
             If there is no such method or run.
         OSError
-            If a file cannot be written; what is finished stays.
+            If a file cannot be written; what is finished stays. If one is there that cannot be
+            opened: it stays, too, and the others are computed before.
 
         Notes
         -----
         Processes that want the same files at the same time share the work. A file that is damaged
-        is set aside, named in a warning, and computed again.
+        or holds something else than it should is set aside, named in a warning, and computed again.
         """
         runs = self.runs if runs is None else tuple(runs)
         if unknown := [run for run in runs if run not in self.runs]:
@@ -208,7 +242,9 @@ class Experiment(Settings):
         @cache
         def train_for_missing() -> None:
             # All at once, which is faster; but a member whose scores are there is not needed.
-            self.compute("posterior", [run for path, run in paths.items() if not path.is_file()])
+            # One that cannot be opened is said where its scores are computed.
+            with suppress(CannotOpen):
+                self.compute("posterior", [run for path, run in paths.items() if _lacks(path)])
 
         def make(missing: list[Path]) -> None:
             mine = [paths[path] for path in missing]
@@ -221,8 +257,18 @@ class Experiment(Settings):
         # Members are trained together, which fills the cores; scores of one member fill them.
         at_once = len(runs) if method == "posterior" else 1
         wanted = {path: self._values(method, run) for path, run in paths.items()}
-        shards = obtain(wanted, make, at_once)
+        shards = obtain(wanted, make, at_once, self._check(method))
         return {paths[path]: shard for path, shard in shards.items()}
+
+    def _check(self, method: str) -> Callable[[Path, Shard], None]:
+        """Return what makes sure that a file holds what it should."""
+        checkpoints = len(self.recipe.checkpoint_epochs)
+        if method == "posterior":
+            layout = cache(lambda: records.member_layout(self._architecture, checkpoints))
+            return lambda path, shard: records.check_member(path, shard, layout())
+        sizes = {"train": self.data.n_attributed, "test": self.data.n_test}
+        sizes |= {"member": 1, "checkpoint": checkpoints, "draw": names.FLOOR_DRAWS}
+        return lambda path, shard: records.check_scores(path, shard, sizes)
 
     def _train(self, runs: list[Run]) -> None:
         trained = sample_posterior(
@@ -240,9 +286,13 @@ class Experiment(Settings):
     def _attribute(self, method: str, runs: list[Run]) -> None:
         for run in runs:
             member = self._posterior([run])
-            scores = method_of(method)(member, self.data, **self._options(method))
-            arrays = records.score_arrays(scores)
-            self._write(method, run, arrays, attributes=dict(scores.attrs))
+            if method == "floor":
+                found = floor(member, self.data, draws=names.FLOOR_DRAWS, device=self.device)
+                arrays = {"floor": found.values}
+            else:
+                found = method_of(method)(member, self.data, **self._options(method))
+                arrays = records.score_arrays(found)
+            self._write(method, run, arrays, attributes=dict(found.attrs))
 
     def _write(self, method: str, run: Run, arrays: records.Arrays, **more: object) -> None:
         metadata = records.metadata_of(self._values(method, run), chosen_device(self.device))
@@ -261,9 +311,14 @@ class Experiment(Settings):
         """Return ``{method: scores}`` of several methods, by default all five."""
         return {method: self.scores(method) for method in methods}
 
+    @cached_property
+    def _architecture(self) -> torch.nn.Module:
+        return architecture(self._build_model)
+
     def _build_model(self) -> torch.nn.Module:
         frozen = {"backbone": self.backbone, "image_size": self.image_size}
-        return model_builder(self.model, self.data.train_x.shape[1], **frozen)()
+        model = model_builder(self.model, self.data.train_x.shape[1], **frozen)()
+        return model.to(getattr(torch, self.dtype))
 
     def _values(self, method: str, run: Run) -> dict[str, object]:
         return names.values_of(self, method, run, self._fingerprints)
@@ -307,3 +362,10 @@ class Experiment(Settings):
         """
         images_and_model = self.study_scores[0].partition("/")[0]
         return Path(folder) / f"{images_and_model}-{self.protocol}-{self.study_key}.json"
+
+
+def _lacks(path: Path) -> bool:
+    """Whether a file has to be made; one of which that cannot be told has not."""
+    with suppress(CannotOpen):
+        return not is_there(path)
+    return False

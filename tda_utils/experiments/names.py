@@ -15,9 +15,19 @@ from tda_utils.experiments.settings import Run, Settings
 from tda_utils.experiments.store import key_of
 
 # Raise a number when that method gives other numbers than before: old files are then left aside.
-VERSIONS = {"posterior": 1, "loo": 1, "ats": 1, "influence": 1, "grad_dot": 1, "grad_cos": 1}
+VERSIONS = {
+    "posterior": 1,
+    "loo": 1,
+    "ats": 1,
+    "influence": 1,
+    "grad_dot": 1,
+    "grad_cos": 1,
+    "floor": 1,
+}
+#: Trainings of each member for the floor that an experiment keeps.
+FLOOR_DRAWS = 4
 # Give the same numbers under both protocols, and share their files.
-PROTOCOL_FREE = ("grad_dot", "grad_cos")
+PROTOCOL_FREE = ("grad_dot", "grad_cos", "floor")
 # Values of a recipe that came later, where they change nothing: files from before are to be found.
 LATER = (("schedule", "constant"), ("crop", None))
 #: What a study sums up. Its name is a key over these methods, so that another method, or a raised
@@ -47,11 +57,15 @@ def values_of(settings: Settings, method: str, run: Run, data: Fingerprints) -> 
         "recipe": {name: value for name, value in recipe.items() if (name, value) not in LATER},
         **settings.frozen,
     }
+    if settings.dtype != "float32":  # As above: a value that came later.
+        values["dtype"] = settings.dtype
     if method == "posterior":
         # Training never sees the test images, so experiments that differ in them share it.
         return values | {"data": data.training}
     values["data"] = data.all
     values["protocol"] = "both" if method in PROTOCOL_FREE else settings.protocol
+    if method == "floor":
+        values["draws"] = FLOOR_DRAWS
     if method == "influence":
         values["damping"] = settings.damping
         # Named where it is not the default, so that files from before there were two are found.

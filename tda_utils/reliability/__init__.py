@@ -16,6 +16,8 @@ test)`` (``checkpoint`` may be missing):
 `variance_components`                     does the noise come from members or from checkpoints?
 `crossed_components`, `variance_shares`   from initialisation, batch order, or checkpoints?
 `overall.overall_reliability`             an experiment in three numbers, with intervals
+`rounding_share`, `defined_members`       how much of leave-one-out is rounding?
+`null_ratio`                              how large is the floor beside it?
 `agreement`                               do two methods tell one story, more than by chance?
 `removal_signed`, `remove_drift`          scores that mean the same, before they are compared
 ========================================= ======================================================
@@ -34,6 +36,7 @@ from tda_utils.face import lazy
 from tda_utils.reliability.agreement import agreement
 from tda_utils.reliability.overall import mean_p_by_checkpoints
 from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
+from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
 from tda_utils.reliability.significance import (
     NullReference,
     null_reference,
@@ -50,13 +53,16 @@ __all__ = [
     "agreement",
     "clearest_pairs",
     "crossed_components",
+    "defined_members",
     "drift_share",
     "least_certain_pairs",
     "mean_p_by_checkpoints",
+    "null_ratio",
     "null_reference",
     "p_values",
     "removal_signed",
     "remove_drift",
+    "rounding_share",
     "significant",
     "snr_threshold",
     "summarise",

@@ -109,7 +109,7 @@ def test_the_default_solver_is_named_or_not_for_the_same_file():
 
 
 def test_every_method_has_a_version():
-    assert set(names.VERSIONS) == {"posterior", *tda.METHODS}
+    assert set(names.VERSIONS) == {"posterior", "floor", *tda.METHODS}
     assert set(names.STUDY_METHODS) <= set(tda.METHODS)
     with pytest.raises(ValueError, match="method is 'shapley'.*'posterior'.*'loo'"):
         values_of(Settings(), "shapley", RUN, DATA)

@@ -23,6 +23,7 @@ import nbformat
 import vl_convert
 
 from tda_utils.reproduce.manifest import Figure, Manifest, load_manifest
+from tda_utils.reproduce.shown import alt_in_markdown, as_markdown
 from tools import ROOT
 from tools.explorer import build as explorer
 from tools.pages.filling import course, parameter, repository, sections, without_part
@@ -31,6 +32,7 @@ from tools.site import notebooks, reference
 #: Pages that lie in the repository as they are shown.
 PAGES = (
     "docs/architecture.md",
+    "docs/checkpoints.md",
     "docs/glossary.md",
     "docs/notation.md",
     "docs/teaching.md",
@@ -57,7 +59,13 @@ def home(readme: dict[str, str]) -> str:
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
         "Results": ["paper/REPRODUCTION", "gallery"],
-        "Package": ["package", "api/index", "docs/architecture", "CONTRIBUTING"],
+        "Package": [
+            "package",
+            "docs/checkpoints",
+            "api/index",
+            "docs/architecture",
+            "CONTRIBUTING",
+        ],
     }
     trees = [
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
@@ -96,7 +104,7 @@ def gallery(manifest: Manifest) -> str:
         "",
     ]
     for figure in manifest.figures.values():
-        parts += [f"## {figure.name}", "", manifest.caption(figure, "full"), ""]
+        parts += [f"## {figure.name}", "", as_markdown(manifest.caption(figure, "full")), ""]
         for protocol in figure.protocols or (None,):
             parts += _shown(figure, protocol, manifest.folder)
         parts += _made(figure, manifest)
@@ -108,7 +116,8 @@ def _shown(figure: Figure, protocol: str | None, folder: Path) -> list[str]:
     stem = figure.stem(protocol)
     if "figure" in figure.outputs:
         under = f" Protocol: {protocol}." if protocol else ""
-        return [*named, f"![{figure.alt.strip()}{under}](paper/figures/{stem}.png)", ""]
+        alt = alt_in_markdown(f"{figure.alt}{under}")
+        return [*named, f"![{alt}](paper/figures/{stem}.png)", ""]
     table = folder / "tables" / f"{stem}.md"
     return [*named, table.read_text(encoding="utf-8"), ""]
 
@@ -161,7 +170,7 @@ def _with_links(text: str, folder: Path, target: Path) -> str:
 
     def link(found: re.Match[str]) -> str:
         file = Path(os.path.normpath(ROOT / folder / found[1]))
-        if not file.exists():
+        if not _may_be_shown(file):
             return found[0]  # A page that is made, or a mistake, which Sphinx will name.
         name = file.relative_to(ROOT)
         if name == Path("README.md"):
@@ -175,6 +184,20 @@ def _with_links(text: str, folder: Path, target: Path) -> str:
         return found[0]
 
     return re.sub(r"\]\(([^)#:\s]+)[^)]*\)", link, text)
+
+
+def _may_be_shown(file: Path) -> bool:
+    """Tell whether a link may lead to a file: it lies in the repository, and is not hidden there.
+
+    Examples
+    --------
+    >>> _may_be_shown(ROOT / "README.md"), _may_be_shown(ROOT / ".git" / "config")
+    (True, False)
+    """
+    real = file.resolve()
+    if not real.is_relative_to(ROOT) or not (real.is_file() or real.is_dir()):
+        return False
+    return not any(part.startswith(".") for part in real.relative_to(ROOT).parts)
 
 
 def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
