@@ -256,6 +256,7 @@ def variance_shares(
     checks.check_crossed(scores)
     check_count("resamples", resamples, least=1)
     checks.check_probability("level", level)
+    check_count("seed", seed, least=0)
     values = scores.transpose(*checks.CROSSED, "train", "test").values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("scores are not all finite; leave out the pairs or members that are not.")

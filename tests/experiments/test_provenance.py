@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import subprocess
@@ -11,8 +10,6 @@ from datetime import date
 import pytest
 
 from tda_utils.experiments import provenance
-
-NOBODY = 65534
 
 
 def test_versions_are_those_that_are_installed():
@@ -58,26 +55,6 @@ def test_new_results_are_no_change_of_the_code(repository):
     assert provenance.git_state(repository) == clean
     (repository / "code.py").write_text("changed")
     assert provenance.git_state(repository / "paper") == {**clean, "dirty": True}
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
-def test_the_commit_of_a_checkout_that_belongs_to_somebody_else_is_kept_and_said(repository):
-    """For root's own trust in who called sudo, see git-config."""
-    clean = provenance.git_state(repository)
-    for path in (repository, *repository.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
-    program = repository / "run"
-    program.write_text("#!/bin/sh\ntouch was-run\n")
-    program.chmod(0o755)
-    with (repository / ".git" / "config").open("a") as settings:
-        settings.write(f"[core]\n\tfsmonitor = {program}\n")
-    with pytest.warns(RuntimeWarning) as said:
-        found = provenance.git_state(repository / "paper")
-    assert found == {"commit": clean["commit"], "dirty": None}
-    (warning,) = said
-    assert str(repository / "paper") in str(warning.message)
-    assert "safe.directory" in str(warning.message) and str(warning.message).endswith(".")
-    assert not list(repository.rglob("was-run")), "a program of the owner was run"
 
 
 def test_without_a_commit_or_git_nothing_is_claimed(tmp_path, monkeypatch):
