@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse.linalg as sparse_linalg
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.samples import Sample, flat_gradient
 from tda_utils.models.states import trainable_parameters
 
@@ -40,7 +40,7 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     columns, worst = [], 0.0
     chosen = task.rows.to(images.device)
     for image, label in zip(images[chosen], labels[chosen], strict=True):
-        loss = F.cross_entropy(model(image[None]), label[None])
+        loss = cross_entropy(model(image[None]), label[None])[0]
         gradient = flat_gradient(loss, model).cpu().numpy()
         solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * size)
         length = max(np.linalg.norm(gradient), 1e-300)
@@ -55,7 +55,7 @@ def hessian_product(
     model: nn.Module, images: Tensor, labels: Tensor, vector: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Return the Hessian of the mean (weighted) loss times a vector in parameter space."""
-    losses = F.cross_entropy(model(images), labels, reduction="none")
+    losses = cross_entropy(model(images), labels)
     loss = losses.mean() if weights is None else (losses * weights).mean()
     gradient = flat_gradient(loss, model, create_graph=True)
     return flat_gradient(gradient @ vector, model)
