@@ -25,7 +25,7 @@ import xarray as xr
 
 from tda_utils.attribution import ekfac, gauss_newton, hessian, lissa
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
-from tda_utils.checks import check_choice, check_number
+from tda_utils.checks import check_choice, check_number, check_seed
 from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
@@ -58,7 +58,8 @@ def influence(
         As for `tda_utils.attribution.similarity.grad_dot`.
     solver : {"ggn", "ekfac", "hessian", "lissa"}, optional
         ``"ggn"``: Gauss-Newton, solved exactly in float64; memory and time grow with the square and
-        the cube of samples x logits. ``"ekfac"``: an approximation of it, diagonal in a Kronecker
+        the cube of samples x logits. Where rounding would take more than 1e-8 of a score, gradients
+        are written out and factorised, which is slower. ``"ekfac"``: an approximation of it, diagonal in a Kronecker
         eigenbasis of each layer, in the model's type of number; time grows with the number of
         samples, memory does not. ``"hessian"``: the exact Hessian by conjugate gradients in
         float64, only where it is positive definite with the damping.
@@ -80,18 +81,22 @@ def influence(
     DataArray, dims (member, checkpoint, train, test)
         In nats, removal sign; only ``"lissa"`` lacks the factor 1/n and has a scale of its own.
         float64 for ``"ggn"`` and ``"hessian"``, the model's type for the others. The coordinate
-        ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve
-        where there is one: for ``"ggn"`` and ``"hessian"``.
+        ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve in
+        parameter space where there is one: for ``"ggn"``, measured on four random combinations of
+        the training gradients, and ``"hessian"``, for each of them.
 
     Raises
     ------
     ValueError
         If an argument does not fit, or the Hessian plus damping is not positive definite.
+    MemoryError
+        If the kernel of ``"ggn"`` does not fit into memory; the error is a ValueError as well.
 
     Warns
     -----
     RuntimeWarning
-        If with ``"ggn"`` no curvature reaches the damping, so that the damping decides.
+        If with ``"ggn"`` no curvature reaches the damping, so that the damping decides; or
+        curvature and damping are so far apart that scores keep fewer than six digits.
 
     Notes
     -----
@@ -117,6 +122,7 @@ def influence(
             "others to 'paired'."
         )
     check_number("damping", damping)
+    check_seed("sign_seed", sign_seed)
     options = {"sign_seed": sign_seed} if solver == "ekfac" else {}
 
     def solved(sample: Sample) -> tuple[np.ndarray, float]:

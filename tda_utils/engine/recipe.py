@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tda_utils.checks import check_choice, check_count, check_number
-from tda_utils.models.states import AdamState, State, check_frozen, frozen_parameters, state_of
+from tda_utils.models.states import (
+    AdamState,
+    State,
+    check_frozen,
+    frozen_parameters,
+    in_one_type,
+    state_of,
+    trainable_parameters,
+)
 
 Order = Sequence[Sequence[Tensor]]
 SCHEDULES = ("constant", "linear")
@@ -143,7 +151,7 @@ def initial_state(
     Raises
     ------
     ValueError
-        If they are not.
+        If they are not, or its parameters are of more than one type of float.
 
     Examples
     --------
@@ -156,7 +164,8 @@ def initial_state(
         fresh = build_model()
     if model is not None:
         check_frozen(frozen_parameters(model), frozen_parameters(fresh))
-    return {name: value.clone() for name, value in state_of(fresh).items()}
+    state = in_one_type(state_of(fresh), trainable_parameters(fresh), "model")
+    return {name: value.clone() for name, value in state.items()}
 
 
 def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from tda_utils.checks import brief, check_choice, check_count
+from tda_utils.checks import brief, check_choice, check_count, check_seed
 from tda_utils.reliability import checks
 from tda_utils.reliability.significance import summarise
 
@@ -87,6 +87,7 @@ def agreement(
     check_choice("kind", kind, ("pearson", "spearman"))
     checks.check_test(test)
     check_count("permutations", permutations, least=1)
+    check_seed("seed", seed)
     names = list(scores_by_method)
     summaries = [_summary_of(name, scores_by_method[name], test) for name in names]
     tables = np.stack(
