@@ -91,7 +91,7 @@ def fit(
 
     Examples
     --------
-    >>> from tda_utils.attribution.gradients import gradient_method
+    >>> from tda_utils.attribution.choice import gradient_method
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     >>> images, labels = torch.rand(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1])
     >>> method = gradient_method(model, images, labels)

@@ -1,12 +1,14 @@
-"""Three ways to the gradients of each sample, of which `gradient_method` chooses.
+"""Three fast ways to the gradients of each sample, of which `tda_utils.attribution.choice` chooses.
 
 The fused networks of `tda_utils.engine.fused`; layer by layer with autograd, for models of linear
-layers and plain convolutions; and `torch.func.vmap` over `torch.func.grad` for all others. All
-give blocks, see `tda_utils.attribution.blocks`.
+layers and plain convolutions; and `torch.func.vmap` over `torch.func.grad` for most others. What is
+left is for the loop of `tda_utils.attribution.loop`. All give blocks, see
+`tda_utils.attribution.blocks`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -14,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer, dense
+from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer
 from tda_utils.attribution.cross_entropy import cross_entropy, loss_errors, sums_of_others
-from tda_utils.engine.fused import DTYPES, FusedNetwork, is_fusable
+from tda_utils.engine.fused import DTYPES, FusedNetwork
 from tda_utils.engine.parallel import parallel_map
-from tda_utils.models.states import copied_model, trainable_parameters
+from tda_utils.models.states import trainable_parameters
 
 # Gradients of that many samples are computed at a time, which bounds the memory.
 CHUNK = 100
@@ -58,28 +60,6 @@ class GradientMethod(Protocol):
 
         Which side is which depends on the method. A bias is one more row or column.
         """
-
-
-def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> GradientMethod:
-    """Return the fastest way to the gradients of an architecture, tried on two samples if need be.
-
-    Gradients are to be taken on the device that the model lies on.
-
-    Raises
-    ------
-    ValueError
-        If the model has no trainable parameter.
-    """
-    if not trainable_parameters(model):
-        raise ValueError("model has no trainable parameter; gradients need at least one.")
-    if next(model.parameters()).device.type == "cpu" and is_fusable(model, images):
-        return FusedGradients(model, images.shape[-1])
-    layers = _separable_layers(model)
-    if layers is not None:
-        method = LayerGradients(layers)
-        if method.is_complete(model, images[:2], labels[:2]):
-            return method
-    return VmapGradients()
 
 
 def like_parameters(model: nn.Module, images: Tensor) -> Tensor:
@@ -193,7 +173,9 @@ class VmapGradients:
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
-        return [Dense(named[name].flatten(1)) for name in trainable_parameters(model)]
+        return [
+            Dense(named[name].reshape(len(named[name]), -1)) for name in trainable_parameters(model)
+        ]
 
     def matrices(self, model: nn.Module, blocks: Sequence[Block]) -> list[Matrices]:
         """Return gradients as matrices, a parameter's first dimension against its others."""
@@ -210,7 +192,9 @@ class VmapGradients:
         objective: Callable[[Tensor, Tensor], Tensor],
     ) -> list[Block]:
         parameters = {name: p.detach() for name, p in trainable_parameters(model).items()}
-        fixed = {n: value for n, value in model.state_dict().items() if n not in parameters}
+        # A parameter that layers share has several names, of which `parameters` holds the first.
+        trained = {n for n, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+        fixed = {n: value for n, value in model.state_dict().items() if n not in trained}
 
         def objective_of_one(parameters, image, target):
             logits = torch.func.functional_call(model, {**fixed, **parameters}, (image[None],))
@@ -220,7 +204,7 @@ class VmapGradients:
             torch.func.grad(objective_of_one), in_dims=(None, 0, 0), chunk_size=32
         )
         gradients = of_each(parameters, images, targets)
-        return [Dense(gradient.flatten(1)) for gradient in gradients.values()]
+        return [Dense(gradient.reshape(len(gradient), -1)) for gradient in gradients.values()]
 
 
 def _loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -292,7 +276,10 @@ class LayerGradients:
         seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         hooks = [
             module.register_forward_hook(
-                lambda module, arguments, output: seen.__setitem__(module, (arguments[0], output))
+                lambda module, arguments, named, output: seen.__setitem__(
+                    module, (next(iter((*arguments, *named.values()))), output)
+                ),
+                with_kwargs=True,
             )
             for module in modules
         ]
@@ -313,36 +300,44 @@ class LayerGradients:
             ]
 
     def is_complete(self, model: nn.Module, images: Tensor, labels: Tensor) -> bool:
-        """Return whether each layer is called once and the blocks are the whole gradient.
+        """Return whether each layer is called once, and nothing else takes its parameters.
 
-        A model may also use a weight behind its layer's back, so the sum of the blocks is compared
-        with autograd's gradient, in float64, where rounding cannot mislead.
+        A model may also use a weight behind its layer's back, so the ways from the loss back to
+        each parameter are counted.
         """
-        model = copied_model(model).double().eval()
-        images = like_parameters(model, images)
-        labels = labels.to(images.device)
         called: list[str] = []
-        for name in self._layers:
+        hooks = [
             model.get_submodule(name).register_forward_hook(
                 lambda *_, name=name: called.append(name)
             )
-        loss = cross_entropy(model(images), labels).sum()
-        if sorted(called) != sorted(self._layers):
-            return False
-        trainable = trainable_parameters(model)
-        gradients = torch.autograd.grad(loss, list(trainable.values()))
-        whole = {name: value[None] for name, value in zip(trainable, gradients, strict=True)}
-        blocks = self.loss_gradients(model, images, labels)
-        wanted = [block.values[0] for block in self.vectors(model, whole)]
-        # Features of 1e10 have gradients to match, and rounding of their size.
-        near = 1e-12 * max(1.0, *(float(values.abs().max()) for values in wanted))
-        return all(
-            torch.allclose(dense(block).sum(0), values, rtol=1e-9, atol=near)
-            for block, values in zip(blocks, wanted, strict=True)
-        )
+            for name in self._layers
+        ]
+        try:
+            loss = F.cross_entropy(model(images), labels)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        ways = _ways_to_leaves(loss)
+        used = [ways[id(parameter)] for parameter in trainable_parameters(model).values()]
+        return sorted(called) == sorted(self._layers) and set(used) == {1}
 
 
-def _separable_layers(model: nn.Module) -> list[str] | None:
+def _ways_to_leaves(value: Tensor) -> Counter[int]:
+    """Return how many steps of the graph behind a value take each leaf, by its identity."""
+    ways: Counter[int] = Counter()
+    ahead, seen = [value.grad_fn], set()
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for following, _ in node.next_functions:
+            ways[id(getattr(following, "variable", None))] += 1
+            ahead.append(following)
+    return ways
+
+
+def separable_layers(model: nn.Module) -> list[str] | None:
     """Return the layers if linear layers and plain convolutions hold all trainable parameters.
 
     None if another layer has some, or layers share one.
@@ -399,6 +394,10 @@ def _patches(module: nn.Conv2d, inputs: Tensor) -> Tensor:
 
 
 def _is_supported(module: nn.Module) -> bool:
+    # Hooks may compute the weight of others, or change what is taken and given.
+    names = {name for name, _ in module.named_parameters(recurse=False)}
+    if not {"weight"} <= names <= {"weight", "bias"} or module._forward_pre_hooks:
+        return False
     if type(module) is nn.Linear:
         return True
     return type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tda_utils.attribution.cross_entropy import cross_entropy
-from tda_utils.attribution.samples import Sample, flat_gradient
+from tda_utils.attribution.loop import flat_gradient
+from tda_utils.attribution.samples import Sample
 from tda_utils.models.states import trainable_parameters
 
 
@@ -19,9 +20,12 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     images, labels = sample.training_data(model)
     weights = sample.weights_like(images)
 
+    # One graph of the gradient serves all products.
+    mean = mean_gradient(model, images, labels, weights)
+
     def times(vector: np.ndarray) -> np.ndarray:
         direction = torch.from_numpy(vector).to(images.device)
-        product = hessian_product(model, images, labels, direction, weights)
+        product = flat_gradient(mean @ direction, model, retain_graph=True)
         return product.cpu().numpy() + damping * vector
 
     size = sum(p.numel() for p in trainable_parameters(model).values())
@@ -55,7 +59,13 @@ def hessian_product(
     model: nn.Module, images: Tensor, labels: Tensor, vector: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Return the Hessian of the mean (weighted) loss times a vector in parameter space."""
+    return flat_gradient(mean_gradient(model, images, labels, weights) @ vector, model)
+
+
+def mean_gradient(
+    model: nn.Module, images: Tensor, labels: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Return the gradient of the mean (weighted) loss as one vector, with its graph."""
     losses = cross_entropy(model(images), labels)
     loss = losses.mean() if weights is None else (losses * weights).mean()
-    gradient = flat_gradient(loss, model, create_graph=True)
-    return flat_gradient(gradient @ vector, model)
+    return flat_gradient(loss, model, create_graph=True)

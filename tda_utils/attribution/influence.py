@@ -17,16 +17,22 @@ damping is not defined; `solver="hessian"` measures the smallest eigenvalue and 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import nn
 
 from tda_utils.attribution import ekfac, gauss_newton, hessian, lissa
+from tda_utils.attribution.gradients import like_parameters
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
 from tda_utils.checks import check_choice, check_number, check_seed
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import twice_differentiable
+from tda_utils.models.probes import check_twice_differentiable
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
 
@@ -37,6 +43,8 @@ SOLVERS = {
     "hessian": hessian.solve,
     "lissa": lissa.solve,
 }
+# Those that differentiate twice.
+TWICE = ("hessian", "lissa")
 
 
 def influence(
@@ -59,10 +67,10 @@ def influence(
     solver : {"ggn", "ekfac", "hessian", "lissa"}, optional
         ``"ggn"``: Gauss-Newton, solved exactly in float64; memory and time grow with the square and
         the cube of samples x logits. Where rounding would take more than 1e-8 of a score, gradients
-        are written out and factorised, which is slower. ``"ekfac"``: an approximation of it, diagonal in a Kronecker
-        eigenbasis of each layer, in the model's type of number; time grows with the number of
-        samples, memory does not. ``"hessian"``: the exact Hessian by conjugate gradients in
-        float64, only where it is positive definite with the damping.
+        are written out and factorised, which is slower. ``"ekfac"``: an approximation of it,
+        diagonal in a Kronecker eigenbasis of each layer, in the model's type of number; time grows
+        with the number of samples, memory does not. ``"hessian"``: the exact Hessian by conjugate
+        gradients in float64, only where it is positive definite with the damping.
         ``"lissa"``: what the released code computes: one pass of batches of 8 in file order, scale
         1e4, no factor 1/n; of more than some thousand batches, those that a damping of 5e-3 makes
         it forget are left out. Default: ``"ggn"`` under ``protocol="paired"``, ``"lissa"``
@@ -88,7 +96,8 @@ def influence(
     Raises
     ------
     ValueError
-        If an argument does not fit, or the Hessian plus damping is not positive definite.
+        If an argument does not fit, the Hessian plus damping is not positive definite, or a layer
+        has no second derivative, which ``"hessian"`` and ``"lissa"`` need.
     MemoryError
         If the kernel of ``"ggn"`` does not fit into memory; the error is a ValueError as well.
 
@@ -130,8 +139,22 @@ def influence(
             return np.full((task.n_attributed, task.n_test), np.nan), math.nan
         return SOLVERS[solver](sample, damping, **options)
 
+    @contextmanager
+    def around(model: nn.Module) -> Iterator[None]:
+        with twice_differentiable(model) if solver in TWICE else nullcontext():
+            if solver in TWICE:
+                inputs = like_parameters(model, task.train_x[:1])
+                check_twice_differentiable(model, inputs, f"solver is {solver!r}")
+            yield
+
     found = over_samples(
-        solved, posterior, task, workers=workers, device=device, describe="influence"
+        solved,
+        posterior,
+        task,
+        workers=workers,
+        device=device,
+        describe="influence",
+        around=around,
     )
     values, residuals = zip(*found, strict=True)
     scores = labelled(

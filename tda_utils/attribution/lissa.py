@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tda_utils.attribution.cross_entropy import cross_entropy
-from tda_utils.attribution.samples import Sample, flat_gradient
+from tda_utils.attribution.loop import flat_gradient
+from tda_utils.attribution.samples import Sample
 
 LISSA_SCALE = 1e4  # The released code's; so large that the recursion hardly moves.
 LISSA_BATCH = 8

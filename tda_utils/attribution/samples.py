@@ -6,6 +6,7 @@ A method that works with gradients is a function of one `Sample`; `over_samples`
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,14 +16,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import Block, gram
-from tda_utils.attribution.gradients import (
-    GradientMethod,
-    gradient_method,
-    like_parameters,
-    of_chunks,
-)
+from tda_utils.attribution.choice import gradient_method
+from tda_utils.attribution.gradients import GradientMethod, like_parameters, of_chunks
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import recording, recurrent_on
 from tda_utils.engine.parallel import (
     chosen_device,
     float32_arithmetic,
@@ -64,7 +62,7 @@ class Sample:
 
     def module(self, dtype: torch.dtype | None = None) -> nn.Module:
         """Return a copy of the model on the device; each thread needs its own."""
-        model = self.posterior.module(self.member, self.checkpoint).to(self.device)
+        model = module_of(self.posterior, self.member, self.checkpoint).to(self.device)
         return model if dtype is None else model.to(dtype)
 
     @property
@@ -132,18 +130,13 @@ class Sample:
         return torch.cat(self.in_chunks(split, products), dim=1)
 
 
-def flat_gradient(value: Tensor, model: nn.Module, **options: bool) -> Tensor:
-    """Return the gradient of a value by the trainable parameters, one after another as one vector.
+def module_of(posterior: Posterior, member: int, checkpoint: int) -> nn.Module:
+    """Return the module of a posterior sample, as it is before it was compiled, where it was.
 
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 1)
-    >>> flat_gradient(layer(torch.tensor([[3.0, 4.0]])).sum(), layer)
-    tensor([3., 4., 1.])
+    Gradients are taken in ways that compilers do not know.
     """
-    parameters = list(trainable_parameters(model).values())
-    gradients = torch.autograd.grad(value, parameters, **options)
-    return torch.cat([gradient.flatten() for gradient in gradients])
+    model = posterior.module(member, checkpoint)
+    return getattr(model, "_orig_mod", model)
 
 
 def over_samples(
@@ -154,25 +147,26 @@ def over_samples(
     workers: int | None,
     device: str | torch.device,
     describe: str,
+    around: Callable[[nn.Module], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> list[Result]:
     """Return what a function of one sample gives for all samples, member by member.
 
     Samples are worked on side by side, one a core; with fewer samples than cores, those that are
-    left help within a sample.
+    left help within a sample. `around` gives a context for all of it.
     """
     place = chosen_device(device)
-    method = gradient_method(
-        posterior.module(0, 0).to(place), posterior.seen(task, 0, 0).train_x, task.train_y
-    )
 
     def of(position: tuple[int, int], inner: int) -> Result:
         seen = posterior.seen(task, *position)
         return function(Sample(posterior, *position, seen, method, place, inner))
 
-    with float32_arithmetic(place):
-        return parallel_map_nested(
-            of, posterior.samples, workers=workers_on(place, workers), describe=describe
-        )
+    with recording(), float32_arithmetic(place):
+        model = module_of(posterior, 0, 0).to(place)
+        with recurrent_on(model, place), around(model):
+            method = gradient_method(model, posterior.seen(task, 0, 0).train_x, task.train_y)
+            return parallel_map_nested(
+                of, posterior.samples, workers=workers_on(place, workers), describe=describe
+            )
 
 
 def labelled(
@@ -217,4 +211,5 @@ def check_inputs(posterior: Posterior, task: Task, protocol: str) -> None:
             f"task has {task.n_train} training samples; the posterior was trained with weights for "
             f"{posterior.weights.shape[1]}."
         )
-    check_model(posterior.model, task)
+    with recording():
+        check_model(posterior.module(0, 0), task)

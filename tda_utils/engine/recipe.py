@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tda_utils.checks import check_choice, check_count, check_number
+from tda_utils.checks import check_choice, check_count, check_number, own_numbers
 from tda_utils.models.states import (
     AdamState,
     State,
@@ -84,6 +84,7 @@ class Recipe:
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.crop is not None:
             check_count("crop", self.crop)
+        own_numbers(self)
 
     def rates(self, order: Order) -> Iterator[float]:
         """Yield the factor on the learning rate of each step of a training run.
@@ -151,7 +152,8 @@ def initial_state(
     Raises
     ------
     ValueError
-        If they are not, or its parameters are of more than one type of float.
+        If they are not, a hook changes the gradient of a parameter, or parameters are of more than
+        one type of float.
 
     Examples
     --------
@@ -162,10 +164,20 @@ def initial_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = build_model()
+    _check_no_gradient_hooks(fresh)
     if model is not None:
         check_frozen(frozen_parameters(model), frozen_parameters(fresh))
     state = in_one_type(state_of(fresh), trainable_parameters(fresh), "model")
     return {name: value.clone() for name, value in state.items()}
+
+
+def _check_no_gradient_hooks(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            raise ValueError(
+                f"model has a hook on the gradient of its parameter {name!r}, which copies of the "
+                "model lose; change the values in forward instead."
+            )
 
 
 def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:

@@ -11,7 +11,8 @@ import tda_utils as tda
 from tda_utils import Posterior, Recipe, sample_posterior
 from tda_utils.attribution import ekfac
 from tda_utils.attribution.blocks import dense
-from tda_utils.attribution.gradients import VmapGradients, gradient_method
+from tda_utils.attribution.choice import gradient_method
+from tda_utils.attribution.gradients import VmapGradients
 from tests.plain import as_double, autograd_gradients, dense_gauss_newton, mixed_gradients
 from tests.tiny import ARCHITECTURES, NO_IMAGES, SHORT, make_task
 

@@ -8,7 +8,8 @@ from torch import nn
 import tda_utils as tda
 from tda_utils.attribution import gradients
 from tda_utils.attribution.blocks import dense, gram, squared_norms
-from tda_utils.attribution.gradients import LayerGradients, gradient_method, of_chunks
+from tda_utils.attribution.choice import gradient_method
+from tda_utils.attribution.gradients import LayerGradients, of_chunks
 from tests.plain import autograd_gradients, flat, mixed_gradients
 from tests.refusals import refused
 from tests.tiny import ARCHITECTURES, TAKEN_APART

@@ -13,12 +13,8 @@ from torchvision.models import resnet18
 import tda_utils as tda
 from tda_utils import Posterior, Task, sample_posterior
 from tda_utils.attribution import similarity
-from tda_utils.attribution.gradients import (
-    FusedGradients,
-    LayerGradients,
-    VmapGradients,
-    gradient_method,
-)
+from tda_utils.attribution.choice import gradient_method
+from tda_utils.attribution.gradients import FusedGradients, LayerGradients, VmapGradients
 from tda_utils.models.convolutional import CNN2L
 from tests.plain import as_double, autograd_gradients, sure_gradients, unit
 from tests.tiny import NO_IMAGES, SHORT, build_tiny_cnn, make_task

@@ -7,7 +7,8 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils.attribution.blocks import gram
-from tda_utils.attribution.gradients import FusedGradients, gradient_method
+from tda_utils.attribution.choice import gradient_method
+from tda_utils.attribution.gradients import FusedGradients
 from tda_utils.engine.fused import CACHED_BYTES, FusedNetwork, Patches, is_fusable
 from tda_utils.engine.modules import ModuleNetwork
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
@@ -198,6 +199,14 @@ def test_only_the_networks_as_they_are_are_fused():
     strided.conv2.stride = (2, 2)
     unbiased.fc1 = nn.Linear(1600, 128, bias=False)
     for model in (Other(), hooked, frozen, strided, unbiased, CNN2L().half(), nn.Flatten()):
+        assert not is_fusable(model, images)
+    counting, spare, scaled, replaced, tied = (CNN2L() for _ in range(5))
+    counting.register_buffer("calls", torch.zeros(()))
+    spare.fc3 = nn.Linear(2, 2)
+    scaled.scale = nn.Parameter(torch.ones(()))
+    replaced.fc1.forward = lambda hidden: hidden[:, :128]
+    tied.fc2.bias = tied.conv1.bias
+    for model in (counting, spare, scaled, replaced, tied):
         assert not is_fusable(model, images)
     assert isinstance(network_for(Other(), images, torch.float32), ModuleNetwork)
 

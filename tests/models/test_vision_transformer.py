@@ -16,7 +16,8 @@ from torch import nn
 import tda_utils as tda
 import tda_utils.models.vision_transformer as vit
 from tda_utils.attribution.blocks import dense
-from tda_utils.attribution.gradients import LayerGradients, VmapGradients, gradient_method
+from tda_utils.attribution.choice import gradient_method
+from tda_utils.attribution.gradients import LayerGradients, VmapGradients
 from tda_utils.engine.modules import ModuleNetwork
 from tda_utils.engine.noise import SeededDropout
 from tda_utils.models.states import copied_model, state_of, trainable_parameters
