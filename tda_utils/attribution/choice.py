@@ -94,7 +94,7 @@ def _by_autograd(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, 
         blocks = LoopGradients().loss_gradients(model, images, labels)
     except RuntimeError as problem:
         said = " ".join(str(problem).split())
-        raise ValueError(f"model cannot be differentiated by autograd: {said[:300]}") from problem
+        raise ValueError(f"model cannot be differentiated by autograd ({said[:200]}).") from problem
     return {
         name: block.values.view(len(images), *parameter.shape)
         for (name, parameter), block in zip(

@@ -55,7 +55,11 @@ def twice_differentiable(model: nn.Module) -> Iterator[None]:
     ...     pass
     """
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    with sdpa_kernel(SDPBackend.MATH), ExitStack() as stack:
-        if recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-        yield
+    enabled = torch.backends.mkldnn.enabled
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            # The other flags stay: to set them again makes PyTorch warn.
+            torch.backends.mkldnn.set_flags(enabled and not recurrent, _fp32_precision=None)
+            yield
+        finally:
+            torch.backends.mkldnn.set_flags(enabled, _fp32_precision=None)

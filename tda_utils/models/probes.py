@@ -5,7 +5,7 @@ A score belongs to one training and one test sample, so a model has to treat eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,6 +18,10 @@ from tda_utils.models.states import copied_model
 
 # Of so many samples logits are compared, alone and in company; where a model reads values, of more.
 COMPANY, COMPANY_OF_READERS = 4, 100
+# A model that draws at random is called so often.
+REPEATS = 20
+# Differences of first derivatives are taken over that part of a parameter's size.
+STEP = 1e-4
 # Python asks a tensor for its value by one of these.
 READS = frozenset(
     "__array__ __bool__ __complex__ __contains__ __float__ __index__ __int__ item nonzero numpy "
@@ -43,7 +47,7 @@ def layer_of(model: nn.Module, name: str) -> str:
     >>> layer_of(nn.Linear(2, 1), "")
     'the model itself (Linear)'
     """
-    kind = type(model.get_submodule(name)).__name__
+    kind = type(dict(model.named_modules())[name]).__name__
     return f"layer {name!r} ({kind})" if name else f"the model itself ({kind})"
 
 
@@ -198,16 +202,37 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
                 alone = own(some[:1])
             except (RuntimeError, ValueError, TypeError):
                 continue  # A layer that takes one type of number only.
-            if not _alike(own(some[:1]), alone):
-                layer = _differing_layer(_calls(own, some[:1]), _calls(own, some[:1]))
-                raise ValueError(
-                    f"model gives a sample other logits each time, since {layer_of(own, layer)} "
-                    "draws at random or remembers earlier calls, in evaluation mode as well; a "
-                    "sample must have one loss."
-                )
+            _check_each_time(own, some[:1], alone)
             if reads_values(own, some[:1]):
                 some = _distinct(inputs, COMPANY_OF_READERS).to(dtype)
             return _check_company(own, some)
+
+
+def _check_each_time(model: nn.Module, inputs: Tensor, before: Tensor) -> None:
+    drawing = _drawing_layer(model, inputs)
+    # Few units may be dropped alike by chance.
+    for _ in range(1 if drawing is None else REPEATS):
+        if not _alike(model(inputs), before):
+            if drawing is None:
+                drawing = _differing_layer(_calls(model, inputs), _calls(model, inputs))
+            raise ValueError(
+                f"model gives a sample other logits each time, since {layer_of(model, drawing)} "
+                "draws at random or remembers earlier calls, in evaluation mode as well; a sample "
+                "must have one loss."
+            )
+
+
+def _drawing_layer(model: nn.Module, inputs: Tensor) -> str | None:
+    """Return the innermost layer that draws from PyTorch's global random state, or None."""
+    begun, drawing = [], []
+
+    def leave(name: str, _: Any) -> None:
+        if not torch.equal(begun.pop(), torch.get_rng_state()):
+            drawing.append(name)
+
+    with _hooked(model, lambda *_: begun.append(torch.get_rng_state()), leave):
+        model(inputs)
+    return drawing[0] if drawing else None
 
 
 def _check_company(model: nn.Module, inputs: Tensor) -> None:
@@ -216,7 +241,7 @@ def _check_company(model: nn.Module, inputs: Tensor) -> None:
     except (RuntimeError, ValueError, IndexError) as problem:
         said = " ".join(str(problem).split())
         raise ValueError(
-            f"model takes one sample, but not {len(inputs)} at once: {said[:200]}"
+            f"model takes one sample, but not {len(inputs)} at once ({said[:200]})."
         ) from problem
     if len(together) != len(inputs):
         raise ValueError(
@@ -287,14 +312,18 @@ def _row_of(batch: Tensor, single: Tensor, row: int) -> Tensor:
 
 
 def check_twice_differentiable(model: nn.Module, inputs: Tensor, what: str) -> None:
-    """Raise a `ValueError` that names the layer if logits have no second derivative.
+    """Raise a `ValueError` that names the layer unless logits have a second derivative.
+
+    It is held against differences of first derivatives, in float64 if the model takes that, since
+    some are wrong without a word: PyTorch's own of weight normalisation, or those of a backward
+    pass of one's own that hides what it depends on.
 
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode.
+        In evaluation mode; a copy of it is called.
     inputs : Tensor, shape (n, ...)
-        Of the model's type of number; the first is taken.
+        The first is taken.
     what : str
         Says what needs it, as the first half of the sentence.
 
@@ -302,44 +331,97 @@ def check_twice_differentiable(model: nn.Module, inputs: Tensor, what: str) -> N
     --------
     >>> check_twice_differentiable(nn.Linear(2, 1), torch.ones(1, 2), "solver is 'hessian'")
     """
-    own = copied_model(model)
+    own, one = copied_model(model).double(), inputs[:1].double()
     try:
-        _differentiate_twice(own(inputs[:1]), list(own.parameters()))
-    except RuntimeError as problem:
-        layer = _once_differentiable_layer(own, inputs[:1])
-        said = " ".join(str(problem).split())
+        with torch.no_grad():
+            own(one)
+    except Exception:  # A layer that takes one type of number only.
+        own = copied_model(model)
+        one = inputs[:1].to(next(own.parameters()).dtype)
+    wrong = _wrong_second_derivative(lambda: own(one.clone()), list(own.parameters()))
+    if wrong is not None:
+        layer, wrong = _layer_with_wrong_second_derivative(own, one, wrong)
         raise ValueError(
-            f"{what}, which needs second derivatives; {layer_of(own, layer)} has none "
-            f"({said[:150]})."
-        ) from problem
+            f"{what}, which needs second derivatives; {layer_of(own, layer)} has none that are "
+            f"right ({wrong})."
+        )
 
 
-def _differentiate_twice(given: Any, by: Sequence[Tensor]) -> None:
-    """Raise a `RuntimeError` if the second derivatives of what was given cannot be taken."""
-    by = [value for value in by if value.requires_grad]
-    parts = [value for value in _tensors(given) if value.requires_grad]
-    if not by or not parts:
-        return
-    value = sum(part.abs().square().sum() for part in parts)
-    first = torch.autograd.grad(value, by, create_graph=True, allow_unused=True)
-    curved = [part.square().sum() for part in first if part is not None and part.requires_grad]
-    if curved:
+def _wrong_second_derivative(run: Callable[[], Any], leaves: Sequence[Tensor]) -> str | None:
+    """Say what is wrong with the second derivatives of what `run` gives by these leaves, or None.
+
+    Differences of two sizes are taken: where they differ a kink is near, and they say nothing.
+    """
+    leaves = [leaf for leaf in leaves if leaf.requires_grad]
+    generator = torch.Generator().manual_seed(0)
+    along = [
+        torch.randn(leaf.shape, generator=generator).to(leaf) * _size(leaf.detach())
+        for leaf in leaves
+    ]
+
+    def first(**options: bool) -> list[Tensor]:
+        value = sum(part.abs().square().sum() for part in _tensors(run()) if part.requires_grad)
+        if not leaves or not isinstance(value, Tensor):
+            return []
+        return list(torch.autograd.grad(value, leaves, materialize_grads=True, **options))
+
+    def moved(size: float) -> list[Tensor]:
+        with torch.no_grad():
+            for leaf, step in zip(leaves, along, strict=True):
+                leaf.add_(step, alpha=size)
+        return first()
+
+    try:
+        gradients = first(create_graph=True)
+        products = [(g * v).sum() for g, v in zip(gradients, along, strict=False)]
+        products = [product for product in products if product.requires_grad]
+        if not products:
+            return None
         # All the way to the leaves: on the way to some of them errors would be passed by.
-        sum(curved).backward()
+        sum(products).backward()
+    except RuntimeError as problem:
+        return " ".join(str(problem).split())[:150]
+    found = _flat(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves)
+    if found.dtype != torch.float64:
+        return None
+    ahead, behind = moved(STEP), moved(-2 * STEP)
+    far = (_flat(ahead) - _flat(behind)) / (2 * STEP)
+    ahead, behind = moved(1.1 * STEP), moved(-0.2 * STEP)
+    near = (_flat(ahead) - _flat(behind)) / (0.2 * STEP)
+    rounding = 1e-4 * max(far.norm(), found.norm()) + 1e-8 * _flat(gradients).norm()
+    smooth = (near - far).norm() <= rounding
+    if smooth and (found - far).norm() > 10 * rounding:
+        return "differences of first derivatives are others than autograd's"
+    return None
 
 
-def _once_differentiable_layer(model: nn.Module, inputs: Tensor) -> str:
-    """Return the innermost layer that cannot be differentiated twice by itself."""
+def _size(values: Tensor) -> float:
+    """Return the root of the mean square, or 1 of zeros."""
+    return float(values.square().mean().sqrt()) or 1.0 if values.numel() else 1.0
+
+
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def _layer_with_wrong_second_derivative(
+    model: nn.Module, inputs: Tensor, wrong: str
+) -> tuple[str, str]:
+    """Return the innermost layer whose own second derivative is wrong, and why."""
+    modules = dict(model.named_modules())
     for call in _calls(model, inputs):
-        module = model.get_submodule(call.name)
-        arguments, named = tree_map_only(Tensor, _leaf, call.taken)
-        try:
-            given = module(*arguments, **named)
-            _differentiate_twice(given, [*module.parameters(), *_tensors((arguments, named))])
-        except RuntimeError:
-            return call.name
-    return ""
+        taken = tree_map_only(Tensor, _leaf, call.taken)
+
+        def run(module: nn.Module = modules[call.name], taken: Any = taken) -> Any:
+            arguments, named = tree_map_only(Tensor, Tensor.clone, taken)
+            return module(*arguments, **named)
+
+        model.zero_grad()
+        own = _wrong_second_derivative(run, [*modules[call.name].parameters(), *_tensors(taken)])
+        if own is not None:
+            return call.name, own
+    return "", wrong
 
 
 def _leaf(value: Tensor) -> Tensor:
-    return value.detach().requires_grad_(value.is_floating_point())
+    return value.detach().clone().requires_grad_(value.is_floating_point())

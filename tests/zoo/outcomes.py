@@ -1,4 +1,4 @@
-"""What each network of the zoo gets from each method: exact, slow or refused.
+"""What each network of the zoo gets from each gradient method: exact, slow or refused.
 
 Exact is the value of a plain loop over samples by a fast way, slow the same by such a loop, and
 refused one sentence. The tests hold each cell; `tools.pages.models` makes the table of the docs.
@@ -15,14 +15,59 @@ GRADIENT_METHODS = {
     "hessian": ("influence", {"solver": "hessian"}),
     "lissa": ("influence", {"solver": "lissa", "protocol": "released"}),
 }
-#: Networks whose gradients are taken sample by sample, with the layer that is named.
-SLOW: dict[str, str] = {}
+#: Networks whose gradients are taken sample by sample, with what the warning names.
+SLOW = {
+    "RNN": "layer 'cell' (RNN)",
+    "GRU": "layer 'cell' (GRU)",
+    "LSTM": "layer 'cell' (LSTM)",
+    "LSTM, both ways, projected": "layer 'cell' (LSTM)",
+    "branches by sample": "the model itself (Branching)",
+    "loops by sample": "the model itself (Looping)",
+    "experts by argmax": "the model itself (Experts)",
+    "scripted": "the model itself (RecursiveScriptModule)",
+}
 #: Networks that no method takes, with what the sentence names.
-REFUSED: dict[str, str] = {}
+REFUSED = {
+    "activation overwritten": "inplace operation",
+    "no parameters": "no parameters",
+    "frozen parameters only": "no trainable parameter",
+    "dropout in evaluation": "layer '2' (AlwaysDropout)",
+    "logits that remember earlier calls": "the model itself (Remembering)",
+    "one logit": "one logit",
+    "branch by batch": "the model itself (BatchBranch)",
+    "centred by the batch": "layer '3' (Centring)",
+    "softmax over the batch": "the model itself (Attending)",
+    "batch norm without statistics": "layer '1' with track_running_stats=False",
+}
 #: Networks that methods with second derivatives do not take, with the layer that is named.
-ONCE_DIFFERENTIABLE: dict[str, str] = {}
-#: Networks that are taken apart layer by layer, so that EK-FAC has a block a layer.
-BY_LAYER: set[str] = set()
+ONCE_DIFFERENTIABLE = {
+    "own backward pass, once only": "layer '2' (OnceActivation)",
+    "weight norm": "layer 'first.parametrizations.weight.0' (_WeightNorm)",
+    "weight norm by hooks": "layer 'first' (Linear)",
+}
+#: Networks that are taken apart, so that EK-FAC has a block a layer, not a block a parameter.
+BY_LAYER = {
+    "linear",
+    "mlp",
+    "more logits than classes",
+    "cnn",
+    "strided convolution",
+    "padding 'same'",
+    "upsampling",
+    "layer called by keyword",
+    "residual block",
+    "squeeze and excite",
+    "low-rank adapter",
+    "activation checkpointing",
+    "weights made of inputs",
+    "scaled dot-product attention",
+    "dropout",
+    "own backward pass",
+    "own backward pass, once only",
+    "experts gathered",
+    "buffers that change",
+    "compiled",
+}
 
 
 def outcome(network: str, method: str) -> str:

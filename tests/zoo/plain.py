@@ -51,30 +51,23 @@ def hessian(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         return torch.stack([gradient(one, model, retain_graph=True) for one in first])
 
 
-def grad_dot(model, task):
-    return (
-        loss_gradients(model, task.train_x, task.train_y)
-        @ loss_gradients(model, task.test_x, task.test_y).T
-    )
+def cosines(train: Tensor, test: Tensor) -> Tensor:
+    return nn.functional.cosine_similarity(train[:, None], test[None], dim=2, eps=0)
 
 
-def grad_cos(model, task):
-    train = loss_gradients(model, task.train_x, task.train_y)
-    test = loss_gradients(model, task.test_x, task.test_y)
-    return torch.nn.functional.cosine_similarity(train[:, None], test[None], dim=2, eps=0)
+def solved(train: Tensor, test: Tensor, matrix: Tensor, damping: float) -> Tensor:
+    """Return influence, by gradients and a curvature matrix that is written out."""
+    return train @ torch.linalg.solve(matrix + damping * eye(matrix), test.T) / len(train)
 
 
-def solved(model, task, matrix, damping):
-    """Return influence with a curvature matrix that is written out."""
-    train = loss_gradients(model, task.train_x, task.train_y)
-    test = loss_gradients(model, task.test_x, task.test_y)
-    damped = matrix + damping * torch.eye(len(matrix))
-    return train @ torch.linalg.solve(damped, test.T) / task.n_train
+def eye(matrix: Tensor) -> Tensor:
+    return torch.eye(len(matrix), dtype=matrix.dtype)
 
 
-def gauss_newton(model, task):
-    rows = mixed_gradients(model, task.train_x).flatten(0, 1)
-    return rows.T @ rows / task.n_train
+def gauss_newton(mixed: Tensor) -> Tensor:
+    """Return the mean over samples of ``J^T R R^T J``, given ``R^T J``."""
+    rows = mixed.flatten(0, 1)
+    return rows.T @ rows / len(mixed)
 
 
 def blocks(model: nn.Module, by_layer: bool) -> list[Tensor]:
@@ -93,30 +86,27 @@ def blocks(model: nn.Module, by_layer: bool) -> list[Tensor]:
     return [torch.cat([places[p] for p in own], 1) for own in layers if own and own[0] in places]
 
 
-def ekfac(model, task, by_layer):
+def ekfac(mixed: Tensor, places: list[Tensor]) -> Tensor:
     """Return the diagonal in the Kronecker eigenbasis of each block, as one dense matrix."""
-    gradients = mixed_gradients(model, task.train_x).flatten(0, 1)
-    matrix = torch.zeros(gradients.shape[1], gradients.shape[1])
-    for where in blocks(model, by_layer):
+    gradients = mixed.flatten(0, 1)
+    matrix = torch.zeros(gradients.shape[1], gradients.shape[1], dtype=gradients.dtype)
+    for where in places:
         own = gradients[:, where]
         left = torch.linalg.eigh(torch.einsum("nij,nkj->ik", own, own))[1]
         right = torch.linalg.eigh(torch.einsum("nij,nik->jk", own, own))[1]
         basis = torch.kron(left, right)
-        diagonal = (own.flatten(1) @ basis).square().sum(0) / task.n_train
+        diagonal = (own.flatten(1) @ basis).square().sum(0) / len(mixed)
         at = where.flatten()
         matrix[at[:, None], at] = basis @ torch.diag(diagonal) @ basis.T
     return matrix
 
 
-def lissa(model, task, damping, scale, batch):
+def lissa(
+    train: Tensor, test: Tensor, curvatures: list[Tensor], damping: float, scale: float
+) -> Tensor:
     """Run ``h <- v + (1 - damping) h - H_b h / scale`` over the batches, for each test gradient."""
-    train = loss_gradients(model, task.train_x, task.train_y)
-    curvatures = [
-        hessian(model, *pair)
-        for pair in zip(task.train_x.split(batch), task.train_y.split(batch), strict=True)
-    ]
     columns = []
-    for v in loss_gradients(model, task.test_x, task.test_y):
+    for v in test:
         h = v
         for curvature in curvatures:
             h = v + (1 - damping) * h - curvature @ h / scale
