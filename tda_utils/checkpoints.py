@@ -1,10 +1,12 @@
-"""Checkpoints as training loops leave them: a folder of members, one file a checkpoint.
+"""Checkpoints as training loops leave them: a folder of members, one file or folder a checkpoint.
 
-What is read is tensors and their names, and nothing in a file is run. Knows nothing of models.
+What is read is tensors and their names, and nothing in a file is run. Knows nothing of models. The
+layouts that are understood stand in ``docs/checkpoints.md``.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +18,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-ENDINGS = (".safetensors", ".pt", ".pth")
+from tda_utils.checks import brief
+
+ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
 ALLOWED = ", ".join(ENDINGS[:-1]) + f" or {ENDINGS[-1]}"
+# The Hugging Face libraries write these, whole or in parts, the second where they are asked to.
+PREFERRED, OLDER = "model.safetensors", "pytorch_model.bin"
+INDEX = ".index.json"
+# More than any model's list of parameters has.
+INDEX_BYTES = 64 * 2**20
+PART = re.compile(r".*-\d{5}-of-\d{5}\.(safetensors|bin)")
+# What trainers keep beside a model: optimisers, schedules, random states, arguments.
+BESIDE = re.compile(
+    r"(optimizer|scheduler|scaler|sampler|dl_state_dict|rng_state|random_states|training_args"
+    r"|custom_checkpoint)(_\d+)?\..*"
+)
+# Folders that hold one checkpoint of a run each, by what their names say.
+STEP = re.compile(r"(checkpoint|ckpt|epoch|step|global_step|iter)[-_=]?\d+")
+# Where training loops keep a state among other things: Lightning, PyTorch's tutorial, torchvision.
+INSIDE = ("state_dict", "model_state_dict", "model")
 
 
 class Checkpoints(NamedTuple):
@@ -35,14 +54,17 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
     ----------
     folder : path
         Holds one folder a member, and each of these one file a checkpoint, ``.safetensors``,
-        ``.pt`` or ``.pth``. Numbers in names are ordered as numbers, 9 before 10. Hidden files and
-        folders are passed over, and so are files of other kinds.
+        ``.pt``, ``.pth`` or ``.ckpt``, or one folder a checkpoint, ``checkpoint-500`` or the like,
+        maybe under ``checkpoints``; or holds the checkpoint folders of a single run, which is then
+        the only member. Numbers in names are ordered as numbers, 9 before 10. Passed over are
+        hidden files and folders, files of other kinds, and what trainers keep beside a model.
 
     Returns
     -------
     Checkpoints
         With the seeds, if the name of every member's folder ends in ``seed-446`` or the like, and
-        the epochs, if every file's name says ``epoch-15`` or the like, and the same in all members.
+        the epochs, if every checkpoint's name says ``epoch-15`` or the like, and the same in all
+        members. The path of a model in parts is that of its index.
 
     Raises
     ------
@@ -68,22 +90,24 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
         raise FileNotFoundError(
             f"folder is {str(folder)!r}, which is no folder; it must hold one folder a member."
         )
-    entries = sorted(_visible(folder), key=_natural)
-    members = [entry for entry in entries if entry.is_dir()]
+    members = _folders_in(folder)
     if not members:
-        inside = "files and" if entries else "nothing, and"
+        inside = "files and" if _visible(folder) else "nothing, and"
         raise ValueError(
             f"folder {str(folder)!r} holds {inside} no folders; each member (training run) needs a "
             "folder of its own."
         )
-    paths = [_files_of(member) for member in members]
+    if _steps_in(folder):
+        _check_one_run(folder)
+        members = [folder]
+    paths = [_checkpoints_of(member) for member in members]
     if len({len(own) for own in paths}) > 1:
         counts = ", ".join(f"{m.name} {len(own)}" for m, own in zip(members, paths, strict=True))
         raise ValueError(
             f"folder {str(folder)!r} has members with different numbers of checkpoints ({counts}); "
             "all must have the same."
         )
-    epochs = {_numbers("epoch", [path.stem for path in own]) for own in paths}
+    epochs = {_numbers("epoch", [_name_of(path) for path in own]) for own in paths}
     common = epochs.pop() if len(epochs) == 1 else None
     increasing = common is not None and list(common) == sorted(set(common))
     seeds = _numbers("seed", [member.name for member in members], at_end=True)
@@ -92,6 +116,12 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Read one checkpoint: names and tensors, on the CPU.
+
+    Parameters
+    ----------
+    path : path
+        A file, or the index of a model in parts. Of what a training loop saved beside a state, as
+        Lightning does, only the state is returned.
 
     Raises
     ------
@@ -108,12 +138,16 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     torch.Size([1, 2])
     """
     path = Path(path)
+    if path.name.endswith(INDEX):
+        return {name: value for part in _parts_of(path) for name, value in read_state(part).items()}
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(state, Mapping):
         raise ValueError(
             f"the file {path} holds a {type(state).__name__}; it must hold a state dict: save "
             "model.state_dict()."
         )
+    inside = [state[key] for key in INSIDE if key in state and _is_state(state[key])]
+    state = inside[0] if len(inside) == 1 else state
     for name, value in state.items():
         if not isinstance(value, Tensor) or not isinstance(name, str):
             raise ValueError(
@@ -121,6 +155,30 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
                 "tensors alone: save model.state_dict() without anything beside it."
             )
     return dict(state)
+
+
+def _is_state(value: object) -> bool:
+    """Return whether a value is a state dict: names and tensors, at least one."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(n, str) and isinstance(one, Tensor) for n, one in value.items())
+
+
+def _parts_of(index: Path) -> list[Path]:
+    """Return the files that an index names, all of which lie beside it."""
+    wanted = "an index names, under 'weight_map', the file beside it that holds each parameter"
+    try:
+        if index.stat().st_size > INDEX_BYTES:
+            raise ValueError(f"it has more than {INDEX_BYTES} bytes")
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:
+        raise ValueError(f"the file {index} is not read ({problem}); {wanted}.") from problem
+    if odd := [name for name in names if not isinstance(name, str) or not PART.fullmatch(name)]:
+        raise ValueError(f"the file {index} names {brief(odd[0])}; {wanted}.")
+    parts = [index.with_name(name) for name in sorted(names) if Path(name).name == name]
+    if missing := sorted(names - {part.name for part in parts if part.is_file()}):
+        raise ValueError(f"the file {index} names {missing[0]!r}, which is not beside it.")
+    return parts
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -146,20 +204,88 @@ def _read_torch(path: Path) -> object:
         ) from problem
 
 
-def _files_of(member: Path) -> list[Path]:
-    files = [path for path in _visible(member) if path.suffix in ENDINGS and path.is_file()]
+def _checkpoints_of(member: Path) -> list[Path]:
+    """Return the checkpoints of a member: folders if it has such, else files."""
+    inner = member / "checkpoints"
+    place = inner if inner.is_dir() and not _files_in(member) and not _steps_in(member) else member
+    files = [file for step in _steps_in(place) for file in _files_in(step)] or _files_in(place)
     if not files:
         raise ValueError(
             f"the member {str(member)!r} has no checkpoint; it must hold at least one file that "
             f"ends in {ALLOWED}."
         )
-    stems = [path.stem for path in files]
+    stems = [path.stem for path in files if path.parent == place]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise ValueError(
             f"the member {str(member)!r} has two files named {twice[0]!r} with different endings; "
             "each checkpoint must be there once."
         )
-    return sorted(files, key=_natural)
+    return files
+
+
+def _check_one_run(folder: Path) -> None:
+    """Raise a `ValueError` if members lie beside the checkpoint folders of a single run."""
+    steps = _steps_in(folder)
+    for other in _folders_in(folder):
+        if other not in steps and (_files_in(other) or _steps_in(other)):
+            raise ValueError(
+                f"folder {str(folder)!r} holds {steps[0].name!r}, a checkpoint of one run, beside "
+                f"{other.name!r}, which holds checkpoints too; it must hold either the checkpoint "
+                "folders of one run, or one folder a member."
+            )
+
+
+def _steps_in(folder: Path) -> list[Path]:
+    """Return the folders that hold one checkpoint of a run each, none if folders hold several."""
+    steps = [path for path in _folders_in(folder) if STEP.fullmatch(path.name.lower())]
+    counts = [len(_files_in(step)) for step in steps]
+    if 0 in counts and max(counts) > 0:
+        empty = steps[counts.index(0)]
+        raise ValueError(
+            f"the folder {str(empty)!r} has no checkpoint, as after an interrupted run; each one "
+            f"beside it holds a file that ends in {ALLOWED}: take it away."
+        )
+    return steps if set(counts) == {1} else []
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the checkpoints that lie in a folder as files, in the order of their names."""
+    files = [path for path in _visible(folder) if path.is_file()]
+    own = {path.name: path for path in files if _is_checkpoint(path.name)}
+    for preferred, others in (
+        (PREFERRED + INDEX, (OLDER, OLDER + INDEX)),
+        (PREFERRED, (OLDER, OLDER + INDEX)),
+    ):
+        if preferred in own:
+            own = {name: path for name, path in own.items() if name not in others}
+    # Lightning's copy of the last of the others.
+    if sum(name.endswith(".ckpt") for name in own) > 1:
+        own.pop("last.ckpt", None)
+    parts = [path.name for path in files if PART.fullmatch(path.name)]
+    if parts and not any(name.endswith(INDEX) for name in own):
+        raise ValueError(
+            f"the folder {str(folder)!r} holds {parts[0]!r}, a part of a model, and no index that "
+            f"says what is in which part; it must hold {PREFERRED + INDEX!r} or the like."
+        )
+    return sorted(own.values(), key=_natural)
+
+
+def _is_checkpoint(name: str) -> bool:
+    if BESIDE.fullmatch(name) or PART.fullmatch(name):
+        return False
+    if name.endswith(INDEX):
+        return Path(name.removesuffix(INDEX)).suffix in (".safetensors", ".bin")
+    return Path(name).suffix in ENDINGS or name == OLDER
+
+
+def _name_of(path: Path) -> str:
+    """Return the name that says which checkpoint it is: the file's, or that of its folder."""
+    folder = path.parent
+    return folder.name if folder in _steps_in(folder.parent) else path.stem
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted((path for path in _visible(folder) if path.is_dir()), key=_natural)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from tda_utils.checkpoints import find_checkpoints, read_state
 from tda_utils.checks import brief, checked_seeds
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import LOOK_STREAM, NOISE_STREAM, access_to_images, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, architecture, batch_order, initial_state
 from tda_utils.engine.training import state_losses, train_states
 from tda_utils.labels import member_coordinates
-from tda_utils.models.probes import check_each_by_itself
+from tda_utils.models.probes import check_each_by_itself, layer_of, overwriting_layer
 from tda_utils.models.states import (
     AdamState,
     State,
@@ -34,6 +35,7 @@ from tda_utils.models.states import (
     frozen_parameters,
     load_state,
 )
+from tda_utils.models.wrappers import renamed, unwrapped
 
 #: The ten seeds of the paper's released code; one seed sets initialisation and batch order.
 PAPER_SEEDS = (446, 724, 571, 296, 854, 968, 245, 374, 829, 470)
@@ -87,6 +89,7 @@ class Posterior:
         )
 
     @classmethod
+    @recording()
     def from_state_dicts(
         cls,
         model: nn.Module,
@@ -100,9 +103,11 @@ class Posterior:
         ----------
         model : nn.Module
             The architecture.
-        states : sequence of sequences of state dicts
+        states : list of lists of state dicts
             ``states[member][checkpoint]``; every member needs the same number of checkpoints.
-            Frozen parameters may be left out, and must be the model's where they are not.
+            Frozen parameters may be left out, and must be the model's where they are not. Of the
+            names of a tied parameter one is enough. What `torch.compile`, a wrapper for several
+            devices or a class around the model put before all names is taken off.
         seeds : sequence of int, optional
             One a member; what continued leave-one-out resets the random state to.
         epochs : sequence of int, optional
@@ -115,7 +120,7 @@ class Posterior:
             does not fit the model, a value is not finite, seeds do not count as many as members, or
             epochs not as many as checkpoints.
         TypeError
-            If a state holds something else than tensors.
+            If states are not nested so, or a state holds something else than tensors.
 
         Examples
         --------
@@ -123,6 +128,8 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]], seeds=[446]).members
         1
         """
+        _check_nested(states)
+        model = unwrapped(model)
         counts = {len(member) for member in states}
         if not states or counts == {0}:
             raise ValueError(
@@ -140,6 +147,7 @@ class Posterior:
         return cls._of_checked(model, own, seeds, epochs, "states asks for")
 
     @classmethod
+    @recording()
     def from_folder(
         cls,
         model: nn.Module,
@@ -154,10 +162,13 @@ class Posterior:
         model : nn.Module
             The architecture.
         folder : path
-            One folder a member, in each one file a checkpoint, in the order of their names (9
-            before 10): ``.safetensors``, or state dicts in ``.pt`` or ``.pth``, which are read with
-            ``weights_only=True``, so that nothing in them can run. Hidden files and files of other
-            kinds are passed over.
+            One folder a member, in each one file or folder a checkpoint, in the order of their
+            names (9 before 10), or the checkpoint folders of one run. Understood are
+            ``.safetensors``, and state dicts in ``.pt``, ``.pth``, ``.ckpt`` and
+            ``pytorch_model.bin``, which are read with ``weights_only=True``, so that nothing in
+            them can run; ``docs/checkpoints.md`` shows the layouts of PyTorch, Lightning,
+            Accelerate and the Trainer of Transformers. Hidden files and files of other kinds are
+            passed over.
         seeds : sequence of int, optional
             One a member. Default: those of the folders' names, where all end in ``seed-446`` or the
             like; otherwise unknown.
@@ -184,7 +195,7 @@ class Posterior:
         ...     Posterior.from_folder(layer, folder)
         Posterior(2 members x 1 checkpoints of Linear, seeds (446, 724))
         """
-        found = find_checkpoints(folder)
+        found, model = find_checkpoints(folder), unwrapped(model)
         states = [
             [_checked_copy(model, read_state(path), f"the file {path}") for path in member]
             for member in found.paths
@@ -238,6 +249,7 @@ class Posterior:
         """The name of each member in scores, its seed, or its position if seeds repeat or lack."""
         return tuple(self.coordinates()["member"].tolist())
 
+    @recording()
     def module(self, member: int, checkpoint: int) -> nn.Module:
         """Return a copy of the model with the parameters of one sample, in evaluation mode.
 
@@ -247,7 +259,9 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).module(0, 0).training
         False
         """
-        return load_state(copied_model(self.model), self.states[member][checkpoint]).eval()
+        model = load_state(copied_model(self.model), self.states[member][checkpoint])
+        model.eval()  # Which a model of one's own may have return nothing.
+        return model
 
     def select(self, members: Sequence[int]) -> Posterior:
         """Return the posterior with only the members at the given positions.
@@ -272,6 +286,7 @@ class Posterior:
             weights=None if self.weights is None else self.weights[list(members)],
         )
 
+    @recording()
     def losses(self, task: Task, *, device: str | torch.device = "auto") -> xr.DataArray:
         """Return the loss of each test sample under each posterior sample.
 
@@ -341,6 +356,7 @@ class Posterior:
         return member_coordinates(self.epochs, self.members, self.init_seeds, self.order_seeds)
 
 
+@recording()
 def sample_posterior(
     build_model: Callable[[], nn.Module],
     task: Task,
@@ -482,7 +498,10 @@ def check_model(model: nn.Module, task: Task) -> None:
             )
     try:
         with torch.no_grad():
-            logits = copied_model(model).eval()(task.train_x[:1].to(parameter.dtype))
+            probe = copied_model(model)
+            probe.eval()
+            sample = task.train_x[:1].to(parameter.dtype, copy=True)
+            logits = probe(sample)
     except Exception as problem:  # Whatever a stranger's forward may raise.
         said = " ".join(f"{problem}".split()) or type(problem).__name__
         raise ValueError(f"model does not take inputs of shape {shape}: {said}") from problem
@@ -501,16 +520,50 @@ def check_model(model: nn.Module, task: Task) -> None:
             f"model gives outputs of shape {tuple(logits.shape)}; they must be logits (n, at least "
             f"{task.classes})."
         )
+    if not torch.equal(sample, task.train_x[:1].to(sample)):
+        layer = layer_of(model, overwriting_layer(probe, sample))
+        raise ValueError(
+            f"model overwrites the inputs that it is given, in {layer}, and the same inputs are "
+            "given to it again; it must work on a copy, such as images.clone(), or out of place."
+        )
     check_each_by_itself(model, task.train_x, task.test_x)
+
+
+def _check_nested(states: object) -> None:
+    """Raise a `TypeError` unless states are members, each of them a list of checkpoints."""
+    if isinstance(states, Mapping | nn.Module):
+        raise TypeError(
+            f"states is a {type(states).__name__}; it must hold members, each of them a list of "
+            "checkpoints: for a single state dict write [[state]]."
+        )
+    if not isinstance(states, list | tuple):
+        raise TypeError(
+            f"states is {brief(states)}; it must be a list of members, each of them a list of "
+            "checkpoints (state dicts)."
+        )
+    for number, member in enumerate(states):
+        if not isinstance(member, list | tuple):
+            raise TypeError(
+                f"states[{number}] is a {type(member).__name__}; each member must be a list of "
+                "its checkpoints: write [[a], [b]] for two members (training runs), [[a, b]] for "
+                "two checkpoints of one."
+            )
 
 
 def _checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return a copy of a state without frozen parameters, or raise one clear error."""
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{name} is a {type(state).__name__}; it must be a state dict, as model.state_dict() "
+            "gives it."
+        )
     for parameter, value in state.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or not isinstance(parameter, str):
             raise TypeError(
-                f"{name}[{parameter!r}] is a {type(value).__name__}; it must be a tensor."
+                f"{name}[{parameter!r}] is a {type(value).__name__}; it must be a tensor with the "
+                "name of a parameter or buffer."
             )
+    state = renamed(model, state)
     try:
         load_state(copied_model(model), state)
     except ValueError as problem:

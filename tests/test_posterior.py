@@ -166,6 +166,36 @@ def test_a_state_holds_tensors_alone():
     refused(TypeError, call, "states[0][0]['epoch']", "int", "tensor")
 
 
+@pytest.mark.parametrize(
+    ("states", "facts"),
+    [
+        (lambda s: s, ["states is a OrderedDict", "[[state]]"]),
+        (lambda s: [s, s], ["states[0] is a OrderedDict", "[[a], [b]]", "two members", "[[a, b]]"]),
+        (lambda s: [[s], s], ["states[1]", "[[a], [b]]"]),
+        (lambda s: build_tiny_cnn(), ["states is a Sequential", "[[state]]"]),
+        (lambda s: "runs", ["states is 'runs'", "list of members"]),
+        (lambda s: iter([[s]]), ["states is", "list of members"]),
+        (lambda s: [[build_tiny_cnn()]], ["states[0][0] is a Sequential", "model.state_dict()"]),
+        (lambda s: [[{0: torch.ones(1)}]], ["states[0][0][0]", "name"]),
+    ],
+)
+def test_states_that_are_not_nested_are_told_how_to_be(states, facts):
+    """Two states could be two members, or two checkpoints of one: it is not guessed."""
+    model = build_tiny_cnn()
+    call = partial(Posterior.from_state_dicts, model, states(model.state_dict()))
+    refused(TypeError, call, *facts)
+
+
+def test_states_may_come_from_wrappers_and_the_model_too():
+    model = build_mlp()
+    wrapped = torch.compile(nn.DataParallel(model))
+    for given in (model, wrapped):
+        for source in (model, wrapped):
+            posterior = Posterior.from_state_dicts(given, [[source.state_dict()]])
+            assert type(posterior.model) is nn.Sequential
+            assert posterior.states[0][0].keys() == model.state_dict().keys()
+
+
 def test_from_state_dicts_copies_what_it_gets(tiny_task):
     model = build_tiny_cnn()
     posterior = Posterior.from_state_dicts(model, [[model.state_dict()]])
@@ -233,6 +263,28 @@ def test_seeds_and_epochs_have_to_count_right(tmp_path, wrong, facts):
 
 
 # ---------------- models that do not fit their task
+
+
+class Scaling(nn.Linear):
+    """Scales its inputs in place, wherever they lie."""
+
+    def forward(self, rows):
+        return super().forward(rows.mul_(0.5).sub_(0.1))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        (Scaling(4, 3), "the model itself (Scaling)"),
+        (nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)), "layer '0' (ReLU)"),
+        (nn.Sequential(nn.Flatten(), nn.Sequential(Scaling(4, 3))), "layer '1.0' (Scaling)"),
+    ],
+)
+def test_a_model_that_overwrites_its_inputs_is_refused_and_the_task_left_alone(model, layer):
+    """Members share the inputs: the second would see what the first has made of them."""
+    task, same = table_task(), table_task()
+    refused(ValueError, lambda: check_model(model, task), "model overwrites", layer, "clone")
+    assert torch.equal(task.train_x, same.train_x) and torch.equal(task.test_x, same.test_x)
 
 
 class Two(nn.Module):

@@ -9,14 +9,22 @@ from torch import Tensor, nn
 from tda_utils.attribution.retraining import retrained_losses, with_drift
 from tda_utils.attribution.samples import check_inputs
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import STEP_STREAM, derived_seed
 from tda_utils.engine.recipe import Job, Recipe
 from tda_utils.engine.training import state_losses
-from tda_utils.models.states import State, check_no_batch_norm, state_of, trainable_parameters
+from tda_utils.models.states import (
+    State,
+    check_no_batch_norm,
+    state_of,
+    tied_names,
+    trainable_parameters,
+)
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
 
 
+@recording()
 def ats(
     posterior: Posterior,
     task: Task,
@@ -132,14 +140,15 @@ def _losses_after_gradient_step(
 
 def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
     """Return the state after one gradient step on each training sample."""
-    parameters, stepped = trainable_parameters(model), []
+    parameters, tied, stepped = trainable_parameters(model), tied_names(model), []
     images = task.train_x[task.rows].to(next(model.parameters()).dtype)
     for image, label in zip(images, task.train_y[task.rows], strict=True):
         loss = nn.functional.cross_entropy(model(image[None]), label[None])
-        gradients = torch.autograd.grad(loss, list(parameters.values()))
-        moved = {
-            name: parameter.detach() - lr * gradient
-            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
-        }
-        stepped.append({**state_of(model), **moved})
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        state = dict(state_of(model))
+        for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+            if gradient is not None:
+                moved = parameter.detach() - lr * gradient
+                state |= dict.fromkeys(tied.get(name, (name,)), moved)
+        stepped.append(state)
     return stepped

@@ -71,12 +71,14 @@ def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> Gradien
 
 def _to_try(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
     """Return a copy of the model in float64, where rounding cannot mislead, and data for it."""
-    own = copied_model(model).double().eval()
+    own = copied_model(model).double()
+    own.eval()
     try:
         with torch.no_grad():
             own(like_parameters(own, images))
     except Exception:  # A layer that takes one type of number only.
-        own = copied_model(model).eval()
+        own = copied_model(model)
+        own.eval()
     images = like_parameters(own, images)
     return own, images, labels.to(images.device)
 

@@ -20,6 +20,7 @@ from tda_utils.attribution.retraining import (
 from tda_utils.attribution.samples import check_inputs, labelled
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
+from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import NOISE_STREAM, UNPAIRED_STREAM, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.models.states import check_no_batch_norm
@@ -32,6 +33,7 @@ RELEASED = ("continued", "unpaired")
 ANOTHER_TRAINING = 0.05
 
 
+@recording()
 def loo(
     posterior: Posterior,
     task: Task,

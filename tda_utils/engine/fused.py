@@ -79,7 +79,7 @@ def is_fusable(model: nn.Module, images: Tensor) -> bool:
     """
     if not isinstance(model, ConvolutionalNetwork):
         return False
-    if type(model).forward is not ConvolutionalNetwork.forward:
+    if not _is_as_written(model):
         return False
     hooks = any(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
@@ -95,6 +95,20 @@ def is_fusable(model: nn.Module, images: Tensor) -> bool:
     )
     square = images.ndim == 4 and images.shape[2] == images.shape[3]
     return plain and linear and trainable and not hooks and square and images.device.type == "cpu"
+
+
+def _is_as_written(model: ConvolutionalNetwork) -> bool:
+    """Return whether a network does what its class says, with its layers' parameters alone."""
+    own = [f"conv{number}" for number in range(1, len(model.convolutions()) + 1)] + ["fc1", "fc2"]
+    wanted = {f"{layer}.{kind}" for layer in own for kind in ("weight", "bias")}
+    named = list(model.named_parameters(remove_duplicate=False))
+    untied = len({id(parameter) for _, parameter in named}) == len(named)
+    same = (
+        type(model).forward is ConvolutionalNetwork.forward
+        and type(model).convolutions is ConvolutionalNetwork.convolutions
+        and not any("forward" in vars(module) for module in model.modules())
+    )
+    return same and untied and {name for name, _ in named} == wanted and not [*model.buffers()]
 
 
 def _is_plain(layer: nn.Module) -> bool:

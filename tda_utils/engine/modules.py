@@ -7,15 +7,16 @@ optimiser. Any `nn.Module` becomes a `ModuleNetwork`; the networks of the paper 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tda_utils.engine.noise import check_own_randomness, with_seeded_dropout
+from tda_utils.engine.noise import SeededDropout, check_own_randomness, with_seeded_dropout
 from tda_utils.engine.recipe import Recipe
+from tda_utils.models.probes import failing_layer, layer_of
 from tda_utils.models.states import (
     AdamState,
     State,
@@ -26,6 +27,8 @@ from tda_utils.models.states import (
     trainable_parameters,
 )
 
+# Errors that say enough by themselves.
+MEMORY = (MemoryError, torch.OutOfMemoryError)
 # Activations of that many images fit the cache of one core; larger and smaller batches are slower.
 EVALUATION_BATCH = 50
 
@@ -133,10 +136,12 @@ class ModuleLearner:
     ) -> None:
         self._model, self._lr = with_seeded_dropout(model, noise_seed), recipe.lr
         self._trainable = trainable_parameters(self._model)
-        self._optimizer = adam_of(self._trainable.values(), recipe)
-        for name, parameter in self._trainable.items() if adam is not None else ():
+        # A model with nothing to train may still be looked at.
+        self._optimizer = adam_of(self._trainable.values(), recipe) if self._trainable else None
+        for name in adam.exp_avg if adam is not None else ():
+            parameter = self._trainable[name]
             self._optimizer.state[parameter] = {
-                "step": torch.tensor(float(adam.step)),
+                "step": torch.tensor(float(adam.step_of(name))),
                 # In the parameter's layout: the fused step walks both in memory order.
                 "exp_avg": torch.empty_like(parameter).copy_(adam.exp_avg[name]),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(adam.exp_avg_sq[name]),
@@ -149,10 +154,15 @@ class ModuleLearner:
         self._model.train()
         set_rate(self._optimizer, self._lr * rate)
         self._optimizer.zero_grad()
-        losses = F.cross_entropy(self._model(inputs), labels, reduction="none")
-        if weights is not None:
-            losses = losses * weights
-        losses.mean().backward()
+        try:
+            losses = F.cross_entropy(self._model(inputs), labels, reduction="none")
+            if weights is not None:
+                losses = losses * weights
+            losses.mean().backward()
+        except MEMORY:
+            raise
+        except Exception as problem:  # Whatever a stranger's model may raise.
+            raise explained(problem, self._model, inputs) from problem
         self._optimizer.step()
 
     @torch.no_grad()
@@ -174,12 +184,63 @@ class ModuleLearner:
 
     def adam(self) -> AdamState:
         """Return a copy of what the optimiser remembers."""
-        states = {name: self._optimizer.state[p] for name, p in self._trainable.items()}
-        means = {
-            moment: {name: copied(state[moment]) for name, state in states.items()}
-            for moment in ("exp_avg", "exp_avg_sq")
-        }
-        return AdamState(float(next(iter(states.values()))["step"]), **means)
+        memory = self._optimizer.state
+        return adam_state({n: memory[p] for n, p in self._trainable.items() if p in memory})
+
+
+def explained(problem: Exception, model: nn.Module, inputs: Tensor) -> Exception:
+    """Return one sentence on a training step that failed: the layer, and why.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 1)
+    >>> print(explained(RuntimeError("no"), layer, torch.ones(1, 3)))
+    model cannot be trained on a batch of 1 sample(s): in the model itself (Linear), mat1 and mat2 \
+shapes cannot be multiplied (1x3 and 2x1).
+    """
+    failed = failing_layer(model, lambda: model(inputs.clone()))
+    if failed is not None:
+        problem, name = failed
+        if isinstance(model.get_submodule(name), SeededDropout):
+            return problem
+        where = f"in {layer_of(model, name)}"
+    else:
+        outputs = model(inputs.clone())
+        if not isinstance(outputs, Tensor):
+            return ValueError(
+                f"model gives a {type(outputs).__name__} in training mode; it must give a tensor "
+                "of logits, as in evaluation mode."
+            )
+        name = _unreached_layer(model, inputs)
+        where = f"no gradient comes back to what {layer_of(model, name)} gives"
+    said = " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
+    return ValueError(
+        f"model cannot be trained on a batch of {len(inputs)} sample(s): {where}, {said[:300]}."
+    )
+
+
+def _unreached_layer(model: nn.Module, inputs: Tensor) -> str:
+    """Return the last layer whose output the gradient does not come back to."""
+    called, reached = [], set()
+
+    def watch(name: str, output: Any) -> None:
+        called.append(name)
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(lambda _: reached.add(name))
+
+    hooks = [
+        module.register_forward_hook(lambda *given, name=name: watch(name, given[-1]))
+        for name, module in model.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    try:
+        model(inputs.clone()).sum().backward()
+    except Exception:  # It is known to fail.
+        return next((name for name in reversed(called) if name not in reached), "")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ""
 
 
 def adam_of(
@@ -197,6 +258,22 @@ def adam_of(
     )
 
 
+def adam_state(
+    memory: Mapping[str, Mapping[str, Tensor]], own: Callable[[Tensor], Tensor] = lambda mean: mean
+) -> AdamState:
+    """Return copies of what an optimiser remembers of each parameter that has taken a step.
+
+    Of several models in step, `own` picks one model's part of a running mean.
+    """
+    steps = {name: float(state["step"]) for name, state in memory.items()}
+    means = {
+        moment: {name: copied(own(state[moment])) for name, state in memory.items()}
+        for moment in ("exp_avg", "exp_avg_sq")
+    }
+    most = max(steps.values(), default=0.0)
+    return AdamState(most, **means, steps=steps if set(steps.values()) - {most} else None)
+
+
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
@@ -210,15 +287,19 @@ def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
     """Return channels_last, the faster layout for convolutions, where the model can take it.
 
     A model that reshapes its activations with ``view`` cannot: it raises, and keeps the usual
-    layout.
+    layout. So does one whose logits it would change.
     """
     if images.ndim != 4:
         return torch.contiguous_format
-    probe = copied_model(model).eval().to(memory_format=torch.channels_last)
+    probe = copied_model(model)
+    probe.eval()
     sample = images[:2].to(next(probe.parameters()).dtype)
     try:
         with torch.no_grad():
-            probe(sample.contiguous(memory_format=torch.channels_last))
+            usual = probe(sample.clone())
+            probe.to(memory_format=torch.channels_last)
+            logits = probe(sample.clone(memory_format=torch.channels_last))
     except RuntimeError:
         return torch.contiguous_format
-    return torch.channels_last
+    alike = torch.allclose(logits, usual, rtol=1e-2, atol=1e-2 * float(usual.abs().max()))
+    return torch.channels_last if alike else torch.contiguous_format

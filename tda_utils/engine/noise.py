@@ -6,7 +6,9 @@ Every stream comes from a seed that is passed down; nothing draws from the globa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -152,18 +154,18 @@ class SeededDropout(nn.Module):
         super().__init__()
         self.p, self._channelwise, self._generator = p, channelwise, generator
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # As PyTorch's, which models may call by keyword.
         """Return the inputs, some set to zero and the others scaled up, or as they are."""
         if not self.training:
-            return inputs
+            return input
         if self._generator is None:
             raise ValueError(
                 f"noise_seed is None; a model with dropout (p={self.p}) needs one in each Job."
             )
-        whole = inputs.shape
+        whole = input.shape
         shape = (*whole[:2], *[1] * (len(whole) - 2)) if self._channelwise else whole
         kept = torch.rand(shape, generator=self._generator) >= self.p
-        return inputs * kept.to(inputs.dtype).mul_(1 / (1 - self.p) if self.p < 1 else 0)
+        return input * kept.to(input.dtype).mul_(1 / (1 - self.p) if self.p < 1 else 0)
 
 
 def with_seeded_dropout(model: nn.Module, seed: int | None) -> nn.Module:
@@ -196,18 +198,46 @@ def check_no_dropout(model: nn.Module) -> None:
 
 
 def check_own_randomness(model: nn.Module, images: Tensor) -> None:
-    """Raise a `ValueError` if a forward pass in training draws from the global random state."""
-    probe = with_seeded_dropout(copied_model(model), 0).train()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        before = torch.get_rng_state()
+    """Raise a `ValueError` if a forward pass in training draws from a global random state."""
+    probe, drawing = with_seeded_dropout(copied_model(model), 0), []
+    probe.train()
+    before: list[tuple[object, ...]] = []
+    for name, module in probe.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            module.register_forward_pre_hook(lambda *_: before.append(_global_randomness()))
+            module.register_forward_hook(
+                lambda *_, name=name: (
+                    None if before.pop() == _global_randomness() else drawing.append(name)
+                )
+            )
+    with _kept_randomness(), torch.no_grad():
         try:
-            probe(images[:2])
-        except (RuntimeError, ValueError):
+            probe(images[:2].clone())
+        except Exception:
             # Batch normalisation refuses one image; what is wrong in earnest shows in training.
             return
-        drawn = not torch.equal(before, torch.get_rng_state())
-    if drawn:
+    if drawing:
+        kind = type(model.get_submodule(drawing[0])).__name__
         raise ValueError(
-            "model draws from the global random state in training, so that no two runs agree; "
-            "allowed is randomness in layers nn.Dropout and nn.Dropout1d to 3d, which get seeds."
+            "model draws from the global random state in training, so that no two runs agree, in "
+            f"layer {drawing[0]!r} ({kind}); allowed is randomness in layers nn.Dropout and "
+            "nn.Dropout1d to 3d, which get seeds: set any other to zero."
         )
+
+
+def _global_randomness() -> tuple[object, ...]:
+    """Return the global random states of PyTorch, NumPy and Python, to compare them."""
+    _, key, *place = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), key.tobytes(), *place, random.getstate()
+
+
+@contextmanager
+def _kept_randomness() -> Iterator[None]:
+    """Leave the global random states as they were."""
+    numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        np.random.set_state(numpys)  # noqa: NPY002
+        random.setstate(pythons)

@@ -143,7 +143,7 @@ def initial_state(
     Raises
     ------
     ValueError
-        If they are not.
+        If they are not, or a hook changes the gradient of a parameter.
 
     Examples
     --------
@@ -154,9 +154,19 @@ def initial_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = build_model()
+    _check_no_gradient_hooks(fresh)
     if model is not None:
         check_frozen(frozen_parameters(model), frozen_parameters(fresh))
     return {name: value.clone() for name, value in state_of(fresh).items()}
+
+
+def _check_no_gradient_hooks(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            raise ValueError(
+                f"model has a hook on the gradient of its parameter {name!r}, which copies of the "
+                "model lose; change the values in forward instead."
+            )
 
 
 def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:

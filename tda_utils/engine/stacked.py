@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from tda_utils.engine.modules import EVALUATION_BATCH, adam_of, set_rate
+from tda_utils.engine.modules import EVALUATION_BATCH, adam_of, adam_state, set_rate
 from tda_utils.engine.noise import check_no_dropout
 from tda_utils.engine.parallel import float32_arithmetic, progress_bar
 from tda_utils.engine.recipe import Job, Recipe
@@ -33,6 +33,8 @@ from tda_utils.models.states import (
     copied_model,
     float_dtype,
     load_state,
+    state_of,
+    tied_names,
     trainable_parameters,
 )
 
@@ -102,17 +104,17 @@ class UnfoldedConvolution(nn.Module):
         # As F.pad counts: from the last dimension backwards, each side on its own.
         self._padding = layer._reversed_padding_repeated_twice
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # As PyTorch's, which models may call by keyword.
         """Return what the layer returns for images, shape (n, channels, height, width)."""
         if any(self._padding):
-            images = F.pad(images, self._padding)
+            input = F.pad(input, self._padding)
         sides = [
             (length - kernel) // stride + 1
             for length, kernel, stride in zip(
-                images.shape[-2:], self._kernel, self._stride, strict=True
+                input.shape[-2:], self._kernel, self._stride, strict=True
             )
         ]
-        outputs = self.weight.flatten(1) @ _Patches.apply(images, self._kernel, self._stride)
+        outputs = self.weight.flatten(1) @ _Patches.apply(input, self._kernel, self._stride)
         if self.bias is not None:
             outputs = outputs + self.bias[:, None]
         return outputs.unflatten(2, sides)
@@ -192,9 +194,10 @@ class StackedLearner:
         }
         on_card = device.type == "cuda"
         self._optimizer = adam_of(self._parameters.values(), recipe, recordable=on_card)
-        for name, parameter in self._parameters.items() if adam is not None else ():
-            self._optimizer.state[parameter] = {
-                "step": torch.tensor(float(adam[0].step), device=device),
+        self._tied = tied_names(model)
+        for name in adam[0].exp_avg if adam is not None else ():
+            self._optimizer.state[self._parameters[name]] = {
+                "step": torch.tensor(float(adam[0].step_of(name)), device=device),
                 "exp_avg": _stacked([one.exp_avg for one in adam], name, device),
                 "exp_avg_sq": _stacked([one.exp_avg_sq for one in adam], name, device),
             }
@@ -207,7 +210,6 @@ class StackedLearner:
 
     def step(self, batch: Batch, rate: float = 1.0) -> None:
         """Take one step, each model on its own batch, with a factor on the learning rate."""
-        self._model.train()
         set_rate(self._optimizer, self._lr * rate)
         if self._recorded is None:
             self._step(batch)
@@ -215,15 +217,26 @@ class StackedLearner:
             self._recorded.take(self._step, batch)
 
     def _step(self, batch: Batch) -> None:
+        gradients = self.gradients(batch).values()
+        for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
+            # As the fused step walks memory; it passes over what no loss depends on.
+            parameter.grad = None if gradient is None else gradient.contiguous()
+        self._optimizer.step()
+
+    def gradients(self, batch: Batch) -> dict[str, Tensor | None]:
+        """Return the gradient of each model's mean loss, ``(models, *parameter)``, by name.
+
+        None where no loss depends on a parameter.
+        """
+        self._model.train()
         losses = vmap(self._losses_of_one)(self._parameters, batch.images, batch.labels)
         if batch.weights is not None:
             losses = losses * batch.weights
         # The sum over models keeps their gradients apart: none depends on another's parameters.
-        parameters = list(self._parameters.values())
-        gradients = torch.autograd.grad(losses.mean(1).sum(), parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient.contiguous()  # As the fused step walks memory.
-        self._optimizer.step()
+        found = torch.autograd.grad(
+            losses.mean(1).sum(), list(self._parameters.values()), allow_unused=True
+        )
+        return dict(zip(self._parameters, found, strict=True))
 
     @torch.no_grad()
     def losses(self, images: Tensor, labels: Tensor) -> list[Tensor]:
@@ -240,19 +253,22 @@ class StackedLearner:
 
     def kept(self) -> list[tuple[dict[str, Tensor], AdamState]]:
         """Return copies of each model's parameters and of its optimiser's state, on the CPU."""
-        memory = {name: self._optimizer.state[p] for name, p in self._parameters.items()}
-        step = float(next(iter(memory.values()))["step"])
+        memory = {
+            name: {**self._optimizer.state[p], "step": float(self._optimizer.state[p]["step"])}
+            for name, p in self._parameters.items()
+            if p in self._optimizer.state
+        }
         count = len(next(iter(self._parameters.values())))
 
-        def one(tensors: dict[str, Tensor], model: int) -> dict[str, Tensor]:
-            return {name: copied(tensor[model].cpu()) for name, tensor in tensors.items()}
+        def one(model: int) -> dict[str, Tensor]:
+            return {
+                alias: copied(tensor[model].cpu())
+                for name, tensor in self._parameters.items()
+                for alias in self._tied.get(name, (name,))
+            }
 
-        means = [
-            {name: state[moment] for name, state in memory.items()}
-            for moment in ("exp_avg", "exp_avg_sq")
-        ]
         return [
-            (one(self._parameters, model), AdamState(step, *(one(mean, model) for mean in means)))
+            (one(model), adam_state(memory, own=lambda mean, model=model: mean[model].cpu()))
             for model in range(count)
         ]
 
@@ -405,10 +421,89 @@ def _stacks(jobs: Sequence[Job], models_at_once: int) -> Iterable[list[int]]:
     alike: dict[Any, list[int]] = {}
     for position, job in enumerate(jobs):
         sizes = tuple(tuple(len(batch) for batch in epoch) for epoch in job.order)
-        alike.setdefault((sizes, None if job.adam is None else job.adam.step), []).append(position)
+        alike.setdefault((sizes, _steps_taken(job.adam)), []).append(position)
     for positions in alike.values():
         for start in range(0, len(positions), models_at_once):
             yield positions[start : start + models_at_once]
+
+
+def _steps_taken(adam: AdamState | None) -> Any:
+    """Return what must be the same in a stack: the steps that each parameter has taken."""
+    return None if adam is None else tuple((n, adam.step_of(n)) for n in sorted(adam.exp_avg))
+
+
+def why_not_in_step(model: nn.Module, images: Tensor, labels: Tensor, training: bool) -> str | None:
+    """Return why models of this architecture cannot be taken in step, or None.
+
+    Two of them are tried on the CPU, in step and one by one: losses, and in training gradients.
+
+    Examples
+    --------
+    >>> images, labels = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
+    >>> why_not_in_step(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), images, labels, True)
+    >>> why_not_in_step(nn.GRU(2, 2), images[:, 0], labels, True) is None
+    False
+    """
+    own = copied_model(model).cpu()
+    for dtype in (torch.float64, float_dtype(state_of(own))):
+        own, images, labels = own.to(dtype), images.to("cpu", dtype), labels.cpu()
+        states = [{n: v * scale for n, v in state_of(own).items()} for scale in (1.0, 0.9)]
+        try:
+            wanted = [_alone(own, state, images, labels, training) for state in states]
+        except Exception:  # A layer that takes one type of number only.
+            continue
+        try:
+            found = _in_step(own, states, images, labels, training)
+        except Exception as problem:  # Whatever a stranger's model may raise where it is mapped.
+            return " ".join(str(problem).split())[:200] or type(problem).__name__
+        tolerance = 1e-6 if dtype == torch.float64 else 1e-2
+        for one, alone in zip(found, wanted, strict=True):
+            # Of all values: a gradient that is nought in exact arithmetic is rounding alone.
+            largest = max(float(value.abs().max()) for value in alone.values())
+            for name in {*one, *alone}:
+                if (
+                    name not in one
+                    or name not in alone
+                    or not torch.allclose(
+                        one[name], alone[name], rtol=tolerance, atol=tolerance * largest
+                    )
+                ):
+                    return f"its {f'gradient of {name!r}' if name else 'loss'} is another in step"
+        return None
+    return "not even one takes a step"
+
+
+def _alone(
+    model: nn.Module, state: State, images: Tensor, labels: Tensor, training: bool
+) -> dict[str, Tensor]:
+    """Return one model's losses under the name "", and in training its gradients by name."""
+    own = load_state(copied_model(model), state)
+    own.eval()
+    with torch.no_grad():
+        found = {"": F.cross_entropy(own(images.clone()), labels, reduction="none")}
+    if training:
+        own.train()
+        F.cross_entropy(own(images.clone()), labels).backward()
+        used = {n: p.grad for n, p in trainable_parameters(own).items() if p.grad is not None}
+        found |= used
+    return found
+
+
+def _in_step(
+    model: nn.Module, states: Sequence[State], images: Tensor, labels: Tensor, training: bool
+) -> list[dict[str, Tensor]]:
+    """Return the same of each model of a stack."""
+    learner = StackedLearner(model, Recipe(), states, None, torch.device("cpu"))
+    found = [{"": losses} for losses in learner.losses(images.clone(), labels)]
+    if training:
+        count = len(states)
+        batch = Batch(images.expand(count, *images.shape).clone(), labels.expand(count, -1), None)
+        for name, gradients in learner.gradients(batch).items():
+            for own, gradient in (
+                zip(found, gradients, strict=True) if gradients is not None else ()
+            ):
+                own[name] = gradient
+    return found
 
 
 def models_that_fit(model: nn.Module, batch: Tensor, device: torch.device) -> int:
@@ -430,7 +525,8 @@ def models_that_fit(model: nn.Module, batch: Tensor, device: torch.device) -> in
         saved += tensor.nbytes
         return tensor
 
-    probe = with_unfolded_convolutions(copied_model(model)).eval().to(device, batch.dtype)
+    probe = with_unfolded_convolutions(copied_model(model)).to(device, batch.dtype)
+    probe.eval()
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         outputs = probe(batch)
     # Parameters, their gradient and Adam's two means; activations once more for their gradients.

@@ -6,6 +6,7 @@ taken, `network_for` and the device decide.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,11 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from tda_utils.engine.modules import Learner, ModuleNetwork, Network
-from tda_utils.engine.noise import access_to_images
+from tda_utils.engine.noise import access_to_images, check_no_dropout
 from tda_utils.engine.parallel import chosen_device, parallel_map
 from tda_utils.engine.recipe import Job, Recipe
-from tda_utils.engine.stacked import StackedLearner, is_stackable, train_stacked
-from tda_utils.models.states import AdamState, State, float_dtype
+from tda_utils.engine.stacked import (
+    StackedLearner,
+    is_stackable,
+    train_stacked,
+    why_not_in_step,
+)
+from tda_utils.models.states import (
+    AdamState,
+    State,
+    float_dtype,
+    frozen_parameters,
+    trainable_parameters,
+)
 
 
 def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network:
@@ -42,6 +54,8 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
     return ModuleNetwork(model, images, dtype)
 
 
+# Samples on which it is tried whether models can be taken in step.
+TRIED = 3
 Observation = TypeVar("Observation")
 Access = Callable[[Any], Any]
 
@@ -90,7 +104,13 @@ def train_states(
     ------
     ValueError
         If a state does not fit the model, a model with dropout has no ``noise_seed`` or is to be
-        trained on a card, or the model draws from the global random state in another way.
+        trained on a card, the model draws from the global random state in another way, it has
+        nothing to train, or a step fails in one of its layers.
+
+    Warns
+    -----
+    RuntimeWarning
+        If models cannot be taken in step on a card, and are taken one by one on the CPU.
 
     Notes
     -----
@@ -151,7 +171,7 @@ def train_losses(
     """
 
     def on_card(place: torch.device) -> Callable[[StackedLearner], list[Tensor]]:
-        inputs, targets = test_images.to(place, _dtype(jobs)), test_labels.to(place)
+        inputs, targets = test_images.to(place, _dtype(model, jobs)), test_labels.to(place)
         return lambda own: own.losses(inputs, targets)
 
     def one_by_one(network: Network) -> Callable[[Learner, Access], Tensor]:
@@ -215,8 +235,9 @@ def _train(
 ) -> list[list[Observation]]:
     """Train each job and observe it after each of the last epochs, many in step or one by one."""
     place, (model, images, labels, recipe, jobs) = chosen_device(device), what
-    if place.type != "cpu":
-        _check_stackable(model, recipe, place)
+    if _is_training(jobs) and not trainable_parameters(model):
+        raise ValueError("model has no trainable parameter; training needs at least one.")
+    if place.type != "cpu" and _in_step(model, images, labels, recipe, jobs, place):
         return train_stacked(*what, on_card(place), place, describe=describe)
     network = _network(model, images, recipe, jobs)
     prepared, observe = network.prepare(images), one_by_one(network)
@@ -237,6 +258,36 @@ def _train(
     return parallel_map(run, jobs, workers=workers, describe=describe)
 
 
+def _in_step(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    place: torch.device,
+) -> bool:
+    """Return whether models are taken in step on a card; it is tried, and said where they are not.
+
+    One by one on the CPU is the general way: any model can be trained there that PyTorch can train.
+    """
+    if not trainable_parameters(model):
+        return False
+    _check_stackable(model, recipe, place)
+    training = _is_training(jobs)
+    if training:
+        check_no_dropout(model)
+    why = why_not_in_step(model, images[:TRIED], labels[:TRIED], training)
+    if why is not None:
+        warnings.warn(
+            f"model cannot be taken in step with others on device {str(place)!r} ({why}); it is "
+            "taken one by one on the CPU, which is slower: device='cpu' does so without this "
+            "warning.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return why is None
+
+
 def _check_stackable(model: nn.Module, recipe: Recipe, place: torch.device) -> None:
     if not is_stackable(model):
         raise ValueError(
@@ -250,12 +301,16 @@ def _check_stackable(model: nn.Module, recipe: Recipe, place: torch.device) -> N
         )
 
 
-def _dtype(jobs: Sequence[Job]) -> torch.dtype:
-    return float_dtype(jobs[0].state)
+def _is_training(jobs: Sequence[Job]) -> bool:
+    return any(batches for job in jobs for batches in job.order)
+
+
+def _dtype(model: nn.Module, jobs: Sequence[Job]) -> torch.dtype:
+    return float_dtype(jobs[0].state or frozen_parameters(model))
 
 
 def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
     if recipe.crop is None:
-        return network_for(model, images, _dtype(jobs))
+        return network_for(model, images, _dtype(model, jobs))
     # Passes that prepare images ahead of time cannot take new crops in each step.
-    return ModuleNetwork(model, images, _dtype(jobs))
+    return ModuleNetwork(model, images, _dtype(model, jobs))

@@ -42,21 +42,24 @@ def member_arrays(states: Sequence[State], adam: Sequence[AdamState]) -> dict[st
         for kind, tensors in kinds.items():
             for name, value in tensors.items():
                 arrays[f"{checkpoint}/{kind}/{name}"] = value.numpy()
+        for name, step in (memory.steps or {}).items():
+            arrays[f"{checkpoint}/steps/{name}"] = np.array(step)
     return arrays
 
 
 def member_of(arrays: Arrays) -> tuple[list[State], list[AdamState]]:
     """Return the states and memories that `member_arrays` made these arrays of."""
     parts: list[dict[str, dict[str, torch.Tensor]]] = [
-        {"state": {}, "exp_avg": {}, "exp_avg_sq": {}} for _ in arrays["step"]
+        {"state": {}, "exp_avg": {}, "exp_avg_sq": {}, "steps": {}} for _ in arrays["step"]
     ]
     for name, value in arrays.items():
         if name != "step":
             checkpoint, kind, parameter = name.split("/", 2)
             parts[int(checkpoint)][kind][parameter] = torch.from_numpy(value)
     states = [part.pop("state") for part in parts]
-    together = zip(arrays["step"], parts, strict=True)
-    return states, [AdamState(float(step), **part) for step, part in together]
+    steps = [{n: float(one) for n, one in part.pop("steps").items()} or None for part in parts]
+    together = zip(arrays["step"], parts, steps, strict=True)
+    return states, [AdamState(float(most), **part, steps=own) for most, part, own in together]
 
 
 def score_arrays(scores: xr.DataArray) -> dict[str, np.ndarray]:

@@ -99,6 +99,25 @@ def failing_layer(model: nn.Module, run: Callable[[], object]) -> tuple[Exceptio
     return None
 
 
+def overwriting_layer(model: nn.Module, inputs: Tensor) -> str:
+    """Return the first layer in whose call the model's inputs are overwritten.
+
+    Examples
+    --------
+    >>> overwriting_layer(nn.Sequential(nn.ReLU(inplace=True), nn.Tanh()), torch.ones(1, 2))
+    '0'
+    """
+    own = inputs.clone()
+    version, found = own._version, []
+    with _hooked(
+        model,
+        lambda *_: None,
+        lambda name, _: found.append(name) if own._version != version else None,
+    ):
+        model(own)
+    return found[0] if found else ""
+
+
 def _calls(model: nn.Module, inputs: Tensor) -> list[Call]:
     """Return the calls of layers in a pass, in the order in which they end."""
     ended: list[Call] = []
@@ -176,7 +195,8 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for dtype in (torch.float64, next(model.parameters(), inputs[0]).dtype):
-            own = copied_model(model).to(dtype).eval()
+            own = copied_model(model).to(dtype)
+            own.eval()
             some = _distinct(inputs, COMPANY).to(dtype)
             try:
                 alone = own(some[:1])

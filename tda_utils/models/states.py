@@ -25,12 +25,26 @@ class AdamState:
     step : float
         Number of steps taken.
     exp_avg, exp_avg_sq : dict of str to Tensor
-        The running means, by parameter name.
+        The running means, by parameter name. A parameter that no loss has depended on has none.
+    steps : dict of str to float, optional
+        Steps that each of these parameters has taken, where some losses depended on only a part of
+        them. Default: `step`.
     """
 
     step: float
     exp_avg: State
     exp_avg_sq: State
+    steps: Mapping[str, float] | None = None
+
+    def step_of(self, name: str) -> float:
+        """Return the number of steps that a parameter has taken.
+
+        Examples
+        --------
+        >>> AdamState(3.0, {}, {}, {"weight": 2.0}).step_of("weight")
+        2.0
+        """
+        return self.step if self.steps is None else self.steps[name]
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -114,7 +128,11 @@ def copied_model(model: nn.Module) -> nn.Module:
         id(p): nn.Parameter(_recordable(p.detach()), requires_grad=False)
         for p in frozen_parameters(model).values()
     }
-    return copy.deepcopy(model, {**shared, **_computed(model)})
+    own = copy.deepcopy(model, {**shared, **_computed(model)})
+    for parameter in own.parameters():
+        if not parameter.is_leaf:  # As in copies of scripted modules.
+            parameter.detach_().requires_grad_()
+    return own
 
 
 def _recordable(tensor: Tensor) -> Tensor:
@@ -138,12 +156,14 @@ def _computed(model: nn.Module) -> dict[int, Tensor]:
 def load_state(model: nn.Module, state: State) -> nn.Module:
     """Load parameters and buffers into a model, set its type of number to theirs, and return it.
 
-    Frozen parameters may be left out. They are never written to, since copies share them.
+    Frozen parameters may be left out. They are never written to, since copies share them. Of the
+    names of a tied parameter one is enough.
 
     Raises
     ------
     ValueError
-        If a name, a shape or a type does not fit, or a frozen parameter has other values.
+        If a name, a shape or a type does not fit, a frozen parameter has other values, or the names
+        of a tied parameter have different ones.
 
     Examples
     --------
@@ -162,7 +182,13 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
                 f"state has {name!r} in the shape {tuple(state[name].shape)}; the model's has "
                 f"{tuple(own[name].shape)}."
             )
-    missing = [name for name in own if name not in state and name not in frozen]
+    tied = tied_names(model)
+    _check_tied(tied, state)
+    missing = [
+        name
+        for name in own
+        if name not in frozen and not any(one in state for one in tied.get(name, (name,)))
+    ]
     besides = [name for name in state if name not in own]
     if missing or besides:
         raise ValueError(
@@ -172,6 +198,33 @@ def load_state(model: nn.Module, state: State) -> nn.Module:
         {name: value for name, value in state.items() if name not in frozen}, strict=False
     )
     return model
+
+
+def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return, for each parameter or buffer with several names in the model, all of them.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    >>> model[1].weight = model[0].weight
+    >>> tied_names(model)["1.weight"]
+    ('0.weight', '1.weight')
+    """
+    names: dict[int, list[str]] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(value), []).append(name)
+    return {name: tuple(own) for own in names.values() if len(own) > 1 for name in own}
+
+
+def _check_tied(tied: Mapping[str, tuple[str, ...]], state: State) -> None:
+    """Raise a `ValueError` if the state holds several values for one tied parameter."""
+    for name, names in tied.items():
+        first = next((one for one in names if one in state), name)
+        if name in state and not torch.equal(state[first], state[name]):
+            raise ValueError(
+                f"state has different values for {first!r} and {name!r}, which in the model are "
+                "one and the same; it must be a state of a model that ties them."
+            )
 
 
 def _first_names(names: list[str]) -> str:
@@ -204,7 +257,9 @@ def check_no_batch_norm(model: nn.Module, what: str) -> None:
     Traceback (most recent call last):
     ValueError: model has batch normalisation (layer ''); leave-one-out cannot.
     """
-    for name, module in copied_model(model).train().named_modules():
+    training = copied_model(model)
+    training.train()
+    for name, module in training.named_modules():
         # A model may keep such a layer in evaluation mode while it trains.
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise ValueError(f"model has batch normalisation (layer {name!r}); {what}.")

@@ -200,6 +200,14 @@ def test_only_the_networks_as_they_are_are_fused():
     unbiased.fc1 = nn.Linear(1600, 128, bias=False)
     for model in (Other(), hooked, frozen, strided, unbiased, CNN2L().half(), nn.Flatten()):
         assert not is_fusable(model, images)
+    counting, spare, scaled, replaced, tied = (CNN2L() for _ in range(5))
+    counting.register_buffer("calls", torch.zeros(()))
+    spare.fc3 = nn.Linear(2, 2)
+    scaled.scale = nn.Parameter(torch.ones(()))
+    replaced.fc1.forward = lambda hidden: hidden[:, :128]
+    tied.fc2.bias = tied.conv1.bias
+    for model in (counting, spare, scaled, replaced, tied):
+        assert not is_fusable(model, images)
     assert isinstance(network_for(Other(), images, torch.float32), ModuleNetwork)
 
 

@@ -1,5 +1,6 @@
 """Random numbers of training: streams, dropout masks and crops."""
 
+import random
 from functools import partial
 
 import numpy as np
@@ -17,8 +18,10 @@ from tda_utils.engine.noise import (
     UNPAIRED_STREAM,
     RandomResizedCrops,
     SeededDropout,
+    _global_randomness,
     access_to_images,
     check_no_dropout,
+    check_own_randomness,
     derived_seed,
 )
 from tda_utils.engine.recipe import Job, batch_order, initial_state
@@ -62,10 +65,39 @@ def test_randomness_that_cannot_be_seeded_is_refused():
         lambda: nn.Sequential(nn.Flatten(), nn.AlphaDropout(0.1), nn.Linear(64, 4)),
     ):
         train = partial(sample_posterior, build, task, recipe, seeds=(1,))
-        refused(ValueError, train, "model", "global random state", "nn.Dropout")
+        refused(ValueError, train, "model", "global random state", "layer", "nn.Dropout")
     job = Job(initial_state(build_with_dropout, 1), batch_order(1, 12, recipe))
     data = (build_with_dropout(), task.train_x, task.train_y, recipe, [job])
     refused(ValueError, lambda: train_states(*data), "noise_seed is None", "0.3")
+
+
+class Noisy(nn.Module):
+    """Adds noise of one of the global random states."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, images):
+        return images + self.draw() if self.training else images
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: float(torch.rand(())), random.random, lambda: np.random.random()],  # noqa: NPY002
+)
+def test_the_layer_that_draws_from_a_global_state_is_named(draw):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), Noisy(draw))
+    call = partial(check_own_randomness, model, torch.rand(2, 1, 8, 8))
+    before = str(_global_randomness())
+    refused(ValueError, call, "model", "global random state", "layer '2' (Noisy)", "nn.Dropout")
+    assert before == str(_global_randomness())
+
+
+def test_dropout_may_be_called_by_keyword():
+    layer = SeededDropout(0.5, False, torch.Generator().manual_seed(0))
+    other = SeededDropout(0.5, False, torch.Generator().manual_seed(0))
+    assert torch.equal(layer(input=torch.ones(9)), other(torch.ones(9)))
 
 
 def test_dropout_is_refused_where_models_cannot_draw_masks_of_their_own():

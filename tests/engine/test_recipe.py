@@ -85,3 +85,13 @@ def test_rates_count_the_steps_of_the_order_that_is_given():
 )
 def test_a_recipe_checks_its_values(values, facts):
     refused(ValueError, lambda: Recipe(**values), *facts)
+
+
+def test_a_hook_on_a_gradient_is_refused_as_copies_would_lose_it():
+    def build(kind):
+        layer = nn.Linear(2, 1)
+        getattr(layer.bias, kind)(lambda gradient: None)
+        return nn.Sequential(layer)
+
+    for kind in ("register_hook", "register_post_accumulate_grad_hook"):
+        refused(ValueError, lambda kind=kind: initial_state(lambda: build(kind), 1), "'0.bias'")

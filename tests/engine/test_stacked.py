@@ -14,14 +14,20 @@ from tda_utils.engine.stacked import (
     StackedLearner,
     UnfoldedConvolution,
     _Recorded,
+    _stacks,
+    is_stackable,
     is_unfoldable,
     models_that_fit,
     train_stacked,
+    why_not_in_step,
     with_unfolded_convolutions,
 )
 from tda_utils.engine.training import train_losses, train_states
+from tda_utils.models.states import AdamState
 from tests.refusals import refused
 from tests.tiny import build_tiny_cnn
+from tests.zoo.networks import NETWORKS, built, zoo_task
+from tests.zoo.training_outcomes import training_outcome
 
 CPU = torch.device("cpu")
 
@@ -198,3 +204,89 @@ def test_frozen_parameters_and_a_schedule_go_on_a_card_too(tiny_task, tiny_recip
         assert state.keys() == wanted.keys() == adam.exp_avg.keys() == wanted_adam.exp_avg.keys()
         for name in wanted:
             np.testing.assert_allclose(state[name], wanted[name], atol=1e-9)
+
+
+# ---------------- what is not like the rest, and what goes another way
+
+# Networks of the zoo that cannot be mapped over models in training, and what is said of them.
+ONE_BY_ONE = {
+    "activation checkpointing": "vmap",
+    "RNN": "rnn_tanh",
+    "GRU": "gru",
+    "LSTM": "lstm",
+    "LSTM, both ways, projected": "lstm",
+    "own backward pass": "setup_context",
+    "own backward pass, once only": "setup_context",
+    "branches by sample": "control flow",
+    "loops by sample": "item()",
+    "experts by argmax": "mask",
+    "scripted": "Jitted",
+}
+TRIED = [
+    name
+    for name in NETWORKS
+    if training_outcome(name, "ats") == "exact" and name != "dropout" and is_stackable(built(name))
+]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:.*jit.script")
+@pytest.mark.parametrize("name", TRIED)
+def test_a_network_goes_in_step_or_it_is_said_why_not(name):
+    task = zoo_task()
+    why = why_not_in_step(built(name), task.train_x[:3], task.train_y[:3], training=True)
+    assert ONE_BY_ONE[name] in why if name in ONE_BY_ONE else why is None, why
+
+
+class Shrinking(nn.Module):
+    """Scales by its largest weight, as one value of all models that are mapped, not of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, images):
+        stacked = torch._C._functorch.is_batchedtensor(self.head.weight)
+        return self.head(images.flatten(1)) * (0.5 if stacked else 1)
+
+
+def test_a_network_that_gives_something_else_in_step_is_found_out():
+    task = zoo_task()
+    for training in (True, False):
+        why = why_not_in_step(Shrinking(), task.train_x[:3], task.train_y[:3], training)
+        assert "another in step" in why
+
+
+@pytest.mark.parametrize("name", ["tied parameter", "unused parameters", "tied embedding"])
+def test_stacked_training_of_tied_and_unused_parameters_equals_one_at_a_time(name):
+    """States have all names, and the optimiser knows nothing of what no loss depends on."""
+    task, recipe = zoo_task(), Recipe(epochs=2, batch_size=4, keep_last=1, lr=1e-2)
+
+    def build():
+        return NETWORKS[name]().double()
+
+    jobs = [Job(initial_state(build, s), batch_order(s, 6, recipe, build)) for s in (1, 2)]
+    data = (build(), task.train_x, task.train_y, recipe)
+    for _ in range(2):  # The second time from what the optimiser remembers.
+        stacked = train_stacked(*data, jobs, StackedLearner.kept, CPU)
+        single = train_states(*data, jobs, device="cpu")
+        for [(state, adam)], [(wanted, wanted_adam)] in zip(stacked, single, strict=True):
+            assert state.keys() == wanted.keys()
+            assert adam.exp_avg.keys() == wanted_adam.exp_avg.keys()
+            for key in wanted:
+                np.testing.assert_allclose(state[key], wanted[key], rtol=1e-9, atol=1e-11)
+        jobs = [
+            Job(state, job.order, None, adam)
+            for job, [(state, adam)] in zip(jobs, stacked, strict=True)
+        ]
+
+
+def test_members_whose_parameters_took_other_steps_are_in_other_stacks():
+    means = {"a": torch.zeros(1), "b": torch.zeros(1)}
+    states = [
+        AdamState(2.0, means, means),
+        AdamState(2.0, means, means, {"a": 2.0, "b": 1.0}),
+        AdamState(2.0, {"a": means["a"]}, {"a": means["a"]}),
+        AdamState(2.0, means, means),
+    ]
+    jobs = [Job({}, [[torch.tensor([0])]], None, adam) for adam in states]
+    assert list(_stacks(jobs, 9)) == [[0, 3], [1], [2]]

@@ -13,6 +13,7 @@ from tda_utils.models.convolutional import CNN2L
 from tests.plain import plain_loop
 from tests.refusals import refused
 from tests.tiny import build_tiny_cnn, build_with_dropout, make_task
+from tests.zoo.networks import NETWORKS, zoo_task
 
 
 def test_members_equal_the_plain_loop_in_float32():
@@ -157,3 +158,16 @@ def test_what_cannot_be_trained_in_step_is_refused_on_a_card(
         sample_posterior(build, tiny_task, recipe, seeds=(1,))
 
     refused(ValueError, train, *facts, "device='cpu'")
+
+
+def test_what_does_not_go_in_step_on_a_card_is_trained_one_by_one_and_said(monkeypatch):
+    """There is no card here, and none is asked for."""
+    task, recipe = zoo_task(), Recipe(epochs=1, batch_size=4, keep_last=1)
+    build = NETWORKS["GRU"]
+    wanted = sample_posterior(build, task, recipe, seeds=(1,), device="cpu")
+    monkeypatch.setattr("tda_utils.engine.training.chosen_device", lambda _: torch.device("meta"))
+    with pytest.warns(RuntimeWarning, match=r"'meta' \(.*gru.*one by one .* device='cpu'") as said:
+        posterior = sample_posterior(build, task, recipe, seeds=(1,))
+    assert len(said) == 1
+    for name, value in wanted.states[0][0].items():
+        assert torch.equal(posterior.states[0][0][name], value)

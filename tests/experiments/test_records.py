@@ -39,6 +39,19 @@ def test_a_member_comes_back_with_its_optimiser(tmp_path):
         assert torch.equal(one.exp_avg_sq["bias"], wanted.exp_avg_sq["bias"])
 
 
+def test_parameters_that_took_other_numbers_of_steps_come_back_so(tmp_path):
+    means = {"used": torch.ones(2), "sometimes": torch.ones(3)}
+    adam = [
+        AdamState(4.0, {"used": torch.ones(2)}, {"used": torch.ones(2)}),
+        AdamState(6.0, means, means, {"used": 6.0, "sometimes": 1.0}),
+    ]
+    shard = stored(records.member_arrays([means, means], adam), {}, tmp_path)
+    _, (one, other) = records.member_of(shard.arrays)
+    assert (one.steps, other.steps) == (None, {"used": 6.0, "sometimes": 1.0})
+    assert (one.step_of("used"), other.step_of("used"), other.step_of("sometimes")) == (4, 6, 1)
+    assert one.exp_avg.keys() == {"used"} and other.exp_avg_sq.keys() == means.keys()
+
+
 @pytest.mark.parametrize("extra", [(), ("drift",), ("residual",), ("drift", "residual")])
 @pytest.mark.parametrize("run", [Run(446, 446), Run(446, 724)])
 def test_scores_come_back_with_labels_that_are_not_stored(extra, run, tmp_path):

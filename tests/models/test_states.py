@@ -16,6 +16,7 @@ from tda_utils.models.states import (
     frozen_parameters,
     load_state,
     state_of,
+    tied_names,
     trainable_parameters,
 )
 from tests.refusals import refused
@@ -120,3 +121,21 @@ def test_batch_norm_is_no_hindrance_where_it_stays_in_evaluation_mode():
 def test_a_state_is_finite_if_all_its_numbers_are(value, finite):
     state = {"weight": torch.tensor([0.0, value]), "steps": torch.tensor(2**62)}
     assert all_finite(state) is finite
+
+
+def tied():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight
+    return model
+
+
+@pytest.mark.parametrize("names", [["0.weight"], ["1.weight"], ["0.weight", "1.weight"]])
+def test_of_the_names_of_a_tied_parameter_one_is_enough(names):
+    assert tied_names(tied()) == dict.fromkeys(["0.weight", "1.weight"], ("0.weight", "1.weight"))
+    loaded = load_state(tied(), dict.fromkeys(names, torch.eye(2)))
+    assert torch.equal(loaded[0].weight, torch.eye(2)) and loaded[1].weight is loaded[0].weight
+
+
+def test_a_state_of_a_model_that_ties_nothing_is_refused_by_one_that_does():
+    state = {"0.weight": torch.eye(2), "1.weight": torch.ones(2, 2)}
+    refused(ValueError, lambda: load_state(tied(), state), "'0.weight'", "'1.weight'", "ties")

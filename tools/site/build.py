@@ -31,6 +31,7 @@ from tools.site import notebooks, reference
 #: Pages that lie in the repository as they are shown.
 PAGES = (
     "docs/architecture.md",
+    "docs/checkpoints.md",
     "docs/glossary.md",
     "docs/notation.md",
     "docs/teaching.md",
@@ -57,7 +58,13 @@ def home(readme: dict[str, str]) -> str:
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
         "Results": ["paper/REPRODUCTION", "gallery"],
-        "Package": ["package", "api/index", "docs/architecture", "CONTRIBUTING"],
+        "Package": [
+            "package",
+            "docs/checkpoints",
+            "api/index",
+            "docs/architecture",
+            "CONTRIBUTING",
+        ],
     }
     trees = [
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
