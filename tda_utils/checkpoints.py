@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tda_utils.checks import brief
+from tda_utils.texts import opened
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
 ALLOWED = ", ".join(ENDINGS[:-1]) + f" or {ENDINGS[-1]}"
@@ -140,6 +143,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.name.endswith(INDEX):
         return {name: value for part in _parts_of(path) for name, value in read_state(part).items()}
+    with suppress(OSError), opened(path):  # a pipe is refused; that nothing is there is said below
+        pass
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(state, Mapping):
         raise ValueError(
@@ -188,7 +193,22 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"the file {path} is no whole safetensors file ({problem}).") from problem
 
 
+def _check_packing(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is; ``torch.save`` packs nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > path.stat().st_size:
+        raise ValueError(
+            f"the file {path} would unpack to {size:,} bytes, and has {path.stat().st_size:,}; "
+            "torch.save(model.state_dict(), path) writes one that is not packed."
+        )
+
+
 def _read_torch(path: Path) -> object:
+    with suppress(OSError, zipfile.BadZipFile):  # which torch finds out as well
+        _check_packing(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
@@ -197,7 +217,7 @@ def _read_torch(path: Path) -> object:
             f"the file {path} is not read: it is no file of tensors, or holds objects that could "
             "run code when they are loaded; save model.state_dict() alone."
         ) from problem
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as problem:
+    except Exception as problem:  # whatever a damaged pickle makes of itself
         raise ValueError(
             f"the file {path} is empty or damaged; write it again with "
             "torch.save(model.state_dict(), path)."

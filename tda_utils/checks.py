@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+#: No count and no seed is larger: neither a computer's own integers nor PyTorch's seeds are.
+LARGEST = 2**64 - 1
+
 
 def brief(value: object) -> str:
     """Return a value as one short line for an error message, or what kind of thing it is.
@@ -15,12 +18,17 @@ def brief(value: object) -> str:
     >>> brief("z"), brief([0] * 1000)
     ("'z'", 'a list')
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # as an integer of 5,000 digits, or an object of anyone's
+        return f"a {type(value).__name__}"
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
-def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
-    """Raise a `ValueError` unless the value is one of a few.
+def check_choice(
+    name: str, value: object, allowed: Iterable[object], optional: bool = False
+) -> None:
+    """Raise a `ValueError` unless the value is one of a few, or None if it is optional.
 
     Examples
     --------
@@ -28,11 +36,26 @@ def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
     Traceback (most recent call last):
     ValueError: protocol is ['paired']; it must be one of 'paired', 'released'.
     """
+    if optional and value is None:
+        return
     allowed = list(allowed)
     # Compared one by one: the value may be anything, also what no dict or set can hold.
     if not any(type(value) is type(one) and value == one for one in allowed):
         names = ", ".join(map(repr, allowed))
-        raise ValueError(f"{name} is {brief(value)}; it must be one of {names}.")
+        left_out = " or left out" if optional else ""
+        raise ValueError(f"{name} is {brief(value)}; it must be one of {names}{left_out}.")
+
+
+def is_count(value: object, least: int, most: int) -> bool:
+    """Return whether a value is an integer in that range; True is none.
+
+    Examples
+    --------
+    >>> is_count(3, 1, 5), is_count(True, 1, 5), is_count(3.0, 1, 5)
+    (True, False, False)
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return whole and least <= value <= most
 
 
 def check_count(name: str, value: object, least: int = 1, most: int | None = None) -> None:
@@ -44,8 +67,9 @@ def check_count(name: str, value: object, least: int = 1, most: int | None = Non
     Traceback (most recent call last):
     ValueError: members is True; it must be an integer of at least 1.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
+    if not is_count(value, least, LARGEST if most is None else most):
+        too_large = isinstance(value, Integral) and value > LARGEST
+        most = LARGEST if most is None and too_large else most
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} is {brief(value)}; it must be an integer {allowed}.")
 
@@ -59,10 +83,37 @@ def check_number(name: str, value: object, positive: bool = True) -> None:
     Traceback (most recent call last):
     ValueError: damping is nan; it must be a positive number.
     """
-    real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, Real) and not isinstance(value, bool) and _finite(value)
     if not real or value < 0 or (positive and value == 0):
         allowed = "a positive number" if positive else "zero or a positive number"
         raise ValueError(f"{name} is {brief(value)}; it must be {allowed}.")
+
+
+def _finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer or a fraction that no float holds
+        return False
+
+
+def own_numbers(holder: object) -> None:
+    """Turn the checked numbers of a frozen dataclass into Python's own.
+
+    Numpy's small integers overflow, and JSON, which the names of files are made of, knows none.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> from types import SimpleNamespace
+    >>> recipe = SimpleNamespace(lr=Fraction(1, 2), schedule="linear")
+    >>> own_numbers(recipe)
+    >>> recipe
+    namespace(lr=0.5, schedule='linear')
+    """
+    for name, value in vars(holder).items():
+        if isinstance(value, Real) and not isinstance(value, bool):
+            own = int(value) if isinstance(value, Integral) else float(value)
+            object.__setattr__(holder, name, own)
 
 
 def checked_seeds(name: str, seeds: object) -> tuple[int, ...]:

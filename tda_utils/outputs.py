@@ -24,6 +24,9 @@ import pandas as pd
 import vl_convert
 from matplotlib.figure import Figure
 
+from tda_utils.arrays import plain_array
+from tda_utils.checks import brief
+
 __all__ = ["alt_text", "save", "save_numbers", "save_table", "show", "with_alt"]
 
 AnyFigure = TypeVar("AnyFigure", Figure, alt.TopLevelMixin)
@@ -78,7 +81,7 @@ def with_alt(figure: AnyFigure, text: str) -> AnyFigure:
     """
     _check_figure(figure)
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"text must be a description of the figure, not {text!r}.")
+        raise ValueError(f"text must be a description of the figure, not {brief(text)}.")
     if isinstance(figure, Figure):
         figure.alt = text
         return figure
@@ -331,7 +334,7 @@ def _plain(value: object, where: str) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
-        return _plain(np.asarray(value).tolist(), where)
+        return _plain(plain_array(where, value).tolist(), where)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -344,7 +347,7 @@ def _plain(value: object, where: str) -> object:
 
 def _write(folder: str | Path, name: str, ending: str, data: bytes) -> Path:
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(f"name must be a file name without folder or ending, not {name!r}.")
+        raise ValueError(f"name must be a file name without folder or ending, not {brief(name)}.")
     path = Path(folder, f"{name}.{ending}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

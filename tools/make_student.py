@@ -4,6 +4,9 @@ In a cell tagged ``exercise``, the lines from ``# BEGIN SOLUTION`` to ``# END SO
 ``...  # your code``; cells tagged ``solution`` are left out. The copy lies one folder deeper, so
 paths that begin with ``../`` get one ``../`` more. A notebook without exercises has no copy.
 
+A copy in which somebody has worked stays as it is, and so does every file of a student's own; a new
+edition of the copy is laid beside it, as NAME.new.ipynb.
+
     python -m tools.make_student            write the copies, remove those of no notebook
     python -m tools.make_student --check    change nothing; 1 if there would be something to change
 """
@@ -11,13 +14,19 @@ paths that begin with ``../`` get one ``../`` more. A notebook without exercises
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import os
 import re
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
+from tools import generated
 from tools.refresh_notebooks import NOTEBOOKS, build
 
 BEGIN, END, STUB = "# BEGIN SOLUTION", "# END SOLUTION", "...  # your code"
@@ -27,6 +36,10 @@ PATHS = {
     "parameters": re.compile(r"""(["'])\.\./"""),
     "text": re.compile(r"""(\]\(|= ?["'])\.\./"""),
 }
+#: Sha256 and name of each file that was written.
+Made = set[tuple[str, str]]
+#: How the name of a new edition ends, beside a copy in which somebody has worked.
+NEW = re.compile(r"\.new(-\d+)?\.ipynb$")
 
 
 def student(source: Path) -> NotebookNode | None:
@@ -156,22 +169,111 @@ def wanted(folder: Path) -> dict[Path, str]:
     """Return the students' copies of a folder of notebooks: path and text of each."""
     copies = {source.stem: student(source) for source in sorted(folder.glob("*.py"))}
     return {
-        folder / "student" / f"{stem}.ipynb": nbformat.writes(copy) + "\n"
+        folder / "student" / f"{stem}.ipynb": _text(copy)
         for stem, copy in copies.items()
         if copy is not None
     }
 
 
-def changes(folder: Path) -> dict[Path, str | None]:
-    """Return the copies that are missing or out of date with their text, surplus ones with None."""
+def _text(copy: NotebookNode) -> str:
+    return nbformat.writes(copy) + "\n"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to be done about the copies; each path is a file of ``student/``.
+
+    Attributes
+    ----------
+    write : dict of Path to str
+        Copies that are missing, or of an older edition, with their text.
+    remove : list of Path
+        Copies of no notebook that nobody has worked in.
+    kept : dict of Path to Path or None
+        What is somebody's work, with the place of the new edition beside it, if there is one.
+    """
+
+    write: dict[Path, str]
+    remove: list[Path]
+    kept: dict[Path, Path | None]
+
+
+def changes(folder: Path) -> Changes:
+    """Compare the copies that are there with those that a folder of notebooks should have."""
     copies = wanted(folder)
-    surplus = set((folder / "student").glob("*.ipynb")) - set(copies)
-    stale = {
-        path: text
-        for path, text in copies.items()
-        if not path.is_file() or path.read_text(encoding="utf-8") != text
-    }
-    return stale | dict.fromkeys(sorted(surplus))
+    made = generated.made_in(folder / "student")
+    editions = {sha256 for sha256, _ in made}
+    found = Changes({}, [], {})
+    for path, text in copies.items():
+        if not os.path.lexists(path) or (not _is(path, text) and _is_generated(path, made, text)):
+            found.write[path] = text
+        elif not _is(path, text):
+            given = generated.digest(text) in editions or _same(generated.committed(path), text)
+            place = _beside(path, text, made)
+            there = _is(place, text)
+            found.kept[path] = place if there or not given else None
+            if not there and not given:
+                found.write[place] = text
+    surplus = set((folder / "student").glob("*.ipynb")) - copies.keys() - set(found.kept.values())
+    for path in sorted(surplus):
+        if _is_generated(path, made):
+            # A new edition stays beside the work for which it was made.
+            worked = path.with_name(NEW.sub(".ipynb", path.name))
+            if worked == path or worked not in found.kept:
+                found.remove.append(path)
+        else:
+            found.kept[path] = None
+    return found
+
+
+def _beside(path: Path, text: str, made: Made) -> Path:
+    """Return the place of a new edition: one that is free, or that nobody has worked in."""
+    numbers = itertools.count(2)
+    place = path.with_suffix(".new.ipynb")
+    while os.path.lexists(place) and not _is(place, text) and not _is_generated(place, made):
+        place = path.with_suffix(f".new-{next(numbers)}.ipynb")
+    return place
+
+
+def _same(content: bytes | None, text: str) -> bool:
+    """Whether bytes are a notebook, however it is laid out."""
+    try:
+        return content is not None and json.loads(content) == json.loads(text)
+    except (ValueError, RecursionError):  # no notebook of ours
+        return False
+
+
+def _is(path: Path, text: str) -> bool:
+    """Whether a file, of whatever kind, has that text."""
+    try:
+        return path.is_file() and path.read_text(encoding="utf-8") == text
+    except (OSError, ValueError):
+        return False
+
+
+def _is_generated(path: Path, made: Made, text: str = "") -> bool:
+    """Whether a file is a copy, of that or whatever edition, that nobody has worked in since."""
+    content = generated.content(path)
+    if content is None:
+        return False
+    if (generated.digest(content), path.name) in made or _same(content, text):
+        return True
+    if content != generated.committed(path):
+        return False
+    # Students commit their work, too: was it made from the notebook of that commit?
+    log = generated.git(path.parent, "log", "-1", "--format=%H", "--", path.name) or b""
+    name = f"{log.decode().strip()}:./../{path.stem}.py"
+    source = generated.git(path.parent, "cat-file", "blob", name) if log else None
+    if source is None:
+        return False
+    with tempfile.TemporaryDirectory() as temporary:
+        then = Path(temporary, f"{path.stem}.py")
+        then.write_bytes(source)
+        try:
+            copy = student(then)
+        except ValueError:
+            return False
+    return copy is not None and _same(content, _text(copy))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -181,22 +283,46 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     try:
         found = changes(NOTEBOOKS)
+        if check:
+            return _report(found)
+        _carry_out(found)
     except ValueError as error:
         print(f"make_student: error: {error}", file=sys.stderr)
         return 2
-    for path, text in found.items():
-        name = f"notebooks/student/{path.name}"
-        if check:
-            fault = "belongs to no notebook with exercises" if text is None else "is out of date"
-            print(f"{name} {fault}: make student", file=sys.stderr)
-        elif text is None:
-            path.unlink()
-            print(f"{name}: removed")
-        else:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            print(f"{name}: written")
-    return 1 if check and found else 0
+    except OSError as error:
+        print(f"make_student: error: {error}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _name(path: Path) -> str:
+    return f"notebooks/student/{path.name}"
+
+
+def _report(found: Changes) -> int:
+    """Say which copies are out of date; what a student has done to them is no fault."""
+    faults = dict.fromkeys(found.write, "is out of date")
+    faults |= dict.fromkeys(found.remove, "belongs to no notebook with exercises")
+    for path in found.kept:
+        ours = (NOTEBOOKS / f"{path.stem}.py").is_file()
+        if ours and generated.content(path) == generated.committed(path) is not None:
+            faults[path] = "is committed, but was not made from its notebook"
+    for path, fault in faults.items():
+        if not NEW.search(path.name):
+            print(f"{_name(path)} {fault}: make student", file=sys.stderr)
+    return 1 if any(not NEW.search(path.name) for path in faults) else 0
+
+
+def _carry_out(found: Changes) -> None:
+    for path, text in found.write.items():
+        generated.write(path, text)
+        print(f"{_name(path)}: written")
+    for path in found.remove:
+        path.unlink()
+        print(f"{_name(path)}: removed")
+    for path, new in found.kept.items():
+        beside = f"; the new edition is {new.name}" if new else ""
+        print(f"{_name(path)}: kept, since it is somebody's work{beside}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Make notebooks/NAME.ipynb from notebooks/NAME.py, with fresh outputs; never the other way round.
 
 Each notebook runs in a new kernel in its own folder. What is written has no random ids, no times
-and no versions, so a second run gives the same bytes. A notebook that fails keeps its old .ipynb.
+and no versions, so a second run gives the same bytes. A notebook that fails keeps its old .ipynb;
+one that somebody has edited is set aside, as NAME.ipynb.edited-1.
 
     python -m tools.refresh_notebooks          all notebooks
     python -m tools.refresh_notebooks 05 06_   those whose names begin so
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,8 +26,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
+from tda_utils.reproduce.kernel import QUIET, OwnKernel
 from tda_utils.reproduce.notebook import KERNELSPEC
-from tools import ROOT
+from tools import ROOT, generated
 
 NOTEBOOKS = ROOT / "notebooks"
 #: Notebooks are to run within a minute; one cell that takes ten has gone wrong.
@@ -100,13 +103,14 @@ def run(source: Path) -> nbformat.NotebookNode:
     notebook = build(source)
     client = NotebookClient(
         notebook,
-        kernel_name="python3",
+        kernel_name=KERNELSPEC["name"],
+        kernel_manager_class=OwnKernel,
         timeout=CELL_TIMEOUT,
         resources={"metadata": {"path": str(source.parent)}},
         record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
-        extra_arguments=["--log-level=CRITICAL"],  # no remarks on transport, nor on being stopped
+        extra_arguments=QUIET,
     )
     try:
         client.execute(env={**os.environ, **ENVIRONMENT})
@@ -194,11 +198,45 @@ def refresh(source: Path, prose: bool = False) -> str:
     target = source.with_suffix(".ipynb")
     if target.is_file() and target.read_text(encoding="utf-8") == text:
         return "unchanged"
-    # In one step, so that an interruption leaves the old file whole.
-    partial = target.with_suffix(".ipynb.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+    if edited(source):
+        aside = generated.free_name(target, "edited")
+        target.rename(aside)
+        tqdm.write(f"{target.name} was edited by hand; the edit is in {aside.name}", sys.stderr)
+    generated.write(target, text, known_by=_sources(nbformat.reads(text, as_version=4)))
     return "written"
+
+
+def edited(source: Path) -> bool:
+    """Tell whether the .ipynb of a .py has text or code that neither a tool nor git has.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "01_what.py"
+    >>> _ = path.write_text("# %%\\n1 + 1\\n")
+    >>> nbformat.write(build(path), path.with_suffix(".ipynb"))
+    >>> edited(path)
+    False
+    >>> _ = path.write_text("# %%\\n1 + 2\\n")
+    >>> edited(path)
+    True
+    """
+    target = source.with_suffix(".ipynb")
+    if not os.path.lexists(target):
+        return False
+    try:
+        stored = _sources(nbformat.reads(generated.content(target) or b"", as_version=4))
+        ours = generated.committed(target)
+        known = [_sources(nbformat.reads(ours, as_version=4))] if ours else []
+    except (ValueError, RecursionError, nbformat.ValidationError):  # no notebook that can be read
+        return True
+    # Outputs are made again, so that what was only run is nobody's work.
+    made = (generated.digest(stored), target.name) in generated.made_in(target.parent)
+    return not made and stored not in [*known, _sources(build(source))]
+
+
+def _sources(notebook: nbformat.NotebookNode) -> str:
+    return json.dumps([cell.source for cell in notebook.cells])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -126,18 +126,16 @@ def check_arguments(
         )
     if test_per_class is not None:
         check_count("test_per_class", test_per_class, most=TEST_PER_CLASS.get(name))
-    if lists not in (None, "released", "corrected"):
-        raise ValueError(f"lists is {lists!r}; it must be 'released', 'corrected' or left out.")
+    check_choice("lists", lists, ("released", "corrected"), optional=True)
     if lists is None and _defective(name, per_class):
         raise ValueError(
             f"the released list of {name} with per_class={per_class} indexes the test split by "
             "mistake; pass lists='released' (test images, overlap removed) or "
             "lists='corrected' (train images)."
         )
-    if pairs not in ("all", "paper") or (pairs == "paper" and name != "mnist"):
-        raise ValueError(
-            f"pairs is {pairs!r}; it must be 'all' or, for task 'mnist' alone, 'paper'."
-        )
+    check_choice("pairs", pairs, ("all", "paper"))
+    if pairs == "paper" and name != "mnist":
+        raise ValueError("pairs is 'paper'; it must be 'all', except for task 'mnist'.")
 
 
 def _paper_pairs() -> tuple[np.ndarray, np.ndarray]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
+import os
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+
+from tda_utils.texts import opened
 
 SHA256 = {
     "mnist3": "13c84135e3273ae0efa713c9d2eb4107af7a3835ae99d2dc0f3e1710b3f6b1bf",
@@ -25,6 +31,9 @@ IDX_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 IDX_STEMS = {"train": "train", "test": "t10k"}
+PIXELS = (28, 28)
+#: Samples of the largest set that is read, of one's own too; MNIST has 60,000.
+MOST_IMAGES = 1_000_000
 
 
 def read_pool(name: str, split: str, source: str, root: str | Path | None, verify: bool) -> Pool:
@@ -97,7 +106,7 @@ def _idx_pool(split: str, root: Path, verify: bool) -> Pool:
             f"root={str(root)!r} holds {len(images)} {split} images and {len(labels)} labels; it "
             "must be as many."
         )
-    if images.shape[1:] != (28, 28):
+    if images.shape[1:] != PIXELS:
         raise ValueError(
             f"root={str(root)!r} holds {split} images of {images.shape[1]} x {images.shape[2]} "
             "pixels; MNIST has 28 x 28."
@@ -125,25 +134,21 @@ def _read_idx(root: Path, name: str, verify: bool) -> np.ndarray:
             "fetches it, and so does torchvision.datasets.MNIST(FOLDER, download=True) to "
             "FOLDER/MNIST/raw."
         )
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as problem:
-            raise ValueError(f"{path} is not a whole gzip file ({problem}).") from problem
     dimensions = int(name.partition("idx")[2][0])
-    start = 4 + 4 * dimensions
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) < start:
-        raise ValueError(
-            f"{path} begins with the bytes {content[:4].hex(' ') or 'of an empty file'}; an IDX "
-            f"file of {dimensions}-dimensional bytes begins with 00 00 08 0{dimensions} and "
-            f"{dimensions} lengths."
-        )
-    shape = tuple(int(length) for length in np.frombuffer(content, ">u4", dimensions, 4))
-    expected = start + int(np.prod(shape, dtype=np.int64))
+    try:
+        with opened(path) as file:
+            length: int | str = os.fstat(file.fileno()).st_size
+            if packed := path.suffix == ".gz":
+                file = gzip.GzipFile(fileobj=file)
+            content, shape = _numbers(path, file, dimensions)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
+        raise ValueError(f"{path} is not a whole gzip file ({problem}).") from problem
+    expected = _start(dimensions) + math.prod(shape)
     if len(content) != expected:
+        if packed:
+            length = len(content) if len(content) < expected else f"more than {expected}"
         raise ValueError(
-            f"{path} has {len(content)} bytes; its header, shape {shape}, asks for {expected}."
+            f"{path} has {length} bytes; its header, shape {shape}, asks for {expected}."
         )
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if verify and found != IDX_MD5[name]:
@@ -151,4 +156,33 @@ def _read_idx(root: Path, name: str, verify: bool) -> np.ndarray:
             f"{path} is not the original (its md5 is {found}, not {IDX_MD5[name]}); fetch it again "
             "with `make mnist`, or pass verify=False for images of your own."
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=_start(dimensions)).reshape(shape)
+
+
+def _start(dimensions: int) -> int:
+    """Return how long the header of an IDX file is."""
+    return 4 + 4 * dimensions
+
+
+def _numbers(path: Path, file: BinaryIO, dimensions: int) -> tuple[bytes, tuple[int, ...]]:
+    """Return the bytes of an IDX file, its header first, and the shape that the header says.
+
+    No more is read than the header asks for, and a byte that shows whether there is more: a small
+    packed file can hold gigabytes.
+    """
+    start = _start(dimensions)
+    head = file.read(start)
+    if head[:4] != bytes([0, 0, 8, dimensions]) or len(head) < start:
+        raise ValueError(
+            f"{path} begins with the bytes {head[:4].hex(' ') or 'of an empty file'}; an IDX "
+            f"file of {dimensions}-dimensional bytes begins with 00 00 08 0{dimensions} and "
+            f"{dimensions} lengths."
+        )
+    shape = tuple(int(length) for length in np.frombuffer(head, ">u4", dimensions, 4))
+    size = math.prod(shape)
+    if size > MOST_IMAGES * math.prod(PIXELS[: dimensions - 1]):
+        raise ValueError(
+            f"{path} says in its header that it holds {size:,} bytes, shape {shape}; at most "
+            f"{MOST_IMAGES:,} samples of MNIST's size are read."
+        )
+    return head + file.read(size + 1), shape

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tda_utils.arrays import plain_array
 from tda_utils.checks import brief, check_count
 
 
@@ -46,7 +48,7 @@ class Task:
         If shapes do not fit, a value is not finite, a label is out of range, an index repeats, or
         `attributed` names a sample twice or one that there is not.
     TypeError
-        If a tensor has the wrong type of number.
+        If a tensor has the wrong type of number, or is not dense and in memory.
 
     Examples
     --------
@@ -67,6 +69,8 @@ class Task:
     attributed: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name is {brief(self.name)}; it must be a text.")
         check_count("classes", self.classes)
         for field in ("train_x", "train_y", "train_index", "test_x", "test_y", "test_index"):
             value = getattr(self, field)
@@ -83,6 +87,14 @@ class Task:
             )
         if self.attributed is not None:
             _check_attributed(self.attributed, self.n_train)
+        self._bring_home()
+
+    def _bring_home(self) -> None:
+        """Samples are data: their tensors lie on the CPU, and nothing is differentiated by them."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor) and (value.requires_grad or value.device.type != "cpu"):
+                object.__setattr__(self, field.name, value.detach().cpu())
 
     @classmethod
     def from_arrays(
@@ -100,7 +112,8 @@ class Task:
         Parameters
         ----------
         train_x, test_x : array or Tensor, shape (n, ...)
-            Numbers, which become float32 and are not scaled.
+            Numbers, which become float32 and are not scaled. Of any library: what is masked in a
+            masked array is no number, and is refused.
         train_y, test_y : array or Tensor, shape (n,)
             Integers, 0 for the first class.
         name : str
@@ -111,7 +124,8 @@ class Task:
         Raises
         ------
         TypeError, ValueError
-            As `Task`, and if an array does not hold numbers or labels are no integers.
+            As `Task`, and if an array does not hold numbers, or some that are masked or too large
+            for float32, or labels are no integers.
 
         Examples
         --------
@@ -241,11 +255,11 @@ class Task:
         Task('mnist3', 30 train (4 attributed) x 900 test, 3 classes, 1x28x28)
         """
         check_count("seed", seed, least=0)
-        if isinstance(positions, int) and not isinstance(positions, bool):
+        if isinstance(positions, Integral) and not isinstance(positions, bool):
             if not 1 <= positions <= self.n_attributed:
                 raise ValueError(
-                    f"positions is {positions}; there are {self.n_attributed} training samples to "
-                    "draw from, and at least one is needed."
+                    f"positions is {brief(positions)}; there are {self.n_attributed} training "
+                    "samples to draw from, and at least one is needed."
                 )
             drawn = np.random.default_rng(seed).permutation(self.n_attributed)[:positions]
             positions = self.rows[np.sort(drawn)]
@@ -285,40 +299,49 @@ class Task:
         return digest
 
 
-def _as_array(name: str, values: object) -> np.ndarray:
-    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    try:
-        return np.asarray(values)
-    except ValueError as problem:
-        raise TypeError(
-            f"{name} is {brief(values)} whose rows differ in length; it must be an array."
-        ) from problem
-
-
 def _as_floats(name: str, values: object) -> Tensor:
-    array = _as_array(name, values)
+    array = plain_array(name, values)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold numbers, not {array.dtype}.")
-    return torch.from_numpy(array.astype(np.float32))
+        raise TypeError(f"{name} must hold numbers, not {_kind_of_array(array)}.")
+    with np.errstate(over="ignore"):
+        floats = array.astype(np.float32)
+    if (too_large := np.isinf(floats) & np.isfinite(array)).any():
+        raise ValueError(
+            f"{name} holds {array[too_large].flat[0]:g}; it must hold numbers that float32 can, "
+            f"up to {np.finfo(np.float32).max:g}."
+        )
+    return torch.from_numpy(floats)
 
 
 def _as_labels(name: str, values: object) -> Tensor:
-    array = _as_array(name, values)
+    array = plain_array(name, values)
     if array.dtype.kind not in "iu":
         raise TypeError(
-            f"{name} must hold integers, 0 for the first class, not {array.dtype}; "
+            f"{name} must hold integers, 0 for the first class, not {_kind_of_array(array)}; "
             "np.unique(labels, return_inverse=True) numbers names of classes."
         )
+    if array.size and (largest := int(array.max())) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} holds the label {largest}; it must hold labels that int64 can.")
     return torch.from_numpy(array.astype(np.int64))
+
+
+def _kind_of_array(array: np.ndarray) -> str:
+    return str(array.dtype) if array.dtype.fields is None else "records of several fields"
 
 
 def _digest_split(digest: hashlib._Hash, tensors: Sequence[Tensor]) -> None:
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.contiguous().numpy())
+        digest.update(_as_numpy(tensor.contiguous()))
+
+
+def _as_numpy(tensor: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor; bfloat16, which numpy has not, by their bits."""
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, classes: int) -> None:
+    _check_readable(**{f"{split}_x": images, f"{split}_y": labels, f"{split}_index": index})
     if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"{split}_x must be a float tensor, not {_kind(images)}.")
     if images.ndim < 2 or 0 in images.shape:
@@ -345,9 +368,24 @@ def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, clas
         raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
 
 
+def _check_readable(**tensors: object) -> None:
+    """Raise a `TypeError` unless tensors are dense and have their numbers at hand."""
+    for name, values in tensors.items():
+        try:
+            if isinstance(values, Tensor):
+                _as_numpy(values.detach().cpu().flatten()[:0])
+        except Exception as problem:  # PyTorch has many: sparse, nested, masked, without data
+            raise TypeError(
+                f"{name} is a {type(values).__name__} of {values.dtype} ({values.layout}, "
+                f"{values.device}); it must be dense and hold its numbers."
+            ) from problem
+
+
 def _positions(positions: object, samples: int) -> Tensor:
     """Return positions of samples as a tensor, or raise a `ValueError`."""
-    values = positions.tolist() if isinstance(positions, Tensor | np.ndarray) else positions
+    values = positions
+    if isinstance(positions, Tensor | np.ndarray):
+        values = plain_array("positions", positions).tolist()
     if not isinstance(values, list | tuple | range):
         raise ValueError(f"positions is {brief(positions)}; it must be a list of integers.")
     for value in values:
@@ -356,6 +394,7 @@ def _positions(positions: object, samples: int) -> Tensor:
 
 
 def _check_attributed(positions: Tensor, n_train: int) -> None:
+    _check_readable(attributed=positions)
     if not isinstance(positions, Tensor) or positions.dtype != torch.int64 or positions.ndim != 1:
         raise TypeError(f"attributed must be an int64 vector, not {_kind(positions)}.")
     if len(positions) == 0 or int(positions.min()) < 0 or int(positions.max()) >= n_train:

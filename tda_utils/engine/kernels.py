@@ -23,6 +23,8 @@ import scipy.linalg.cython_blas  # noqa: F401  (np.dot in compiled code is that 
 from numba import types
 from numba.extending import overload
 
+from tda_utils.engine.machine_code import keep_code
+
 # Rounding may differ from that of plain Python: a product and a sum in one step (contract), no care
 # for the sign of zero. Sums are never taken in another order, and NaN stays NaN.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
@@ -37,12 +39,10 @@ inlined = numba.njit(**INLINE)
 def compiled(function: Callable) -> Callable:
     """Compile at the first call, and keep the machine code beside this file as Python keeps .pyc.
 
-    Where nothing can be written every process compiles for itself.
+    Where nothing can be written every process compiles for itself, and what is kept is read only
+    if it is sound and of this source and version of numba.
     """
-    try:
-        return numba.njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:
-        return numba.njit(**OPTIONS)(function)
+    return keep_code(numba.njit(**OPTIONS)(function))
 
 
 def normal(x):

@@ -18,7 +18,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from tda_utils.checks import check_count
+from tda_utils.checks import brief, check_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ def chosen_device(device: str | torch.device) -> torch.device:
     >>> chosen_device("cpu")
     device(type='cpu')
     """
-    unknown = f"device is {device!r}; it must be 'auto', 'cpu' or 'cuda'."
+    unknown = f"device is {brief(device)}; it must be 'auto', 'cpu' or 'cuda'."
     if not isinstance(device, str | torch.device):
         raise TypeError(unknown)
     if device == "auto":

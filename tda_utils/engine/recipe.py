@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tda_utils.checks import check_choice, check_count, check_number
+from tda_utils.checks import check_choice, check_count, check_number, own_numbers
 from tda_utils.models.states import AdamState, State, check_frozen, frozen_parameters, state_of
 
 Order = Sequence[Sequence[Tensor]]
@@ -76,6 +76,7 @@ class Recipe:
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.crop is not None:
             check_count("crop", self.crop)
+        own_numbers(self)
 
     def rates(self, order: Order) -> Iterator[float]:
         """Yield the factor on the learning rate of each step of a training run.

@@ -7,7 +7,8 @@ an experiment with more members goes on where a smaller one stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,7 +26,9 @@ from tda_utils.engine.recipe import architecture
 from tda_utils.experiments import names, records
 from tda_utils.experiments.settings import Run, Settings
 from tda_utils.experiments.store import Shard, obtain, write_shard
+from tda_utils.files import CannotOpen, is_there
 from tda_utils.models import model_builder
+from tda_utils.models.states import copied_model
 from tda_utils.posterior import Posterior, sample_posterior
 
 
@@ -139,7 +142,7 @@ class Experiment(Settings):
         shards = self.compute("posterior", runs).values()
         states, adam = zip(*(records.member_of(shard.arrays) for shard in shards), strict=True)
         return Posterior(
-            model=architecture(self._build_model),
+            model=copied_model(self._architecture),
             states=list(states),
             init_seeds=tuple(run.initialisation for run in runs),
             order_seeds=tuple(run.order for run in runs),
@@ -223,12 +226,13 @@ class Experiment(Settings):
         ValueError
             If there is no such method or run.
         OSError
-            If a file cannot be written; what is finished stays.
+            If a file cannot be written; what is finished stays. If one is there that cannot be
+            opened: it stays, too, and the others are computed before.
 
         Notes
         -----
         Processes that want the same files at the same time share the work. A file that is damaged
-        is set aside, named in a warning, and computed again.
+        or holds something else than it should is set aside, named in a warning, and computed again.
         """
         runs = self.runs if runs is None else tuple(runs)
         if unknown := [run for run in runs if run not in self.runs]:
@@ -238,7 +242,9 @@ class Experiment(Settings):
         @cache
         def train_for_missing() -> None:
             # All at once, which is faster; but a member whose scores are there is not needed.
-            self.compute("posterior", [run for path, run in paths.items() if not path.is_file()])
+            # One that cannot be opened is said where its scores are computed.
+            with suppress(CannotOpen):
+                self.compute("posterior", [run for path, run in paths.items() if _lacks(path)])
 
         def make(missing: list[Path]) -> None:
             mine = [paths[path] for path in missing]
@@ -251,8 +257,18 @@ class Experiment(Settings):
         # Members are trained together, which fills the cores; scores of one member fill them.
         at_once = len(runs) if method == "posterior" else 1
         wanted = {path: self._values(method, run) for path, run in paths.items()}
-        shards = obtain(wanted, make, at_once)
+        shards = obtain(wanted, make, at_once, self._check(method))
         return {paths[path]: shard for path, shard in shards.items()}
+
+    def _check(self, method: str) -> Callable[[Path, Shard], None]:
+        """Return what makes sure that a file holds what it should."""
+        checkpoints = len(self.recipe.checkpoint_epochs)
+        if method == "posterior":
+            layout = cache(lambda: records.member_layout(self._architecture, checkpoints))
+            return lambda path, shard: records.check_member(path, shard, layout())
+        sizes = {"train": self.data.n_attributed, "test": self.data.n_test}
+        sizes |= {"member": 1, "checkpoint": checkpoints, "draw": names.FLOOR_DRAWS}
+        return lambda path, shard: records.check_scores(path, shard, sizes)
 
     def _train(self, runs: list[Run]) -> None:
         trained = sample_posterior(
@@ -294,6 +310,10 @@ class Experiment(Settings):
     def all_scores(self, methods: Sequence[str] = names.STUDY_METHODS) -> dict[str, xr.DataArray]:
         """Return ``{method: scores}`` of several methods, by default all five."""
         return {method: self.scores(method) for method in methods}
+
+    @cached_property
+    def _architecture(self) -> torch.nn.Module:
+        return architecture(self._build_model)
 
     def _build_model(self) -> torch.nn.Module:
         frozen = {"backbone": self.backbone, "image_size": self.image_size}
@@ -342,3 +362,10 @@ class Experiment(Settings):
         """
         images_and_model = self.study_scores[0].partition("/")[0]
         return Path(folder) / f"{images_and_model}-{self.protocol}-{self.study_key}.json"
+
+
+def _lacks(path: Path) -> bool:
+    """Whether a file has to be made; one of which that cannot be told has not."""
+    with suppress(CannotOpen):
+        return not is_there(path)
+    return False

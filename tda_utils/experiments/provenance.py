@@ -6,12 +6,15 @@ Folders and machine names stay out, as they tell nothing.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from tda_utils.experiments.tallies import tally
 
 #: Libraries whose version can move a number or a picture.
 LIBRARIES = (
@@ -34,6 +37,19 @@ def computed_with() -> dict[str, Any]:
         },
         "versions": {library: version_of(library) for library in LIBRARIES},
     }
+
+
+def account() -> str:
+    """Say in JSON what this process computes with, and what it did with files of scores.
+
+    Whoever has a notebook executed asks the kernel for it.
+
+    Examples
+    --------
+    >>> sorted(json.loads(account()))
+    ['computed_with', 'scores']
+    """
+    return json.dumps({"computed_with": computed_with(), "scores": tally()})
 
 
 def version_of(library: str) -> str | None:

@@ -7,20 +7,34 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 
+from tda_utils.checks import brief
 from tda_utils.experiments.settings import Run
-from tda_utils.experiments.store import Metadata, Shard
-from tda_utils.labels import Coordinates, as_floor, as_scores, member_coordinates
-from tda_utils.models.states import AdamState, State
+from tda_utils.experiments.store import Metadata, Shard, ShardError
+from tda_utils.labels import (
+    DIMS,
+    FLOOR_DIMS,
+    Coordinates,
+    as_floor,
+    as_scores,
+    member_coordinates,
+)
+from tda_utils.models.states import AdamState, State, state_of, trainable_parameters
 
 Arrays = Mapping[str, np.ndarray]
 #: Dims of what a method may tell of its scores, besides these.
 EXTRA = {"drift": ("member", "checkpoint", "test"), "residual": ("member", "checkpoint")}
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+#: Methods whose scores have up-weighting sign under the released protocol.
+UPWEIGHTING = ("ats", "influence")
+#: Shape and type of each array of a member.
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 def metadata_of(values: Metadata, device: torch.device) -> dict[str, object]:
@@ -60,6 +74,85 @@ def member_of(arrays: Arrays) -> tuple[list[State], list[AdamState]]:
     steps = [{n: float(one) for n, one in part.pop("steps").items()} or None for part in parts]
     together = zip(arrays["step"], parts, steps, strict=True)
     return states, [AdamState(float(most), **part, steps=own) for most, part, own in together]
+
+
+def member_layout(model: torch.nn.Module, checkpoints: int) -> Layout:
+    """Return what `member_arrays` holds of a member of this architecture.
+
+    Examples
+    --------
+    >>> layout = member_layout(torch.nn.Linear(2, 1, bias=False), checkpoints=1)
+    >>> list(layout)
+    ['step', '0/state/weight', '0/exp_avg/weight', '0/exp_avg_sq/weight']
+    >>> layout["0/state/weight"]
+    ((1, 2), dtype('float32'))
+    """
+    layout: Layout = {"step": ((checkpoints,), np.dtype(np.float64))}
+    trained = trainable_parameters(model)
+    kinds = {"state": state_of(model), "exp_avg": trained, "exp_avg_sq": trained}
+    for checkpoint in range(checkpoints):
+        for kind, tensors in kinds.items():
+            for name, value in tensors.items():
+                array = value.detach().cpu().numpy()
+                layout[f"{checkpoint}/{kind}/{name}"] = array.shape, array.dtype
+    return layout
+
+
+def check_member(path: Path, shard: Shard, layout: Layout) -> None:
+    """Make sure that a shard holds a member, and nothing else.
+
+    Raises
+    ------
+    ShardError
+        If an array is missing, is not one of a member, or has another shape or type; the message
+        names the file and the array.
+    """
+    for name in sorted(layout.keys() | shard.arrays.keys()):
+        if name not in shard.arrays:
+            raise ShardError(f"the file {path} lacks the array {name!r} of a trained member.")
+        if name not in layout:
+            raise ShardError(f"the file {path} holds {name!r}, which this network does not have.")
+        _check_array(path, name, shard.arrays[name], layout[name][0], (layout[name][1],))
+
+
+def check_scores(path: Path, shard: Shard, sizes: Mapping[str, int]) -> None:
+    """Make sure that a shard holds scores of one member, or its floor, and of what size.
+
+    The method is that of ``metadata["values"]``; the sign has to be the one that it has.
+
+    Raises
+    ------
+    ShardError
+        If it does not; the message names the file and what is wrong in it.
+    """
+    values = shard.metadata["values"]
+    floor = values["method"] == "floor"
+    name, dims = ("floor", FLOOR_DIMS) if floor else ("tau", DIMS)
+    if name not in shard.arrays:
+        raise ShardError(f"the score file {path} holds no {name!r}.")
+    for each, its_dims in {name: dims, **EXTRA}.items():
+        if each in shard.arrays:
+            shape = tuple(sizes[dim] for dim in its_dims)
+            _check_array(path, each, shard.arrays[each], shape, FLOATS)
+    turned = values["protocol"] == "released" and values["method"] in UPWEIGHTING
+    wanted = {"method": values["method"], "sign": "upweighting" if turned else "removal"}
+    said = shard.metadata.get("attributes")
+    if not isinstance(said, dict):
+        raise ShardError(f"the score file {path} holds no attributes.")
+    for each, value in ({} if floor else wanted).items():
+        if said.get(each) != value:
+            known = brief(said.get(each))
+            raise ShardError(f"the score file {path} says {each} {known}, and should {value!r}.")
+
+
+def _check_array(
+    path: Path, name: str, array: np.ndarray, shape: tuple[int, ...], types: Sequence[np.dtype]
+) -> None:
+    if array.shape != shape or array.dtype not in types:
+        raise ShardError(
+            f"the file {path} holds {name!r} of shape {array.shape} and type {array.dtype}, and "
+            f"should of shape {shape} and type {' or '.join(map(str, types))}."
+        )
 
 
 def score_arrays(scores: xr.DataArray) -> dict[str, np.ndarray]:

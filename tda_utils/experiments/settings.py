@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from tda_utils.checks import brief, check_choice, check_count, check_number, checked_seeds
+from tda_utils.checks import (
+    brief,
+    check_choice,
+    check_count,
+    check_number,
+    checked_seeds,
+    own_numbers,
+)
 from tda_utils.data.load import PAPER_ATTRIBUTED, check_arguments
 from tda_utils.data.sources import CLASSES
 from tda_utils.engine.recipe import Recipe
@@ -65,6 +72,7 @@ class Settings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        check_choice("task name", self.task, sorted(CLASSES))
         if self.per_class is None and self.task != "mnist":
             object.__setattr__(self, "per_class", DEFAULT_PER_CLASS)
         object.__setattr__(self, "seeds", checked_seeds("seeds", self.seeds))
@@ -76,8 +84,7 @@ class Settings:
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_choice("dtype", self.dtype, DTYPES)
         self._check_numbers()
-        if self.solver not in (None, "ggn", "ekfac"):
-            raise ValueError(f"solver is {self.solver!r}; it must be 'ggn', 'ekfac' or left out.")
+        check_choice("solver", self.solver, ("ggn", "ekfac"), optional=True)
         if self.solver is not None and self.protocol == "released":
             raise ValueError(
                 f"solver is {self.solver!r} under protocol='released', which has its own; leave it "
@@ -101,6 +108,7 @@ class Settings:
                 check_count(name, value, most=limit)
         check_count("checkpoints", self.checkpoints, most=self.epochs or EPOCHS[self.task])
         check_number("damping", self.damping)
+        own_numbers(self)
 
     @property
     def task_options(self) -> dict[str, object]:

@@ -2,8 +2,9 @@
 
 The format is safetensors: plain numbers, nothing that runs when it is loaded. Several processes, on
 one machine or on several that share a folder, may ask for the same shards at once: each shard is
-made by one of them, and the others wait for it. A shard that is damaged is set aside and made
-again. Knows nothing of torch or attribution.
+made by one of them, and the others wait for it. A shard that is damaged, or holds something else
+than it should, is set aside and made again; one that cannot be opened is somebody's, and stays.
+Knows nothing of torch or attribution.
 """
 
 from __future__ import annotations
@@ -12,19 +13,35 @@ import hashlib
 import itertools
 import json
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from tda_utils.experiments import locks, tallies
+from tda_utils.files import (
+    CannotOpen,
+    is_there,
+    opened,
+    read_bytes,
+    read_whole,
+    refuse,
+    write_whole,
+)
+
 Metadata = Mapping[str, object]
+#: The types of numbers of safetensors that numpy has.
+DTYPES = {
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "C64": "<c8", "BOOL": "?"},
+    **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
+    **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
+}
+#: Bytes of a file's head, as safetensors has it.
+MOST_HEADER = 100_000_000
 
 
 class ShardError(ValueError):
@@ -70,40 +87,7 @@ def write_shard(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Me
     """
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     text = canonical(metadata)
-    content = save(arrays, {"metadata": text, "sha256": checksum(text, arrays)})
-    write_whole(Path(path), content)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name until it is complete, then rename it.
-
-    An `OSError` of a folder that cannot be written or a full disk leaves nothing behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _make_lasting(path.parent)
-
-
-def _make_lasting(folder: Path) -> None:
-    """Ask for the folder's entries to be on the disk, so that a power cut does not undo a rename.
-
-    Where the system cannot, the file is missing after a power cut, never half there.
-    """
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    write_whole(Path(path), save(arrays, {"metadata": text, "sha256": checksum(text, arrays)}))
 
 
 def read_shard(path: str | Path) -> Shard:
@@ -115,28 +99,60 @@ def read_shard(path: str | Path) -> Shard:
         If the file is half-written, damaged or no shard; the message names it.
     FileNotFoundError
         If there is no such file.
+    CannotOpen
+        If it is there and cannot be read; an `OSError`, too.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no shard {path}.")
     damaged = f"the score file {path} is half-written or damaged"
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-            stored = file.metadata() or {}
-    except (SafetensorError, ValueError, TypeError) as problem:
-        raise ShardError(f"{damaged} ({problem})") from problem
-    text = stored.get("metadata", "")
-    if stored.get("sha256") != checksum(text, arrays):
-        raise ShardError(f"{damaged} (its checksum does not match)")
-    return Shard(arrays, json.loads(text))
+        with opened(path) as (file, size):
+            arrays, stored = _read(file, size)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no shard {path}.") from None
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as problem:
+        raise ShardError(f"{damaged} ({problem or type(problem).__name__}).") from problem
+    text = stored["metadata"]
+    if stored["sha256"] != checksum(text, arrays):
+        raise ShardError(f"{damaged} (its checksum does not match).")
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ShardError(f"the score file {path} holds metadata that are none.")
+    return Shard(arrays, metadata)
+
+
+def _read(file: BinaryIO, size: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and texts of a safetensors file, of which this is the whole format.
+
+    Memory is asked for as much as the file's head says that it has, and only if it has that much.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if not 8 + length <= size or length > MOST_HEADER:
+        raise ValueError("its head is longer than it may be")
+    head = json.loads(bytes(read_bytes(file, length)))
+    texts = head.pop("__metadata__", {})
+    if 8 + length + max((one["data_offsets"][1] for one in head.values()), default=0) != size:
+        raise ValueError("its length is not what its head says")
+    content = read_bytes(file, size - 8 - length)
+    arrays = {}
+    for name, one in head.items():
+        start, end = one["data_offsets"]
+        values = np.frombuffer(memoryview(content)[start:end], DTYPES[one["dtype"]])
+        arrays[name] = values.reshape(one["shape"])
+    return arrays, {"metadata": texts["metadata"], "sha256": texts["sha256"]}
 
 
 # ---------------- shards that are made when they are missing
 
 
 def obtain(
-    wanted: Mapping[Path, Metadata], make: Callable[[list[Path]], None], at_once: int = 1
+    wanted: Mapping[Path, Metadata],
+    make: Callable[[list[Path]], None],
+    at_once: int = 1,
+    check: Callable[[Path, Shard], None] | None = None,
+    patience: locks.Patience | None = None,
 ) -> dict[Path, Shard]:
     """Read shards, in the order of ``wanted``, and make those that are missing or damaged.
 
@@ -150,19 +166,32 @@ def obtain(
     at_once : int
         Most paths in one call of `make`. The fewer, the more evenly do processes that want the same
         shards share the work.
+    check : callable, optional
+        Raises a `ShardError` that names the path if a shard lacks what it should hold.
+    patience : Patience, optional
+        How others are waited for.
 
     Raises
     ------
     ShardError
         If `make` wrote something else than was wanted.
+    CannotOpen
+        If a file is there and cannot be read, or cannot be set aside or locked; it is left as it
+        is, and all the others are made before. An `OSError`, too.
     OSError
         If a file cannot be written; what is finished stays.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a file is set aside; and, after a while, whom this process is waiting for.
 
     Notes
     -----
     A process that makes a shard holds a lock, which the operating system takes back when the
-    process dies, however it dies. Another that wants the same shard goes on with the next and waits
-    at the end. Locks are files in ``.locks``; they may be deleted while nothing runs.
+    process dies, however it dies; see `tda_utils.experiments.locks`. Another that wants the same
+    shard goes on with the next and waits at the end, with nothing in hand. Locks are files in
+    ``.locks``; they may be deleted while nothing runs.
 
     Examples
     --------
@@ -178,78 +207,144 @@ def obtain(
     >>> shard.arrays["tau"].tolist()
     [1.0, 1.0, 1.0]
     """
-    found = {path: _sound(path, values) for path, values in wanted.items()}
-    wait = False
-    while missing := [path for path in wanted if found[path] is None]:
-        # Waiting with nothing in hand: two processes can never wait for each other.
-        groups = [missing[:1]] if wait else _groups(missing, at_once)
-        before = len(missing)
-        for group in groups:
-            with ExitStack() as claims:
-                mine = [path for path in group if claims.enter_context(_claim(path, wait))]
-                for path in mine:
-                    found[path] = _sound(path, wanted[path], set_aside=True)
-                mine = [path for path in mine if found[path] is None]
-                if mine:
-                    make(mine)
-                for path in mine:
-                    found[path] = _checked(path, wanted[path])
-        wait = sum(shard is None for shard in found.values()) == before
-    return found
+    work = _Work(wanted, make, check)
+    for folder in {path.parent for path in wanted}:
+        locks.remove_leftovers(folder)
+    for path in wanted:
+        work.look(path)
+    tallies.note(had=work.found)
+    waiting = locks.Waiting(patience or locks.Patience())
+    while missing := work.missing():
+        busy: dict[Path, locks.Holder] = {}
+        for group in _groups(missing, at_once):
+            busy |= work.make_group(group)
+        if len(work.missing()) == len(missing):
+            waiting.once(busy)
+    tallies.note(had=work.found)
+    if work.left:
+        raise _unfinished(work.left)
+    return {path: work.found[path] for path in wanted}
+
+
+class _Work:
+    """The shards of one call of `obtain`: what is found, and what is left alone."""
+
+    def __init__(
+        self,
+        wanted: Mapping[Path, Metadata],
+        make: Callable[[list[Path]], None],
+        check: Callable[[Path, Shard], None] | None,
+    ) -> None:
+        self.wanted, self.make, self.check = wanted, make, check
+        self.found: dict[Path, Shard] = {}
+        self.left: dict[Path, OSError] = {}
+        self._seen: dict[Path, tuple[int, ...] | None] = {}
+
+    def missing(self) -> list[Path]:
+        done = self.found.keys() | self.left.keys()
+        return [path for path in self.wanted if path not in done]
+
+    def look(self, path: Path, set_aside: bool = False) -> None:
+        """Read a shard if it is there and sound; one that is not can be set aside."""
+        try:
+            self._seen[path] = _signature(path)
+            self.found[path] = self._checked(path)
+        except FileNotFoundError:
+            pass
+        except ShardError as problem:
+            if set_aside:
+                self._put_aside(path, problem)
+        except CannotOpen as problem:
+            self.left[path] = problem
+
+    def _put_aside(self, path: Path, problem: ShardError) -> None:
+        try:
+            put_aside(path, problem)
+            tallies.note(set_aside=[path])
+        except OSError as reason:
+            self.left[path] = refuse(path, f"{str(problem).removesuffix('.')}: {reason}")
+
+    def make_group(self, group: Sequence[Path]) -> dict[Path, locks.Holder]:
+        """Make those of a group that are still missing and free; return who makes the others."""
+        busy = {}
+        with ExitStack() as claims:
+            mine = []
+            for path in group:
+                try:
+                    holder = claims.enter_context(locks.claim(path))
+                except CannotOpen as problem:
+                    self.left[path] = problem
+                    continue
+                if holder is None:
+                    mine.append(path)
+                    self.look(path, set_aside=True)
+                else:
+                    busy[path] = holder
+                    # Others are made together: this one may be finished before it is let go.
+                    if self._seen[path] != _signature(path):
+                        self.look(path)
+            if mine := [path for path in mine if path in self.missing()]:
+                self._make(mine)
+        return busy
+
+    def _make(self, paths: list[Path]) -> None:
+        try:
+            self.make(paths)
+        except CannotOpen as problem:
+            # What they are made of cannot be read; that says nothing of the others.
+            self.left |= dict.fromkeys(paths, problem)
+            return
+        for path in paths:
+            self.found[path] = self._checked(path)
+            tallies.note(made=[path])
+
+    def _checked(self, path: Path) -> Shard:
+        """Read a shard and make sure that it holds what its name says."""
+        shard = read_shard(path)
+        try:
+            same = canonical(shard.metadata["values"]) == canonical(self.wanted[path])
+        except (ValueError, LookupError, RecursionError):
+            same = False
+        if not same:
+            raise ShardError(f"the score file {path} holds other scores than its name says.")
+        if self.check is not None:
+            self.check(path, shard)
+        return shard
 
 
 def _groups(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
     return [paths[start : start + size] for start in range(0, len(paths), size)]
 
 
-@contextmanager
-def _claim(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold the sole right to make a shard; tell whether it was free, or wait until it is."""
-    folder = path.parent / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{path.name}.lock")
+def _signature(path: Path) -> tuple[int, ...] | None:
     try:
-        held = lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        yield False
-        return
-    with held:
-        # Whoever held the lock before and was killed while writing left these.
-        for rubbish in path.parent.glob(f".{path.name}.*.tmp"):
-            rubbish.unlink(missing_ok=True)
-        yield True
-
-
-def _checked(path: Path, values: Metadata) -> Shard:
-    """Read a shard and make sure that it holds what its name says."""
-    shard = read_shard(path)
-    if key_of(shard.metadata.get("values", {})) != key_of(values):
-        raise ShardError(f"the score file {path} holds other scores than its name says")
-    return shard
-
-
-def _sound(path: Path, values: Metadata, set_aside: bool = False) -> Shard | None:
-    """Read a shard; None if it is missing or damaged. A damaged one can be set aside."""
-    try:
-        return _checked(path, values)
-    except FileNotFoundError:
+        status = path.stat()
+    except OSError:
         return None
-    except ShardError as problem:
-        if set_aside:
-            put_aside(path, problem)
-        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _unfinished(left: Mapping[Path, OSError]) -> OSError:
+    """Return what to raise when files had to be left."""
+    first, *others = dict.fromkeys(left.values())
+    if not others:
+        return first
+    names = ", ".join(path.name for path, problem in left.items() if problem is not first)
+    return CannotOpen(f"{str(first).removesuffix('.')}; so it is with {names}.")
 
 
 def adopt(folder: str | Path, store: str | Path) -> int:
     """Copy the shards of a folder, laid out as a store, that a store lacks; return how many.
 
     The folder need not be there. The store never loses or changes a file. What a copy holds is
-    checked when it is read, like any other shard.
+    checked when it is read, like any other shard. One that another process is making is left to it.
 
     Raises
     ------
+    CannotOpen
+        If a file cannot be read, is none, or is a link that leads out of the folder.
     OSError
-        If a file cannot be read or written; what is copied stays.
+        If a file cannot be written; what is copied stays.
 
     Examples
     --------
@@ -265,19 +360,31 @@ def adopt(folder: str | Path, store: str | Path) -> int:
     copied = 0
     for path in sorted(folder.rglob("*.safetensors")):
         target = store / path.relative_to(folder)
-        if not target.exists():
-            write_whole(target, path.read_bytes())
-            copied += 1
+        if is_there(target):
+            continue
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise refuse(path, "it is a link that leads out of its folder")
+        content = read_whole(path)
+        with locks.claim(target) as holder:
+            if holder is None and not is_there(target):
+                write_whole(target, content)
+                copied += 1
     return copied
 
 
 def put_aside(path: Path, problem: Exception) -> None:
-    """Rename a damaged file, so that it can be looked at, and warn."""
+    """Rename a damaged file, so that it can be looked at, and warn.
+
+    One that is gone meanwhile has been set aside by another.
+    """
     names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
-    kept = next(name for name in names if not name.exists())
-    path.rename(kept)
+    kept = next(name for name in names if not is_there(name))
+    try:
+        path.rename(kept)
+    except FileNotFoundError:
+        return
     warnings.warn(
-        f"{problem}; it is set aside as {kept.name} and computed again.",
+        f"{str(problem).removesuffix('.')}; it is set aside as {kept.name} and computed again.",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -294,5 +401,5 @@ def checksum(text: str, arrays: Mapping[str, np.ndarray] | None = None) -> str:
     for name in sorted(arrays or {}):
         array = arrays[name]
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()

@@ -23,8 +23,10 @@ from tda_utils.checks import brief, check_choice, check_count
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.experiments.provenance import computed_with, git_state
-from tda_utils.experiments.store import canonical, checksum, put_aside, write_whole
-from tda_utils.reliability.overall import overall_reliability
+from tda_utils.experiments.store import canonical, checksum, put_aside
+from tda_utils.files import read_whole, write_whole
+from tda_utils.reliability.overall import MEASURES, overall_reliability
+from tda_utils.reliability.scale import reduced, scaled
 from tda_utils.reliability.significance import TEST_OF
 from tda_utils.reliability.signs import removal_signed
 
@@ -32,6 +34,8 @@ KINDS = ("pearson", "spearman")
 LEAST_MEMBERS = 2
 ALPHA, LEVEL = 0.05, 0.95
 BOUNDS = ("value", "low", "high")
+#: More than any summary has.
+MOST_BYTES = 50_000_000
 
 
 class SummaryError(ValueError):
@@ -79,7 +83,7 @@ class StudySummary:
         rows = self.content["reliability"].get(str(members))
         if rows is None:
             known = ", ".join(self.content["reliability"])
-            raise ValueError(f"members is {members!r}; this study is summed up for {known}.")
+            raise ValueError(f"members is {brief(members)}; this study is summed up for {known}.")
         attributes = {"members": members, "test": self.content["test"]}
         return {
             method: xr.Dataset(
@@ -127,7 +131,8 @@ def study_of(experiment: Experiment, folder: str | Path = "") -> StudySummary:
     TypeError, ValueError
         If it is no experiment, or one with a single member or crossed ones.
     OSError
-        If a file cannot be written; scores that are finished stay.
+        If a file cannot be written; scores that are finished stay. If the summary is there and
+        cannot be opened: it stays, too.
 
     Examples
     --------
@@ -164,16 +169,50 @@ def study_of(experiment: Experiment, folder: str | Path = "") -> StudySummary:
 
 
 def _read(path: Path, experiment: Experiment) -> dict[str, Any]:
-    text = path.read_bytes()
+    text = bytes(read_whole(path, MOST_BYTES))
     try:
         content = json.loads(text)
         stored = content.pop("sha256")
         sound = stored == checksum(canonical(content)) and content["key"] == experiment.study_key
-    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = sound and _is_whole(content, experiment)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
-        raise SummaryError(f"the summary {path} is half-written, damaged or of another study")
+        raise SummaryError(f"the summary {path} is half-written, damaged or of another study.")
     return content
+
+
+def _is_whole(content: Mapping[str, Any], experiment: Experiment) -> bool:
+    """Whether a summary says all that this class is asked, in the form that it is asked for."""
+    fixed = {
+        "size": _size(experiment),
+        "scores": experiment.study_scores,
+        "test": TEST_OF[experiment.protocol],
+    }
+    medians = [content["signal"], content["noise"]]
+    rows = content["reliability"]
+    members = [str(number) for number in range(LEAST_MEMBERS, experiment.members + 1)]
+    intervals = [
+        rows[number][name][measure]
+        for number in members
+        for name in STUDY_METHODS
+        for measure in MEASURES
+    ]
+    pairs = [*itertools.combinations(STUDY_METHODS, 2), ("loo", "loo")]
+    correlations = [content["correlations"][kind] for kind in KINDS]
+    return (
+        all(content[name] == value for name, value in fixed.items())
+        and isinstance(content["finite"], bool)
+        and list(rows) == members
+        and all(len(interval) == len(BOUNDS) for interval in intervals)
+        and all([(a, b) for a, b, _ in rows] == pairs for rows in correlations)
+        and all(
+            value is None or (isinstance(value, float | int) and not isinstance(value, bool))
+            for value in itertools.chain(
+                medians, *intervals, (value for rows in correlations for *_, value in rows)
+            )
+        )
+    )
 
 
 def _plain(value: float) -> float | None:
@@ -191,26 +230,19 @@ def _number(value: float | None) -> float:
 def _summed_up(experiment: Experiment) -> dict[str, Any]:
     scores = {
         # Members are what is counted, so checkpoints are averaged within them at once.
-        name: removal_signed(tau).mean("checkpoint", keep_attrs=True)
+        name: reduced(removal_signed(tau), _mean_of_checkpoints, "checkpoint")
         for name, tau in experiment.all_scores(STUDY_METHODS).items()
     }
     test = TEST_OF[experiment.protocol]
-    task, loo = experiment.data, scores["loo"]
+    loo = scores["loo"]
     return {
         "key": experiment.study_key,
         "study": _description(experiment),
-        "size": {
-            "members": experiment.members,
-            "checkpoints": experiment.checkpoints,
-            "epochs": experiment.recipe.epochs,
-            "train": task.n_train,
-            "attributed": task.n_attributed,
-            "test": task.n_test,
-        },
+        "size": _size(experiment),
         "finite": all(bool(np.isfinite(tau).all()) for tau in scores.values()),
         "test": test,
-        "signal": _plain(abs(loo.mean("member")).median().item()),
-        "noise": _plain(loo.std("member", ddof=1).median().item()),
+        "signal": _median(abs(_member_mean(loo))),
+        "noise": _median(reduced(loo, lambda tau: tau.std("member", ddof=1), "member")),
         "reliability": {
             str(members): {name: _reliability(tau, members, test) for name, tau in scores.items()}
             for members in range(LEAST_MEMBERS, experiment.members + 1)
@@ -219,6 +251,30 @@ def _summed_up(experiment: Experiment) -> dict[str, Any]:
         "scores": experiment.study_scores,
         "provenance": {"git": git_state(Path(__file__).parent), **computed_with()},
     }
+
+
+def _size(experiment: Experiment) -> dict[str, int]:
+    task = experiment.data
+    return {
+        "members": experiment.members,
+        "checkpoints": experiment.checkpoints,
+        "epochs": experiment.recipe.epochs,
+        "train": task.n_train,
+        "attributed": task.n_attributed,
+        "test": task.n_test,
+    }
+
+
+def _mean_of_checkpoints(tau: xr.DataArray) -> xr.DataArray:
+    return tau.mean("checkpoint", keep_attrs=True)
+
+
+def _member_mean(tau: xr.DataArray) -> xr.DataArray:
+    return reduced(tau, lambda scores: scores.mean("member"), "member")
+
+
+def _median(values: xr.DataArray) -> float | None:
+    return _plain(reduced(values, lambda all_pairs: all_pairs.median(), *values.dims).item())
 
 
 def _description(experiment: Experiment) -> dict[str, Any]:
@@ -240,9 +296,14 @@ def _reliability(tau: xr.DataArray, members: int, test: str) -> dict[str, list[f
 
 
 def _correlations(scores: Mapping[str, xr.DataArray], kind: str) -> list[list[Any]]:
-    means = {name: tau.mean("member").values.ravel() for name, tau in scores.items()}
+    means = {name: _flat_means(tau) for name, tau in scores.items()}
     found = pd.DataFrame(means).corr(method=kind)
     pairs = [[a, b, _plain(found.loc[a, b])] for a, b in itertools.combinations(scores, 2)]
-    halves = [scores["loo"].isel(member=slice(start, None, 2)).mean("member") for start in (0, 1)]
-    within = pd.DataFrame({at: half.values.ravel() for at, half in enumerate(halves)})
+    halves = (scores["loo"].isel(member=slice(start, None, 2)) for start in (0, 1))
+    within = pd.DataFrame({at: _flat_means(half) for at, half in enumerate(halves)})
     return [*pairs, ["loo", "loo", _plain(within.corr(method=kind).loc[0, 1])]]
+
+
+def _flat_means(tau: xr.DataArray) -> np.ndarray:
+    """Return the mean scores of all pairs, near one: a correlation has no unit."""
+    return scaled(_member_mean(tau).values)[0].ravel()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from tda_utils.checks import check_choice
+from tda_utils.checks import brief, check_choice
 from tda_utils.models.convolutional import CNN2L, CNN3L
 from tda_utils.models.vision_transformer import (
     PAPER_BACKBONE,
@@ -60,5 +60,5 @@ def model_builder(
         return lambda: LoRAVisionTransformer(channels, backbone or PAPER_BACKBONE, image_size)
     for argument, value in (("backbone", backbone), ("image_size", image_size)):
         if value is not None:
-            raise ValueError(f"{argument} is {value!r}; only model 'vit' has one.")
+            raise ValueError(f"{argument} is {brief(value)}; only model 'vit' has one.")
     return lambda: _CONVOLUTIONAL[name](channels)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tda_utils.checks import brief
+
 LOGITS = 10  # The paper's networks have ten logits, also on MNIST3 with its three classes.
 
 
@@ -80,6 +82,6 @@ class CNN3L(ConvolutionalNetwork):
 
 
 def _per_channels(channels: int, table: dict):
-    if channels not in table:
-        raise ValueError(f"channels is {channels!r}; it must be 1 (MNIST) or 3 (CIFAR-10).")
+    if type(channels) is bool or channels not in tuple(table):
+        raise ValueError(f"channels is {brief(channels)}; it must be 1 (MNIST) or 3 (CIFAR-10).")
     return table[channels]

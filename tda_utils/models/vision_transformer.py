@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import TqdmWarning
 
+from tda_utils.checks import brief
 from tda_utils.models.convolutional import LOGITS
 from tda_utils.models.states import copied_model
 
@@ -119,7 +120,9 @@ class LoRAVisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
-            raise ValueError(f"channels is {channels!r}; it must be 1 (MNIST) or 3 (CIFAR-10).")
+            raise ValueError(
+                f"channels is {brief(channels)}; it must be 1 (MNIST) or 3 (CIFAR-10)."
+            )
         loaded = load_backbone(backbone, image_size)
         self.channels, self.image_size = channels, loaded.image_size
         self.mean, self.std = loaded.mean, loaded.std
@@ -199,8 +202,8 @@ def load_backbone(name: str, image_size: int | None = None) -> Backbone:
     patch = loaded.encoder.config.patch_size
     if not isinstance(size, int) or size < 1 or size % patch:
         raise ValueError(
-            f"image_size is {size!r}; it must be a positive multiple of {patch}, the patch size of "
-            f"{name!r}."
+            f"image_size is {brief(size)}; it must be a positive multiple of {patch}, the patch "
+            f"size of {name!r}."
         )
     encoder = copied_model(loaded.encoder)
     if size != loaded.image_size:

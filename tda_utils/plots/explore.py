@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda_utils.checks import brief
+from tda_utils.checks import brief, is_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
 from tda_utils.plots.pictures import picture_table, pictures_of_samples
@@ -68,9 +68,11 @@ def explore_pairs(
     if isinstance(summaries, xr.Dataset):
         summaries = {summaries.attrs.get("method", "tau"): summaries}
     looks = style.looks_of(style.checked_methods(summaries, "summaries"))
-    for summary in summaries.values():
+    for name, summary in summaries.items():
         style.check_summary(summary)
-    if not isinstance(points, int) or not len(looks) <= points <= 5000:
+        if not np.isfinite(summary["p"]).any():
+            raise ValueError(f"summaries[{name!r}] has no pair with a p-value to draw.")
+    if not is_count(points, len(looks), 5000):
         raise ValueError(f"points must be between {len(looks)} and 5000, not {brief(points)}.")
     first = summaries[next(iter(looks))]
     rng = np.random.default_rng(seed)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
+import numpy as np
 import xarray as xr
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-from tda_utils.checks import brief
+from tda_utils.checks import brief, check_choice, check_count
+from tda_utils.reliability import checks
 from tda_utils.terms import METHOD_LABELS
 
 Arguments = ParamSpec("Arguments")
@@ -107,7 +111,8 @@ def looks_of(names: Iterable[str]) -> dict[str, Look]:
 
 def helpful_sign(attributes: Mapping[str, Any]) -> int:
     """Return the sign of a score that says the training sample helps: +1 under removal."""
-    return -1 if attributes.get("sign") == "upweighting" else 1
+    sign = attributes.get("sign")
+    return -1 if isinstance(sign, str) and sign == "upweighting" else 1
 
 
 def sign_note(attributes: Mapping[str, Any]) -> str:
@@ -117,11 +122,29 @@ def sign_note(attributes: Mapping[str, Any]) -> str:
 
 def number_text(value: float) -> str:
     """Write a number for a label: three digits, a real minus sign, no needless exponent."""
+    if not math.isfinite(value):
+        return {"inf": "∞", "-inf": "\N{MINUS SIGN}∞"}.get(str(value), "n/a")
     if value != 0 and not 1e-3 <= abs(value) < 1e4:
         mantissa, exponent = f"{value:.1e}".split("e")
         return rf"${mantissa}\times10^{{{int(exponent)}}}$"
     text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def drawing_power(largest: float) -> int:
+    """Return the power of ten in which numbers are drawn: 0 unless axes have no room for them.
+
+    Matplotlib's linear axes take all numbers below some 1e-287 for zero, and the range of an axis
+    is a difference, which overflows first.
+    """
+    if not math.isfinite(largest) or largest == 0 or 1e-100 <= largest <= 1e100:
+        return 0
+    return max(-300, min(300, math.floor(math.log10(largest))))
+
+
+def in_power(power: int) -> FuncFormatter:
+    """Return what writes a tick of numbers that are drawn in a power of ten."""
+    return FuncFormatter(lambda at, _: rf"${at:g}\times10^{{{power}}}$" if at else "0")
 
 
 def p_text(p: float) -> str:
@@ -147,11 +170,18 @@ def two_digits(value: float) -> str:
 
 
 def check_summary(summary: object) -> None:
-    """Raise a `TypeError` unless this is what `summarise` returns."""
-    if not isinstance(summary, xr.Dataset) or not {"mean", "std", "p"} <= set(summary):
-        raise TypeError(f"summary must be what summarise returns, not {type(summary).__name__}.")
+    """Raise one clear error unless this is what `summarise` returns."""
+    checks.check_summary("summary", summary)
     if missing := [name for name in ("members", "test") if name not in summary.attrs]:
         raise ValueError(f"summary lacks the attributes {missing}, which summarise gives it.")
+    check_count("members of summary", summary.attrs["members"], least=2)
+    check_choice("test of summary", summary.attrs["test"], checks.TESTS)
+
+
+def sample_labels(summary: xr.Dataset, dim: str) -> np.ndarray | None:
+    """Return the class of each sample along a dim; None where samples have none."""
+    labels = summary.coords.get(f"{dim}_label")
+    return None if labels is None or labels.dims != (dim,) else labels.values
 
 
 def checked_methods(by_method: object, name: str) -> list[str]:

@@ -9,12 +9,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from scipy import stats
 
-from tda_utils.checks import brief
+from tda_utils.checks import brief, is_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
+from tda_utils.reliability import checks
 from tda_utils.reliability.significance import significant, snr_threshold
 
 # Colour and opacity of a line in `rank_change`, by whether it starts and whether it ends on top.
@@ -121,7 +122,7 @@ def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
 def _log_limits(values: np.ndarray) -> tuple[float, float]:
     """Return limits that hold all but the smallest 0.5 %, which may lie decades below the rest."""
     low, high = np.quantile(values, 0.005), values.max()
-    return low / 1.3, high * 1.3
+    return low / 1.3, min(high * 1.3, np.finfo(float).max)
 
 
 @style.journal
@@ -178,6 +179,8 @@ def reliability_map(
     axes, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1, 0.13])
     found = np.abs(shown[np.isfinite(shown)])
     reach = float(np.quantile(found, 0.98)) if found.size else 1.0
+    power = style.drawing_power(reach)
+    shown, reach = shown / 10.0**power, reach / 10.0**power
     axes.set_facecolor(style.UNTRUSTED)
     drawn = axes.imshow(
         shown,
@@ -197,6 +200,9 @@ def reliability_map(
     bar = figure.colorbar(
         drawn, ax=axes, location="top", aspect=50, pad=0.01, extend="both", extendfrac=0.015
     )
+    if power:
+        bar.ax.xaxis.set_major_locator(MaxNLocator(4))
+        bar.ax.xaxis.set_major_formatter(style.in_power(power))
     bar.outline.set_visible(False)
     bar.set_label(
         f"mean of τ ({style.sign_note(summary.attrs)}); grey: not significant at {alpha:g}"
@@ -214,8 +220,9 @@ def _map_alt(summary: xr.Dataset, trusted: xr.DataArray, alpha: float, correctio
         f" significant at {alpha:g}, {CORRECTION_NAMES[correction]}: {helping:,} help and"
         f" {found - helping:,} hurt. The rest is grey."
     ]
-    if {"train_label", "test_label"} <= set(summary.coords):
-        same = summary["train_label"] == summary["test_label"]
+    classes = [style.sample_labels(summary, dim) for dim in ("train", "test")]
+    if all(labels is not None for labels in classes):
+        same = xr.DataArray(classes[0][:, None] == classes[1], dims=("train", "test"))
         for word, group in (("same", same), ("different", ~same)):
             size = int(group.sum())
             if size:
@@ -227,18 +234,21 @@ def _map_alt(summary: xr.Dataset, trusted: xr.DataArray, alpha: float, correctio
 def _sorted_samples(summary: xr.Dataset, trusted: xr.DataArray, dim: str) -> np.ndarray:
     """Return positions along a dimension: by class, then by how many pairs can be trusted."""
     count = trusted.sum("test" if dim == "train" else "train").values
-    label = f"{dim}_label"
-    labels = summary[label].values if label in summary.coords else np.zeros(count.size)
+    labels = style.sample_labels(summary, dim)
+    if labels is None:
+        labels = np.zeros(count.size)
+    elif labels.dtype == object:  # whose order need not be known
+        labels = labels.astype(str)
     return np.lexsort((-count, labels))
 
 
 def _label_classes(axes: Axes, summary: xr.Dataset, dim: str, order: np.ndarray) -> None:
     """Put class names in the middle of their block and a line between blocks."""
     axis = axes.yaxis if dim == "train" else axes.xaxis
-    label = f"{dim}_label"
-    if label not in summary.coords:
+    labels = style.sample_labels(summary, dim)
+    if labels is None:
         return
-    labels = summary[label].values[order]
+    labels = labels[order]
     edges = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     bounds = np.concatenate([[0], edges, [labels.size]])
     axis.set_ticks((bounds[:-1] + bounds[1:] - 1) / 2, [str(labels[i]) for i in bounds[:-1]])
@@ -287,12 +297,19 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
     """
     for name, scores in (("scores_a", scores_a), ("scores_b", scores_b)):
         if not isinstance(scores, xr.DataArray) or scores.dims != ("train",):
-            found = getattr(scores, "dims", type(scores).__name__)
+            found = scores.dims if isinstance(scores, xr.DataArray) else brief(scores)
             raise ValueError(f"{name} must be a DataArray over (train,), not {found}.")
+        checks.check_numbers(name, scores)
+        if unknown := int(np.isnan(scores.values).sum()):
+            raise ValueError(
+                f"{name} has {unknown} NaN, which have no rank; leave these samples out."
+            )
     if not np.array_equal(scores_a["train"], scores_b["train"]):
         raise ValueError("scores_b must be over the same training samples as scores_a.")
     size = scores_a.size
-    if not isinstance(highlight, int) or not 1 <= highlight <= size:
+    if not size:
+        raise ValueError("scores_a has no training sample, but needs at least 1.")
+    if not is_count(highlight, 1, size):
         raise ValueError(f"highlight must be between 1 and {size}, not {brief(highlight)}.")
     ranks = [
         stats.rankdata(-style.helpful_sign(scores.attrs) * scores.values.astype(np.float64))
@@ -316,7 +333,8 @@ def rank_change(scores_a: xr.DataArray, scores_b: xr.DataArray, highlight: int =
     axes.spines[["bottom", "left"]].set_visible(False)
     axes.set_yticks(sorted({1, *range(5, size + 1, max(5, size // 6 // 5 * 5))}))
     axes.set_ylabel("rank of the training sample (1 helps most)")
-    correlation = float(np.corrcoef(ranks)[0, 1])
+    with np.errstate(invalid="ignore"):  # scores that are all the same
+        correlation = float(np.corrcoef(ranks)[0, 1])
     kept = int((top[0] & top[1]).sum())
     label = f"Spearman {correlation:.2f}; {kept} of the top {highlight} in both"
     axes.set_xlabel(label.replace("-", "\N{MINUS SIGN}"))

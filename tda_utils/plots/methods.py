@@ -301,10 +301,11 @@ def _draw_ratios(
 ) -> None:
     ratios = abs(summary["snr"]).values
     ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
-    low, lower, middle, upper, high = np.quantile(ratios, [0.05, 0.25, 0.5, 0.75, 0.95])
-    axes.plot([low, high], [row, row], color=look.colour, linewidth=0.8)
-    axes.plot([lower, upper], [row, row], color=look.colour, linewidth=4, alpha=0.35)
-    axes.plot(middle, row, look.marker, color=look.colour, markersize=4)
+    if ratios.size:
+        low, lower, middle, upper, high = np.quantile(ratios, [0.05, 0.25, 0.5, 0.75, 0.95])
+        axes.plot([low, high], [row, row], color=look.colour, linewidth=0.8)
+        axes.plot([lower, upper], [row, row], color=look.colour, linewidth=4, alpha=0.35)
+        axes.plot(middle, row, look.marker, color=look.colour, markersize=4)
     style.tick(axes, snr_threshold(summary.attrs["members"], alpha, summary.attrs["test"]), row)
 
 

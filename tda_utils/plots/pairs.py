@@ -16,6 +16,7 @@ from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
 from tda_utils.plots.pictures import draw_picture, pictures_of_samples
+from tda_utils.reliability import checks
 from tda_utils.reliability.checks import Test
 from tda_utils.reliability.significance import summarise
 
@@ -42,7 +43,7 @@ def concept(
         `clearest_pairs` or `least_certain_pairs` return.
     train_images, test_images : array, (train, height, width) or with channels, optional
         Pictures in the order of the scores' train and test samples, to put above the densities.
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         Which p-value; see `tda_utils.reliability.p_values`.
 
     Returns
@@ -128,7 +129,7 @@ def tau_histograms(
     looks = style.looks_of(style.checked_methods(scores_by_method, "scores_by_method"))
     summaries = {name: summarise(scores_by_method[name], test) for name in looks}
     first = next(iter(looks))
-    chosen = _chosen_pairs(pairs, scores_by_method.values())
+    chosen = _chosen_pairs(pairs, list(scores_by_method.values()))
     figure = style.new_figure(style.TEXT_WIDTH, 0.6 + 0.95 * len(looks))
     grid = figure.subplots(len(looks), len(chosen), squeeze=False)
     for row, (name, look) in zip(grid, looks.items(), strict=True):
@@ -182,8 +183,10 @@ def _draw_distribution(
     """Draw a histogram of all draws, the matching normal density, member ticks and the numbers."""
     where = _positions(summary, pair)
     draws = scores.isel(where).astype(np.float64)
+    power = style.drawing_power(float(abs(draws).max()))
+    draws = draws / 10.0**power
     members = draws.mean("checkpoint") if "checkpoint" in draws.dims else draws
-    values = draws.values.ravel()
+    values = draws.values[np.isfinite(draws.values)]
     spread = values.std(ddof=1)
     axes.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=3)
     bins = max(5, min(16, values.size // 4))
@@ -207,7 +210,9 @@ def _draw_distribution(
     axes.set(xlim=(low - margin, high + margin), ylim=(0, axes.get_ylim()[1] * 1.02), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="x", pad=5)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(3 if power else 4))
+    if power:
+        axes.xaxis.set_major_formatter(style.in_power(power))
     mean, std, p = (float(summary[name][where]) for name in ("mean", "std", "p"))
     axes.set_title(
         f"mean {style.number_text(mean)}   std {style.number_text(std)}   {style.p_text(p)}",
@@ -241,21 +246,36 @@ def _chosen_pairs(
         raise ValueError(f"pairs must map at least one title to a pair, not {brief(pairs)}.")
     chosen = {}
     for title, pair in pairs.items():
-        if isinstance(pair, xr.Dataset):
+        if isinstance(pair, xr.Dataset) and all(
+            dim in pair.variables and pair[dim].size for dim in ("train", "test")
+        ):
             pair = (pair["train"].values.ravel()[0], pair["test"].values.ravel()[0])
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ValueError(f"pairs[{title!r}] must be (train, test), not {brief(pair)}.")
-        for dim, index in zip(("train", "test"), pair, strict=True):
-            if any(index not in scores[dim].values for scores in scores_of_methods):
-                raise ValueError(
-                    f"pairs[{title!r}] has {dim} index {index}, which is not in the scores'"
-                    f" coordinate {dim!r}."
-                )
+        for scores in scores_of_methods:
+            _check_pair(f"pairs[{title!r}]", pair, scores)
         chosen[title] = pair
     return chosen
 
 
-def _positions(summary: xr.Dataset, pair: tuple[int, int]) -> dict[str, int]:
+def _check_pair(name: str, pair: tuple[int, int], scores: xr.DataArray) -> None:
+    checks.check_labels("scores", scores, "train", "test")
+    for dim, index in zip(("train", "test"), pair, strict=True):
+        found = sum(label == index for label in scores[dim].values.tolist())
+        if found != 1:
+            where = "is not" if not found else f"is {found} times"
+            raise ValueError(
+                f"{name} has {dim} index {brief(index)}, which {where} in the scores' coordinate"
+                f" {dim!r}."
+            )
+    if not np.isfinite(scores.isel(_positions(scores, pair)).values).sum() > 1:
+        raise ValueError(
+            f"{name} is train {brief(pair[0])}, test {brief(pair[1])}, of which scores has no two "
+            "finite values to draw."
+        )
+
+
+def _positions(summary: xr.Dataset | xr.DataArray, pair: tuple[int, int]) -> dict[str, int]:
     """Return where a pair lies along train and test."""
     return {
         dim: int(np.flatnonzero(summary[dim].values == index)[0])
@@ -264,9 +284,9 @@ def _positions(summary: xr.Dataset, pair: tuple[int, int]) -> dict[str, int]:
 
 
 def _sample_text(summary: xr.Dataset, dim: str, position: int) -> str:
-    label = f"{dim}_label"
+    labels = style.sample_labels(summary, dim)
     name = f"{dim} {summary[dim].values[position]}"
-    return f"{name} (class {summary[label].values[position]})" if label in summary.coords else name
+    return name if labels is None else f"{name} (class {labels[position]})"
 
 
 def _pair_text(summary: xr.Dataset, pair: tuple[int, int]) -> str:

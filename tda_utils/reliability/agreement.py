@@ -40,7 +40,7 @@ def agreement(
         "of p-values" from the signed ratio of mean and standard deviation, which is ``"snr"`` here.
     kind : {"pearson", "spearman"}
         Of the values, or of their ranks (ties share their mean rank).
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         Which p-value, for ``of="p"``. Summaries must have been made with the same.
     permutations : int
         How many shuffles, 1 or more.
@@ -102,7 +102,7 @@ def agreement(
             # Not "method": that is an argument of sel already, so it could not be selected by name.
             "method_a": names,
             "method_b": names,
-            "sign": ("method_a", [s.attrs.get("sign", "unknown") for s in summaries]),
+            "sign": ("method_a", [_sign_of(summary) for summary in summaries]),
         },
         {"of": of, "kind": kind, "test": test, "permutations": permutations, "seed": seed},
     )
@@ -111,7 +111,9 @@ def agreement(
 def _summary_of(name: str, entry: xr.DataArray | xr.Dataset, test: checks.Test) -> xr.Dataset:
     """Summarise scores; pass on a summary that was made with the same test."""
     if isinstance(entry, xr.DataArray):
-        return summarise(entry, test)
+        summary = summarise(entry, test)
+        checks.check_labels(f"scores_by_method[{name!r}]", summary, "train", "test")
+        return summary
     checks.check_summary(f"scores_by_method[{name!r}]", entry)
     if entry.attrs.get("test", test) != test:
         raise ValueError(
@@ -121,15 +123,20 @@ def _summary_of(name: str, entry: xr.DataArray | xr.Dataset, test: checks.Test) 
     return entry
 
 
+def _sign_of(summary: xr.Dataset) -> str:
+    sign = summary.attrs.get("sign")
+    return sign if isinstance(sign, str) else "unknown"
+
+
 def _matched(summary: xr.Dataset, reference: xr.Dataset, name: str) -> xr.Dataset:
     """Bring a summary's pairs into the order of the reference, if they are the same pairs."""
     for dim in ("train", "test"):
-        own, wanted = summary[dim].values, reference[dim].values
-        if len(np.unique(own)) != own.size:
+        own, wanted = summary.get_index(dim), reference.get_index(dim)
+        if not own.is_unique:
             raise ValueError(
                 f"scores_by_method[{name!r}] names a {dim} sample twice, but each must occur once."
             )
-        if own.size != wanted.size or not np.isin(own, wanted).all():
+        if own.size != wanted.size or not own.isin(wanted).all():
             raise ValueError(
                 f"scores_by_method[{name!r}] has {own.size} {dim} samples that are not the"
                 f" {wanted.size} of the first method, but all methods must score the same pairs."

@@ -9,7 +9,8 @@ import xarray as xr
 from scipy import special, stats
 
 from tda_utils.reliability import checks
-from tda_utils.reliability.significance import p_from_snr, signal_to_noise, summarise
+from tda_utils.reliability.scale import scaled
+from tda_utils.reliability.significance import p_of, signal_to_noise, summarise
 
 # What sums up an experiment.
 MEASURES = ("mean_p", "significant", "sign_uncertain")
@@ -22,7 +23,7 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.D
     ----------
     scores : DataArray, (member, checkpoint, train, test)
         Attribution scores, checkpoints in the order of training.
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         Which p-value; see `p_values`.
 
     Returns
@@ -73,7 +74,7 @@ def overall_reliability(
     scores, test
         As for `summarise`.
     alpha : float
-        A pair is significant if its own p is below; no correction for many tests.
+        A pair is significant if its own p is at most that; no correction for many tests.
     level : float
         Probability that the interval covers, between 0 and 1.
 
@@ -81,7 +82,8 @@ def overall_reliability(
     -------
     Dataset, (measure,)
         ``value``, ``low`` and ``high`` of each `measure` over the pairs that have a p-value:
-        ``mean_p``, the mean of it; ``significant``, the fraction of pairs with one below `alpha`;
+        ``mean_p``, the mean of it; ``significant``, the fraction of pairs whose own is at most
+        `alpha`;
         ``sign_uncertain``, the fraction of pairs whose standard deviation over members is larger
         than their absolute mean, so that one model's score may well have the wrong sign. The third
         hangs least on how many members there are. NaN if no pair has a p-value; the interval is NaN
@@ -139,9 +141,10 @@ def _measures(flat: np.ndarray, test: checks.Test, alpha: float) -> np.ndarray:
     """Return the `MEASURES` of scores (members, pairs)."""
     if not flat.shape[1]:
         return np.full(len(MEASURES), np.nan)
+    flat, _ = scaled(flat, 0)
     snr = signal_to_noise(flat.mean(0), flat.std(0, ddof=1))
-    p = p_from_snr(snr, len(flat), test)
-    return np.array([p.mean(), (p < alpha).mean(), (np.abs(snr) < 1).mean()])
+    p = p_of(flat, snr, test)
+    return np.array([p.mean(), (p <= alpha).mean(), (np.abs(snr) < 1).mean()])
 
 
 def _logit(fraction: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy import stats
 
 from tda_utils.checks import check_choice
 from tda_utils.reliability import checks
+from tda_utils.reliability.scale import reduced
 
 #: A score says something of its model where it exceeds that quantile of the floor.
 QUANTILE = 0.95
@@ -58,13 +59,15 @@ def rounding_share(scores: xr.DataArray, floor: xr.DataArray) -> xr.DataArray:
     0.5
     """
     averages, changes = _fitting(scores, floor)
-    # Both in units of the largest, so that no square leaves the range of numbers.
-    unit = max(float(abs(averages).max()), float(abs(changes).max()), 0.0) or 1.0
-    variance = (averages / unit).var("member", ddof=1, skipna=False)
-    expected = ((changes / unit) ** 2).mean(("member", "draw"), skipna=False)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = xr.where((expected == 0) & (variance == 0), 0.0, expected / variance)
-    return share.clip(max=1).transpose("train", "test").rename("rounding")
+    spread = reduced(averages, lambda tau: tau.std("member", ddof=1, skipna=False), "member")
+    size = reduced(changes, _root_mean_square, "member", "draw")
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = xr.where((size == 0) & (spread == 0), 0.0, size / spread)
+    return (ratio.clip(max=1) ** 2).transpose("train", "test").rename("rounding")
+
+
+def _root_mean_square(changes: xr.DataArray) -> xr.DataArray:
+    return (changes**2).mean(("member", "draw"), skipna=False) ** 0.5
 
 
 def defined_members(
@@ -140,9 +143,11 @@ def null_ratio(scores: xr.DataArray, floor: xr.DataArray) -> xr.Dataset:
     (0.375, 0.25, 0.5, 0.5)
     """
     averages, changes = _fitting(scores, floor)
-    null = abs(changes).median(("draw", "test"), skipna=False)
-    size = abs(averages).median(("train", "test"), skipna=False)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    null = reduced(abs(changes), lambda f: f.median(("draw", "test"), skipna=False), "draw", "test")
+    size = reduced(
+        abs(averages), lambda tau: tau.median(("train", "test"), skipna=False), "train", "test"
+    )
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         by_member = xr.where((null == 0) & (size == 0), 0.0, null / size)
     low, high, confidence = _interval_of_median(by_member.values)
     variables = {"by_member": by_member, "value": by_member.median(skipna=False)}
@@ -165,7 +170,7 @@ def _fitting(scores: xr.DataArray, floor: xr.DataArray) -> tuple[xr.DataArray, x
     averages = checks.member_averages(scores)
     check_choice("method of the scores", scores.attrs.get("method", "loo"), ("loo",))
     wanted = {"member", "draw", "checkpoint", "test"}
-    checks.check_real("floor", floor)
+    checks.check_numbers("floor", floor)
     if set(floor.dims) != wanted:
         raise ValueError(
             f"floor has dimensions {floor.dims}, but must have (member, draw, checkpoint, test)."
@@ -178,4 +183,6 @@ def _fitting(scores: xr.DataArray, floor: xr.DataArray) -> tuple[xr.DataArray, x
                 f"floor has other values of {dim} than the scores; both must be of the same "
                 "members, checkpoints and test samples, in the same order."
             )
-    return averages, floor.astype(np.float64).mean("checkpoint", skipna=False)
+    changes = floor.astype(np.float64)
+    changes = reduced(changes, lambda f: f.mean("checkpoint", skipna=False), "checkpoint")
+    return averages, changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -11,9 +12,11 @@ import numpy as np
 import xarray as xr
 from scipy import integrate, special, stats
 
-from tda_utils.checks import check_count
+from tda_utils.checks import brief, check_count
 from tda_utils.reliability import checks
 from tda_utils.reliability.rounding import defined_members, rounding_share
+from tda_utils.reliability.scale import in_unit, scaled_scores
+from tda_utils.reliability.signflip import patterns, sign_flip_p
 
 Values = TypeVar("Values", xr.DataArray, np.ndarray)
 #: The p-value that belongs to each protocol.
@@ -36,7 +39,7 @@ def summarise(
     ----------
     scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
         Attribution scores, in any unit, which mean and std keep; at least two members.
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         Which p-value; see `p_values`.
     floor : DataArray, (member, draw, checkpoint, test), optional
         What rounding alone does to the members' losses (`tda_utils.attribution.floor`); only for
@@ -58,13 +61,14 @@ def summarise(
     TypeError
         If `scores` is not a DataArray of real numbers.
     ValueError
-        If its dimensions are others, it has fewer than two members or an infinite value, or `test`
-        is unknown.
+        If its dimensions are others, it has fewer than two members or an infinite value, a member
+        is there twice (one label, the same scores), or `test` is unknown.
 
     Warns
     -----
     RuntimeWarning
-        If pairs have the same score, other than 0, in every member, as with one seed given twice.
+        If pairs have the same score, other than 0, in every member, as with one seed given twice,
+        or if two members of different labels have the same scores.
 
     Notes
     -----
@@ -86,8 +90,9 @@ def summarise(
     >>> summary["p"].round(3).values
     array([[0.074, 1.   ]])
     """
-    member_scores = checks.member_averages(scores)
+    member_scores, powers = scaled_scores(checks.member_averages(scores), "member")
     checks.check_test(test)
+    checks.check_members_differ(scores)
     members = member_scores.sizes["member"]
     mean = member_scores.mean("member", skipna=False)
     std = member_scores.std("member", ddof=1, skipna=False)
@@ -100,7 +105,9 @@ def summarise(
         test=test,
         null_mean_p=null_reference(members, test).mean_p,
     )
-    p = snr.copy(data=p_from_snr(snr.values, members, test))
+    flat = member_scores.values.reshape(members, -1)
+    p = snr.copy(data=p_of(flat, snr.values.ravel(), test).reshape(snr.shape))
+    mean, std = in_unit(mean, powers), in_unit(std, powers)
     variables = {"mean": mean, "std": std, "snr": snr, "p": p}
     if floor is not None:
         variables["rounding"] = rounding_share(scores, floor)
@@ -130,8 +137,12 @@ def p_values(scores: xr.DataArray, test: checks.Test = "t") -> xr.DataArray:
     ----------
     scores : DataArray, (member, checkpoint, train, test) or (member, train, test)
         Attribution scores; at least two members. Checkpoints are averaged within a member first.
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         ``"t"``: the one-sample t-test, :math:`p = 2\,P(T_{n-1} > \sqrt n\,|\mu/\sigma|)`.
+        ``"sign_flip"``: the share of sign patterns of the members' scores whose mean is at least as
+        far from zero (`tda_utils.reliability.signflip`); for few members with heavy tails, of whom
+        it asks symmetry alone. Exact up to 12 members, and never below :math:`2^{1-n}`, so that no
+        pair has p < 0.05 with fewer than six.
         ``"released"``: what the authors' released code computes,
         :math:`p = 2\,(1 - \Phi(|\mu/\sigma|))`, with neither :math:`\sqrt n` nor a t distribution.
         It asks whether *one* model's score differs from zero, not whether the mean does, and it is
@@ -141,7 +152,8 @@ def p_values(scores: xr.DataArray, test: checks.Test = "t") -> xr.DataArray:
     -------
     DataArray, (train, test), float64
         p in [0, 1]. All scores of a pair 0: p = 1, there is nothing to detect. All scores of a pair
-        the same number other than 0: p = 0, the limit of less and less noise; a method that is
+        the same number other than 0: p = 0, the limit of less and less noise (for ``"sign_flip"``
+        its least value); a method that is
         meant to vary over members but does not looks perfectly certain, so look at ``std`` as well.
         NaN in any member or checkpoint: p is NaN.
 
@@ -167,8 +179,18 @@ def signal_to_noise(mean: Values, std: Values) -> Values:
         return xr.where((mean == 0) & (std == 0), 0.0, mean / std)
 
 
+def p_of(scores: np.ndarray, snr: np.ndarray, test: checks.Test) -> np.ndarray:
+    """Return the p-values of scores (members, pairs) whose signal-to-noise ratio is known."""
+    if test == "sign_flip":
+        return sign_flip_p(scores)
+    return p_from_snr(snr, len(scores), test)
+
+
 def p_from_snr(snr: np.ndarray, members: int, test: checks.Test) -> np.ndarray:
-    """Return the two-sided p-value of a signal-to-noise ratio over this many members."""
+    """Return the two-sided p-value of a signal-to-noise ratio over this many members.
+
+    The sign-flip test has none: it depends on all scores.
+    """
     if test == "released":
         return 2 * stats.norm.sf(np.abs(snr))
     # The function behind `stats.t`, without its checks of each element.
@@ -202,7 +224,7 @@ def null_reference(members: int, test: checks.Test = "t", alpha: float = 0.05) -
     ----------
     members : int
         Number of members, 2 or more.
-    test : {"t", "released"}
+    test : {"t", "sign_flip", "released"}
         Which p-value; see `p_values`.
     alpha : float
         Level, between 0 and 1.
@@ -232,6 +254,13 @@ def null_reference(members: int, test: checks.Test = "t", alpha: float = 0.05) -
     >>> round(released.mean_p, 2), round(released.fraction_significant, 5)
     (0.79, 0.00016)
     """
+    check_count("members", members, least=2)
+    checks.check_probability("alpha", alpha)
+    checks.check_test(test)
+    if test == "sign_flip":
+        # p takes the values 1/k, 2/k, ..., 1 with equal probability.
+        k = len(patterns(int(members)))
+        return NullReference((k + 1) / (2 * k), math.floor(alpha * k) / k)
     threshold = snr_threshold(members, alpha, test)
     fraction = 2 * stats.t.sf(np.sqrt(members) * threshold, members - 1)
     return NullReference(_null_mean_p(int(members), test), float(fraction))
@@ -252,7 +281,8 @@ def snr_threshold(members: int, alpha: float = 0.05, test: checks.Test = "t") ->
     r"""Return the signal-to-noise ratio :math:`|\mu/\sigma|` beyond which p falls below alpha.
 
     It has no unit. Parameters and errors are those of `null_reference`, sources those of
-    `p_values`.
+    `p_values`. The sign-flip test has no such threshold, and is refused: its p-value depends on all
+    scores of a pair.
 
     Examples
     --------
@@ -263,6 +293,11 @@ def snr_threshold(members: int, alpha: float = 0.05, test: checks.Test = "t") ->
     check_count("members", members, least=2)
     checks.check_probability("alpha", alpha)
     checks.check_test(test)
+    if test == "sign_flip":
+        raise ValueError(
+            "test is 'sign_flip', which has no threshold of the signal-to-noise ratio; it must be "
+            "'t' or 'released'."
+        )
     if test == "released":
         return float(stats.norm.isf(alpha / 2))
     return float(stats.t.isf(alpha / 2, members - 1) / np.sqrt(members))
@@ -291,7 +326,8 @@ def significant(
     Returns
     -------
     DataArray, same dimensions, bool
-        True where significant, False where not and where `p` is NaN. Attributes ``alpha``,
+        True where significant, which at the level itself it is; False where not and where `p` is
+        NaN. Attributes ``alpha``,
         ``correction`` ("none" for None) and ``fraction``, the fraction of significant pairs among
         those that have a p-value (NaN if none has).
 
@@ -319,12 +355,25 @@ def significant(
     values = checks.checked_p(p)
     checks.check_probability("alpha", alpha)
     if correction not in ("bh", "by", None):
-        raise ValueError(f'correction must be "bh", "by" or None, not {correction!r}.')
+        raise ValueError(f'correction must be "bh", "by" or None, not {brief(correction)}.')
     tested = np.isfinite(values)
-    adjusted = values.copy()
-    if correction is not None and tested.any():
-        adjusted[tested] = stats.false_discovery_control(values[tested], method=correction)
-    rejected = np.where(tested, adjusted, 1.0) < alpha
+    rejected = np.where(tested, values, np.inf) <= _largest_p(values[tested], alpha, correction)
     fraction = float(rejected[tested].mean()) if tested.any() else float("nan")
     attributes = dict(p.attrs, alpha=alpha, correction=correction or "none", fraction=fraction)
     return xr.DataArray(rejected, p.coords, p.dims, name="significant", attrs=attributes)
+
+
+def _largest_p(p: np.ndarray, alpha: float, correction: str | None) -> float:
+    """Return the p-value up to which pairs are significant; -1 if there is none.
+
+    Step-up: the largest of the m sorted p-values that is at most its share k / m of the level. Held
+    against thresholds, and not as adjusted p-values, whose quotients round, ties at a threshold
+    come out as the definition says.
+    """
+    if correction is None:
+        return alpha
+    ordered, ranks = np.sort(p), np.arange(1, p.size + 1)
+    if correction == "by":
+        alpha = alpha / np.sum(1 / ranks)
+    below = np.flatnonzero(ordered <= ranks / max(p.size, 1) * alpha)
+    return float(ordered[below[-1]]) if below.size else -1.0

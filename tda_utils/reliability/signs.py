@@ -7,7 +7,9 @@ import math
 import numpy as np
 import xarray as xr
 
+from tda_utils.checks import brief
 from tda_utils.reliability import checks
+from tda_utils.reliability.scale import scaled
 
 
 def removal_signed(scores: xr.DataArray) -> xr.DataArray:
@@ -25,6 +27,7 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
     -------
     DataArray, same dims, dtype and unit
         The scores, negated if they had up-weighting sign, with ``attrs["sign"] = "removal"``.
+        Integers, not all of which have a negative, are then float64.
 
     Raises
     ------
@@ -39,11 +42,11 @@ def removal_signed(scores: xr.DataArray) -> xr.DataArray:
     """
     checks.check_scores(scores)
     sign = scores.attrs.get("sign")
-    if sign not in ("removal", "upweighting"):
-        raise ValueError(f"scores have sign {sign!r}; it must be 'removal' or 'upweighting'.")
+    if not isinstance(sign, str) or sign not in ("removal", "upweighting"):
+        raise ValueError(f"scores have sign {brief(sign)}; it must be 'removal' or 'upweighting'.")
     if sign == "removal":
         return scores
-    return (-scores).assign_attrs({**scores.attrs, "sign": "removal"})
+    return (-_signed(scores)).assign_attrs({**scores.attrs, "sign": "removal"})
 
 
 def remove_drift(scores: xr.DataArray) -> xr.DataArray:
@@ -58,12 +61,13 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     DataArray
-        ``scores - drift`` with ``attrs["drift"] = "removed"`` and without the coordinate.
+        ``scores - drift`` with ``attrs["drift"] = "removed"`` and without the coordinate; float32
+        if both are, else float64.
 
     Raises
     ------
     TypeError, ValueError
-        If these are no scores, or they carry no drift.
+        If these are no scores, or they carry no drift, or one that is not of these scores.
 
     Examples
     --------
@@ -79,8 +83,19 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
             "scores have no coordinate 'drift'; only continued leave-one-out and ATS carry one."
         )
     drift = scores.coords["drift"].reset_coords(drop=True)
-    corrected = (scores.drop_vars("drift") - drift).transpose(*scores.dims)
+    checks.check_numbers("the coordinate 'drift' of scores", drift)
+    if not set(drift.dims) <= set(scores.dims):
+        raise ValueError(
+            f"scores has a coordinate 'drift' of dimensions {drift.dims}; they must be among the "
+            f"{scores.dims} of scores."
+        )
+    corrected = (_signed(scores.drop_vars("drift")) - _signed(drift)).transpose(*scores.dims)
     return corrected.assign_attrs({**scores.attrs, "drift": "removed"}).rename(scores.name)
+
+
+def _signed(scores: xr.DataArray) -> xr.DataArray:
+    """Return scores in a type of number in which negatives and differences do not wrap."""
+    return scores if scores.dtype in (np.float32, np.float64) else scores.astype(np.float64)
 
 
 def drift_share(scores: xr.DataArray) -> float:
@@ -111,6 +126,7 @@ def drift_share(scores: xr.DataArray) -> float:
     checks.check_scores(scores, "train")
     if not scores.size:
         raise ValueError("scores is empty; its variance has no shares.")
+    scores = scores.copy(data=scaled(scores.values)[0])
     total = float(np.var(scores.values.astype(np.float64)))
     if not total > 0 or not math.isfinite(total):
         raise ValueError(f"scores has the variance {total:g}, which has no shares.")

@@ -9,6 +9,7 @@ import xarray as xr
 
 from tda_utils.checks import check_count
 from tda_utils.reliability import checks
+from tda_utils.reliability.scale import in_unit, scaled, scaled_scores
 
 # The sources of noise that a crossed design tells apart.
 SOURCES = ("initialisation", "order", "interaction", "epoch", "checkpoint")
@@ -42,8 +43,8 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     TypeError
         If `scores` is not a DataArray of real numbers.
     ValueError
-        If its dimensions are others, there are fewer than two members or checkpoints, or a value is
-        infinite.
+        If its dimensions are others, there are fewer than two members or checkpoints, a member is
+        there twice, or a value is infinite.
 
     Notes
     -----
@@ -69,7 +70,8 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
             "variance."
         )
     checks.check_member_scores(scores, need_checkpoints=2)
-    scores64 = scores.astype(np.float64)
+    checks.check_members_differ(scores)
+    scores64, powers = scaled_scores(scores.astype(np.float64), "member", "checkpoint")
     checkpoints = scores64.sizes["checkpoint"]
     member_means = scores64.mean("checkpoint", skipna=False)
     # All members have the same number of checkpoints, so the pooled variance is the plain average.
@@ -78,6 +80,7 @@ def variance_components(scores: xr.DataArray) -> xr.Dataset:
     member = np.maximum((between - within) / checkpoints, 0)
     total = member + within
     share = xr.where(total > 0, member / total.where(total > 0), np.nan)
+    member, within = (in_unit(variance, powers, degree=2) for variance in (member, within))
     variables = {"member": member, "checkpoint": within, "member_share": share}
     attributes = dict(scores.attrs, members=scores.sizes["member"], checkpoints=checkpoints)
     return checks.dataset_of(variables, attributes)
@@ -139,13 +142,13 @@ def crossed_components(scores: xr.DataArray) -> xr.Dataset:
     (2.0, 0.0)
     """
     checks.check_crossed(scores)
-    values = scores.astype(np.float64)
+    values, powers = scaled_scores(scores.astype(np.float64), *checks.CROSSED)
     cells = values.mean("checkpoint", skipna=False)
     counts = {dim: scores.sizes[dim] for dim in checks.CROSSED}
     weights = 1 / counts["initialisation"], 1 / counts["order"]
     shape = tuple(counts.values())
     components = _components(_squares_of(cells), _squares_of(values - cells), shape, weights)
-    variances = (np.maximum(component, 0) for component in components)
+    variances = (in_unit(np.maximum(one, 0), powers, degree=2) for one in components)
     return checks.dataset_of(
         dict(zip(SOURCES, variances, strict=True)), dict(scores.attrs, **counts)
     )
@@ -256,6 +259,7 @@ def variance_shares(
     values = scores.transpose(*checks.CROSSED, "train", "test").values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
+    values, _ = scaled(values)
     shape = i, j, _ = values.shape[:3]
     cells = values.mean(2, keepdims=True)
     # All sums of squares are quadratic in these, so inner products between runs are all it takes.

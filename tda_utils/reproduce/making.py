@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from tda_utils.experiments.provenance import git_state
 from tda_utils.experiments.store import adopt
+from tda_utils.experiments.tallies import made_here
 from tda_utils.reproduce.manifest import Execution, Manifest, check, plan
 from tda_utils.reproduce.notebook import ManifestError, all_of
 from tda_utils.reproduce.runner import Outcome, execute, short_path
@@ -42,53 +43,75 @@ def run(manifest: Manifest, options: argparse.Namespace) -> int:
     )
     for outcome in failed:
         figures = all_of(figure.name for figure in outcome.run.figures)
-        print(f"FAILED {outcome.run.name} ({figures}): {outcome.error}", file=sys.stderr)
+        _say_failed(f"{outcome.run.name} ({figures})", outcome.error)
     return 1 if failed else 0
 
 
+def _say_failed(what: str, reason: str) -> None:
+    print(f"FAILED {what}: {reason.rstrip('.')}.", file=sys.stderr)
+
+
 def _scores(outcomes: list[Outcome]) -> str:
-    """Say what happened to the scores in executions that followed each other."""
-    computed = sum(outcome.computed for outcome in outcomes)
-    said = f"scores computed: {computed}, already in the store: {outcomes[0].present}"
+    """Say what executions that followed each other did with files of scores."""
+    computed, present = (
+        sum(getattr(outcome, name) or 0 for outcome in outcomes) for name in ("computed", "present")
+    )
+    said = f"scores computed: {computed}, already in the store: {present}"
+    if unknown := sum(outcome.computed is None for outcome in outcomes):
+        said += f", not known of {unknown} that ended early"
     set_aside = sum(outcome.set_aside for outcome in outcomes)
     damaged = f"; damaged score files set aside and computed again: {set_aside}"
     return said + (damaged if set_aside else "")
 
 
 def compute(manifest: Manifest, options: argparse.Namespace) -> int:
-    """Compute the scores that figures need, or ``only`` some of the files; return as `run` does."""
+    """Compute the scores that figures need, or ``only`` some of the files; return as `run` does.
+
+    A notebook that does not say what it needs is named in the end, and the others go on.
+    """
     # The one module here that knows of experiments, and so of PyTorch.
     from tda_utils.reproduce import work
 
     runs, store = _planned(manifest, options)
-    asked = [file for one in runs for file in work.score_files(work.work_of(manifest, one, store))]
-    needed = {file.path: file for file in asked}
+    needed: dict[Path, work.ScoreFile] = {}
+    failed: dict[str, str] = {}
+    for one in runs:
+        try:
+            files = work.score_files(work.work_of(manifest, one, store))
+        except ManifestError as problem:
+            failed[one.name] = str(problem)
+        else:
+            needed |= {file.path: file for file in files}
     if options.only is None:
         files = work.without_spare(needed.values())
     else:
         wanted = dict.fromkeys(path.resolve() for path in options.only)
         if unknown := [path for path in wanted if path not in needed]:
+            why = next(iter(failed.values()), None)
             raise ManifestError(
-                f"--only {str(unknown[0])!r}: none of the {len(needed)} files that these figures "
-                "need at this size."
+                why
+                or f"--only {str(unknown[0])!r}: none of the {len(needed)} files that these "
+                "figures need at this size."
             )
-        files = [needed[path] for path in wanted]
-    before = {file.path: _modified(file.path) for file in files}
+        files, failed = [needed[path] for path in wanted], {}
+    before = len(made_here())
     with work.in_notebooks(manifest):
         failures = work.compute(files)
-    computed = sum(_modified(path) not in (None, time) for path, time in before.items())
-    there = len(files) - sum(len(failure.files) for failure in failures)
-    print(f"scores computed: {computed}; {there} of the {len(files)} wanted are there.")
+    made = len({*made_here()[before:]} & {file.path for file in files})
+    left = sum(len(failure.files) for failure in failures)
+    print(f"scores computed: {made}; {len(files) - left} of the {len(files)} wanted are there.")
     for failure in failures:
         names = all_of(short_path(file.path) for file in failure.files)
-        print(f"FAILED {names}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+        _say_failed(names, failure.reason)
+    for name, reason in failed.items():
+        _say_failed(name, reason)
+    return 1 if failures or failed else 0
 
 
 def _planned(manifest: Manifest, options: argparse.Namespace) -> tuple[list[Execution], Path]:
     """Return the executions that were asked for, and the store with all that is committed."""
     runs = plan(manifest, options.figures or None, options.size, options.protocol)
-    if problems := check(manifest, [one.notebook for one in runs]):
+    if problems := check(manifest, [one.notebook for one in runs], thorough=False):
         raise ManifestError("\n  ".join(problems))
     store = options.store or manifest.folder / "runs" / "store"
     try:
@@ -98,7 +121,3 @@ def _planned(manifest: Manifest, options: argparse.Namespace) -> tuple[list[Exec
     except OSError as error:
         raise ManifestError(f"--store {str(store)!r} is not a usable folder: {error}.") from error
     return runs, store
-
-
-def _modified(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.is_file() else None

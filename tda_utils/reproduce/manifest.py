@@ -17,9 +17,11 @@ from tda_utils.reproduce.notebook import (
     Parameter,
     all_of,
     fits,
+    foreign_part,
     notebook_parameters,
     unknown_name,
 )
+from tda_utils.reproduce.shown import as_line, hidden_markup
 
 #: A look in minutes; what is committed; the paper's own, where that takes days (else as full).
 SIZES = ("quick", "full", "paper")
@@ -95,9 +97,10 @@ class Manifest:
 
     def parameters(self, notebook: str, size: str) -> dict[str, Any]:
         """The parameters of a notebook at a size; those of ``full`` where that is the paper's."""
-        return self.sizes[notebook][self._own(notebook, size)]
+        return self.sizes[notebook][self.own_size(notebook, size)]
 
-    def _own(self, notebook: str, size: str) -> str:
+    def own_size(self, notebook: str, size: str) -> str:
+        """The size whose parameters a notebook gets at a size."""
         return size if size in self.sizes[notebook] else "full"
 
     def caption(self, figure: Figure, size: str) -> str:
@@ -110,13 +113,15 @@ class Manifest:
         >>> manifest = Manifest(Path("paper/figures.yaml"), {"tau": figure}, sizes)
         >>> manifest.caption(figure, "full")
         'Tau of 10 members.'
+
+        The result is one line of text, and text alone: see `tda_utils.reproduce.shown`.
         """
-        own = self._own(figure.notebook, size)
+        own = self.own_size(figure.notebook, size)
         template, where = figure.template(own), _place(figure, own)
         values = self._values(figure, own, {})
         if not values.keys() >= set(names_in(template, where)):
             values = self._values(figure, own, self.defaults(figure.notebook))
-        return fill(template, values, where)
+        return as_line(fill(template, values, where), where)
 
     def _values(self, figure: Figure, size: str, defaults: dict[str, Any]) -> dict[str, Any]:
         own, paper = (defaults | self.parameters(figure.notebook, one) for one in (size, "paper"))
@@ -201,12 +206,14 @@ def load_manifest(path: str | Path) -> Manifest:
 
 
 def _figure(name: str, entry: dict[str, Any]) -> Figure:
-    notes = {size: _one_line(note) for size, note in entry.get("notes", {}).items()}
+    where = f"figures.{name}"
+    noted = entry.get("notes", {}).items()
+    notes = {size: as_line(note, f"{where}.notes.{size}") for size, note in noted}
     figure = Figure(
         name,
         entry["notebook"],
-        _one_line(entry["caption"]),
-        _one_line(entry.get("alt", "")),
+        as_line(entry["caption"], f"{where}.caption"),
+        as_line(entry.get("alt", ""), f"{where}.alt"),
         tuple(entry.get("protocols", [])),
         tuple(entry["outputs"]),
         notes,
@@ -220,12 +227,16 @@ def _place(figure: Figure, size: str) -> str:
     return f"figures.{figure.name}.caption at size {size}"
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[str]:
+def check(
+    manifest: Manifest, notebooks: Iterable[str] | None = None, thorough: bool = True
+) -> list[str]:
     """Hold a manifest against all or some notebooks, without running any.
+
+    Parameters
+    ----------
+    thorough
+        Whether to look for values that no notebook can be given, see `value_problems`, and for
+        markup in captions. Neither keeps other notebooks from being executed.
 
     Returns
     -------
@@ -237,7 +248,9 @@ def check(manifest: Manifest, notebooks: Iterable[str] | None = None) -> list[st
         try:
             known = notebook_parameters(manifest.notebooks / f"{notebook}.py")
             problems += _parameter_problems(manifest, notebook, known)
-            problems += _caption_problems(manifest, notebook, known)
+            for size in manifest.sizes[notebook] if thorough else ():
+                problems += value_problems(manifest, notebook, size)
+            problems += _caption_problems(manifest, notebook, known, thorough)
         except ManifestError as error:
             problems.append(str(error))
     return problems
@@ -275,7 +288,24 @@ def _parameter_problems(
     return problems
 
 
-def _caption_problems(manifest: Manifest, notebook: str, known: dict[str, Parameter]) -> list[str]:
+def value_problems(manifest: Manifest, notebook: str, size: str) -> list[str]:
+    """Return a sentence for each value at a size that no notebook can be given.
+
+    YAML knows more than JSON does, such as dates, sets and bytes. What a notebook is given is also
+    written down beside its results, in JSON.
+    """
+    where = f"sizes.{notebook}.{manifest.own_size(notebook, size)}"
+    return [
+        f"{where}.{name} {foreign}; a parameter can be a number, a text, true, false, null, or "
+        "lists and mappings of these."
+        for name, value in manifest.parameters(notebook, size).items()
+        if (foreign := foreign_part(value))
+    ]
+
+
+def _caption_problems(
+    manifest: Manifest, notebook: str, known: dict[str, Parameter], thorough: bool
+) -> list[str]:
     problems = [
         f"facts.{name}: notebook {notebook} has a parameter of this name; call one otherwise."
         for name in manifest.facts
@@ -284,10 +314,16 @@ def _caption_problems(manifest: Manifest, notebook: str, known: dict[str, Parame
     for figure in manifest.figures.values():
         for size in manifest.sizes[notebook] if figure.notebook == notebook else ():
             try:
-                manifest.caption(figure, size)
+                shown = manifest.caption(figure, size)
             except ManifestError as error:
                 problems.append(str(error))
                 break  # most likely the same at the other sizes
+            if thorough and (meant := hidden_markup(shown)):
+                problems.append(
+                    f"{_place(figure, size)} has {meant}, and a caption is shown as it stands, but "
+                    "for names and commands between backquotes."
+                )
+                break
     return problems
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tda_utils.checks import brief
+from tda_utils.texts import MOST_DIGITS, brief_problem, read_plain
+
 #: Most names that a message lists.
 MOST_SHOWN = 25
 #: Always the kernel of the running environment, whatever the notebook was last opened with.
@@ -35,12 +38,13 @@ def unknown_name(kind: str, name: Any, known: Iterable[str]) -> str:
     "unknown size 'ful'; did you mean 'full'? Known: quick, full."
     """
     known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=2)
+    shown = str(name)[:100]  # comparing takes long where a name is a page
+    close = difflib.get_close_matches(shown, known, n=2)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     if len(known) <= MOST_SHOWN:
-        return f"unknown {kind} {name!r}{hint} Known: {all_of(known)}."
-    nearest = difflib.get_close_matches(str(name), known, n=MOST_SHOWN, cutoff=0)
-    return f"unknown {kind} {name!r}{hint} Known, among others: {all_of(nearest)}."
+        return f"unknown {kind} {brief(name)}{hint} Known: {all_of(known)}."
+    nearest = difflib.get_close_matches(shown, known, n=MOST_SHOWN, cutoff=0)
+    return f"unknown {kind} {brief(name)}{hint} Known, among others: {all_of(nearest)}."
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,18 @@ class Parameter:
 def read_notebook(path: str | Path) -> Any:
     """Read a py:percent notebook as one that Jupyter can run, or refuse one that is not there."""
     import jupytext  # slow to import, and not needed to list the figures
+    from yaml import YAMLError  # of a notebook's first lines
 
     path = Path(path)
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.py"))
         raise ManifestError(f"{path.parent.name}/: {unknown_name('notebook', path.stem, known)}")
-    notebook = jupytext.read(path, fmt="py:percent")
+    try:
+        notebook = jupytext.reads(read_plain(path).decode("utf-8"), fmt="py:percent")
+    except (OSError, ValueError, YAMLError) as error:
+        raise ManifestError(
+            f"notebook {path.name} cannot be read: {brief_problem(error)}."
+        ) from error
     # Left in, it would tie an executed copy to the source, and Jupyter would write it back there.
     notebook.metadata.pop("jupytext", None)
     notebook.metadata["kernelspec"] = dict(KERNELSPEC)
@@ -90,13 +100,16 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
         statements = ast.parse(tagged[0]).body
     except SyntaxError as error:
         raise ManifestError(f"notebook {name}, parameters cell: {error.msg}.") from error
+    except (ValueError, RecursionError, MemoryError) as error:  # a zero byte; brackets in brackets
+        problem = brief_problem(error)
+        raise ManifestError(f"notebook {name}, parameters cell: {problem}.") from error
     parameters = {}
     for statement in statements:
         try:
             if not isinstance(statement, ast.AnnAssign) or statement.value is None:
                 raise ValueError
             default = ast.literal_eval(statement.value)
-        except ValueError:
+        except (ValueError, TypeError, RecursionError, MemoryError):
             raise ManifestError(
                 f"notebook {name}, parameters cell, line {lines[statement.lineno - 1]!r}: only "
                 "'name: type = literal  # meaning' is allowed there."
@@ -107,6 +120,34 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
             ast.unparse(statement.annotation), default, tail.strip().lstrip("# ")
         )
     return parameters
+
+
+def foreign_part(value: Any) -> str | None:
+    """Say what a value is or holds that JSON has no word for; None if all of it is plain.
+
+    Examples
+    --------
+    >>> foreign_part({"a": [1, "x", None]})
+    >>> foreign_part({"a": [b"x"]})
+    "holds b'x', which is bytes"
+    """
+    here = "is"
+    values = [value]
+    while values:
+        one = values.pop()
+        if isinstance(one, dict):
+            values += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            values += one
+        elif isinstance(one, str):
+            if any("\ud800" <= letter <= "\udfff" for letter in one):
+                return f"{here} a text with half a character (U+D800 to U+DFFF)"
+        elif isinstance(one, int) and abs(one) >= 10**MOST_DIGITS:
+            return f"{here} an integer of more than {MOST_DIGITS} digits"
+        elif not isinstance(one, int | float | None):
+            return f"{here} {brief(one)}, which is {type(one).__name__}"
+        here = "holds"
+    return None
 
 
 def fits(value: Any, annotation: str) -> bool:

@@ -1,8 +1,9 @@
 """Carry out the manifest: execute notebooks and put what they made where it belongs.
 
 Figures that come from one notebook under one protocol share one execution. A notebook writes into
-an empty folder, and what it declared moves to ``paper/`` only after it has run to its end, so a
-failure never leaves half a result. Nothing here knows how a score is computed.
+an empty folder, and what it declared moves to ``paper/`` only after it has run to its end, each
+figure as a whole, so a failure never leaves half a result. Nothing here knows how a score is
+computed.
 """
 
 from __future__ import annotations
@@ -10,22 +11,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
+import math
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tda_utils.experiments.provenance import computed_with, git_state
+from tda_utils.checks import brief
+from tda_utils.experiments.provenance import git_state
 from tda_utils.reproduce.manifest import (
     FOLDER_PARAMETERS,
     Execution,
     Figure,
     Manifest,
     run_parameters,
+    value_problems,
 )
-from tda_utils.reproduce.notebook import all_of, read_notebook
+from tda_utils.reproduce.notebook import ManifestError, all_of, read_notebook
+from tda_utils.reproduce.placing import put_in_place, staging
+from tda_utils.texts import brief_problem, parse_json, read_json, read_plain
 
 #: Cells for readers of the course; no figure needs them, and at full size they might take long.
 READERS_ONLY = {"exercise", "solution"}
@@ -35,15 +39,18 @@ REPORT = "provenance.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended: what went wrong, if anything, and what happened to the score store.
+    """How one run ended: what went wrong, if anything, and what it did with files of scores.
 
-    There is an ``error`` if the notebook failed or did not write what the manifest declares.
+    There is an ``error`` if the notebook failed, did not write what the manifest declares, or that
+    could not be put in place. ``computed`` and ``present`` are the files that the notebook's own
+    process made and found finished, whatever others do in the same store at the same time; both
+    are None if it was killed before it could say.
     """
 
     run: Execution
     error: str | None
-    computed: int
-    present: int
+    computed: int | None
+    present: int | None
     set_aside: int = 0
 
 
@@ -52,7 +59,8 @@ def execute(
 ) -> Outcome:
     """Execute one notebook and move what it wrote to the results folder.
 
-    The executed copy stays in ``paper/runs/SIZE/`` whether or not the notebook failed.
+    The executed copy stays in ``paper/runs/SIZE/`` whether or not the notebook failed. Whatever
+    goes wrong is told in the outcome, and nothing is raised, so that other runs go on.
 
     Parameters
     ----------
@@ -61,35 +69,33 @@ def execute(
     git
         Commit and dirty flag for the provenance; looked up if left out.
     """
-    before, damaged_before = _score_files(store), _set_aside(store)
+    account: dict[str, Any] = {}
+    error = None
     try:
-        manifest.runs(run.size).mkdir(parents=True, exist_ok=True)
-        # Beside the results, so that moving a file there is one atomic rename.
-        with tempfile.TemporaryDirectory(prefix=".staging-", dir=manifest.runs(run.size)) as folder:
+        if problems := value_problems(manifest, run.notebook, run.size):
+            raise ManifestError(problems[0])
+        with staging(manifest.runs(run.size)) as folder:
             output = Path(folder, "output")
             output.mkdir()
-            error = _execute_notebook(manifest, run, store, output)
+            account, error = _execute_notebook(manifest, run, store, output)
             if error is None:
-                error = _install(manifest, run, output, git or git_state(manifest.folder))
-    except OSError as problem:  # a full disk, a folder that cannot be written
-        error = str(problem)
-    after = _score_files(store)
-    computed = sum(before.get(path) != time for path, time in after.items())
-    set_aside = _set_aside(store) - damaged_before
-    return Outcome(run, error, computed, len(after) - computed, set_aside)
+                state = git or git_state(manifest.folder)
+                error = _install(manifest, run, output, state, account["computed_with"])
+    except (OSError, ManifestError) as problem:  # a full disk, a folder that cannot be written
+        error = " ".join(str(problem).split())
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {brief_problem(problem)}"
+    scores = account.get("scores", {})
+    return Outcome(run, error, scores.get("made"), scores.get("read"), scores.get("set aside", 0))
 
 
-def _set_aside(store: Path) -> int:
-    return len(list(store.rglob("*.safetensors.damaged-*")))
-
-
-def _score_files(store: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
-
-
-def _execute_notebook(manifest: Manifest, run: Execution, store: Path, output: Path) -> str | None:
+def _execute_notebook(
+    manifest: Manifest, run: Execution, store: Path, output: Path
+) -> tuple[dict[str, Any], str | None]:
+    """Return what the kernel says of itself in the end, and what went wrong."""
     import jupytext
-    import papermill
+
+    from tda_utils.reproduce.kernel import run_notebook
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     source = output.parent / f"{run.notebook}.ipynb"
@@ -101,69 +107,93 @@ def _execute_notebook(manifest: Manifest, run: Execution, store: Path, output: P
     jupytext.write(notebook, source)
     parameters = run_parameters(manifest, run, store, output)
     bar = {"desc": run.name, "leave": False, "position": 1} if sys.stderr.isatty() else False
-    try:
-        papermill.execute_notebook(
-            *(str(path.resolve()).replace("{", "{{").replace("}", "}}") for path in (source, copy)),
-            parameters,
-            kernel_name="python3",
-            cwd=str(manifest.notebooks),
-            progress_bar=bar,
-            log_output=False,
-            # No remarks on transport, nor on being stopped.
-            extra_arguments=["--log-level=CRITICAL"],
-        )
-    except papermill.PapermillExecutionError as error:
-        reason = (error.evalue or "").strip().splitlines() or ["no message"]
-        where = f"cell [{error.exec_count}] stopped with {error.ename}: {reason[0]}"
-    except RuntimeError as error:  # the kernel died or did not start
-        where = f"the kernel stopped: {' '.join(str(error).split())}"
-    else:
-        return None
-    return f"{where} (see {short_path(copy)})"
+    account, error = run_notebook(source, copy, parameters, manifest.notebooks, bar)
+    return account, f"{error} (see {short_path(copy)})" if error else None
 
 
-def _install(manifest: Manifest, run: Execution, output: Path, git: dict[str, Any]) -> str | None:
+def _install(
+    manifest: Manifest,
+    run: Execution,
+    output: Path,
+    git: dict[str, Any],
+    computed_with: dict[str, Any],
+) -> str | None:
     """Check what the notebook wrote, then move it, with its provenance, into the results folder."""
-    written = {path.name: path for path in output.rglob("*") if path.is_file()}
+    written = {
+        path.name: path for path in output.rglob("*") if path.is_file() and not path.is_symlink()
+    }
     report = written.pop(REPORT, None)
     needed = [name for figure in run.figures for name in figure.files(run.protocol)]
     missing = [name for name in needed if name not in written or not written[name].stat().st_size]
     if missing:
         return f"the notebook did not write {all_of(missing)} into its 'output' folder"
     try:
-        reported = json.loads(report.read_text(encoding="utf-8")) if report else {}
+        reported = _reported(report) if report else {}
         for name in needed:
             if name.endswith(".json"):
-                json.loads(written[name].read_text(encoding="utf-8"))
+                read_json(written[name])
     except ValueError as error:
-        return f"a .json file that the notebook wrote cannot be read: {error}"
-    record = _record(manifest, run, git, reported)
+        return f"a .json file that the notebook wrote cannot be read: {brief_problem(error)}"
+    record = _record(manifest, run, git, reported, computed_with)
+    problems = []
     for figure in run.figures:
-        _install_figure(manifest.results(run.size), run, figure, written, record)
+        try:
+            _install_figure(manifest.results(run.size), run, figure, written, record)
+        except OSError as problem:  # of this figure alone
+            problems.append(f"figure {figure.name} is as it was: {problem}")
     own = [figure for figure in manifest.figures.values() if figure.notebook == run.notebook]
     declared = {name for one in own for each in one.protocols or [None] for name in one.files(each)}
     if surplus := sorted(set(written) - declared):
-        return f"the notebook wrote {all_of(surplus)}, which no figure of the manifest declares"
-    return None
+        problems.append(
+            f"the notebook wrote {all_of(surplus)}, which no figure of the manifest declares"
+        )
+    return "; ".join(problems) or None
+
+
+def _reported(report: Path) -> dict[str, Any]:
+    """Return what a notebook tells of itself for the provenance."""
+    reported = parse_json(read_plain(report).decode("utf-8"), finite=False)
+    if not isinstance(reported, dict):
+        raise ValueError(f"{REPORT} has to hold a mapping, not {brief(reported)}")
+    return reported
 
 
 def _install_figure(
     results: Path, run: Execution, figure: Figure, written: dict[str, Path], record: dict[str, Any]
 ) -> None:
+    """Put the files of one figure in place with their provenance, all of them or none."""
     *targets, provenance = figure.places(run.protocol)
-    sums = {}
-    for name, target in zip(figure.files(run.protocol), targets, strict=True):
-        sums[target] = hashlib.sha256(written[name].read_bytes()).hexdigest()
-        (results / target).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(written[name], results / target)
+    names = zip(targets, figure.files(run.protocol), strict=True)
+    files: dict[str, bytes | Path] = {target: written[name] for target, name in names}
+    sums = {target: hashlib.sha256(path.read_bytes()).hexdigest() for target, path in files.items()}
     record = {"figure": figure.name, **record, "outputs": sums}
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    (results / provenance).parent.mkdir(exist_ok=True)
-    (results / provenance).write_text(text, encoding="utf-8")
+    text = json.dumps(_as_json(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    put_in_place(results, figure.stem(run.protocol), {**files, provenance: text.encode()})
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as JSON can say it: NaN and infinities, which it does not know, as texts.
+
+    Examples
+    --------
+    >>> _as_json({"rates": [0.5, float("nan"), float("-inf")]})
+    {'rates': [0.5, 'NaN', '-Infinity']}
+    """
+    if isinstance(value, dict):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    return value
 
 
 def _record(
-    manifest: Manifest, run: Execution, git: dict[str, Any], reported: dict[str, Any]
+    manifest: Manifest,
+    run: Execution,
+    git: dict[str, Any],
+    reported: dict[str, Any],
+    computed_with: dict[str, Any],
 ) -> dict[str, Any]:
     """Where a result comes from; folders and machine names stay out, as they tell nothing."""
     source = manifest.notebooks / f"{run.notebook}.py"
@@ -179,7 +209,7 @@ def _record(
         "seeds": reported.get("seeds", parameters.get("seeds")),
         "reported": {key: value for key, value in reported.items() if key != "seeds"},
         "git": git,
-        **computed_with(),
+        **computed_with,
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import io
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +23,11 @@ from tda_utils.experiments.names import Run
 from tda_utils.reproduce.manifest import Execution as NotebookRun
 from tda_utils.reproduce.manifest import Manifest, run_parameters
 from tda_utils.reproduce.notebook import ManifestError, read_notebook
+from tda_utils.texts import brief_problem
 
 TAG = "experiments"
+#: Where there is no room left, the next file has none either.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -102,17 +106,37 @@ def compute(files: Iterable[ScoreFile]) -> list[Failure]:
     """Make the files that are missing or damaged; return what failed, after all the rest is made.
 
     Files of one experiment and method that follow each other are made together, which is faster
-    than one after the other.
+    than one after the other. Where that fails, each is tried alone: a fault of one is not that of
+    the others.
     """
     failures = []
     together = itertools.groupby(files, key=lambda file: (file.experiment, file.method))
-    for (experiment, method), group in together:
+    for _, group in together:
         own = list(group)
-        try:
-            experiment.compute(method, [file.run for file in own])
-        except (OSError, ValueError, RuntimeError, MemoryError) as problem:
-            failures.append(Failure(own, f"{type(problem).__name__}: {problem}"))
+        problem = _problem_of(own)
+        if problem is None:
+            continue
+        full = isinstance(problem, OSError) and problem.errno in FULL
+        if full or len(own) == 1:
+            alone = [([one for one in own if not one.path.is_file()] or own, problem)]
+        else:
+            alone = [([one], _problem_of([one])) for one in own]
+        failures += [
+            Failure(few, f"{type(reason).__name__}: {brief_problem(reason)}")
+            for few, reason in alone
+            if reason is not None
+        ]
     return failures
+
+
+def _problem_of(files: list[ScoreFile]) -> Exception | None:
+    """Make files of one experiment and method; return what was raised."""
+    first = files[0]
+    try:
+        first.experiment.compute(first.method, [file.run for file in files])
+    except Exception as problem:
+        return problem
+    return None
 
 
 def in_notebooks(manifest: Manifest) -> contextlib.AbstractContextManager[None]:
@@ -146,7 +170,8 @@ def _tagged_work(source: Path, parameters: Mapping[str, Any]) -> dict[Experiment
     except ManifestError:
         raise
     except Exception as problem:
-        raise ManifestError(f"{where}: {type(problem).__name__}: {problem}") from problem
+        said = f"{type(problem).__name__}: {brief_problem(problem)}"
+        raise ManifestError(f"{where}: {said}.") from problem
     return {experiment: tuple(methods) for experiment, methods in work.items()}
 
 

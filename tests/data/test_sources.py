@@ -97,6 +97,42 @@ def test_half_a_gzip_file_is_said(idx_folder):
     refused(ValueError, lambda: read(idx_folder), f"{IMAGES}.gz", "gzip")
 
 
+def pack(folder, content):
+    path = folder / f"{IMAGES}.gz"
+    (folder / IMAGES).unlink()
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+def test_a_packed_file_is_not_unpacked_beyond_what_its_header_says(idx_folder, monkeypatch):
+    whole = (idx_folder / IMAGES).read_bytes()
+    path = pack(idx_folder, whole + bytes(2**28))
+    asked = []
+    read_more = gzip.GzipFile.read
+    monkeypatch.setattr(
+        gzip.GzipFile, "read", lambda self, n=-1: asked.append(n) or read_more(self, n)
+    )
+    assert path.stat().st_size < 400_000
+    refused(ValueError, lambda: read(idx_folder), path, f"more than {len(whole)}", (30, 28, 28))
+    assert asked == [16, len(whole) - 16 + 1]
+
+
+@pytest.mark.parametrize("lengths", [(2**32 - 1,) * 3, (10**6 + 1, 28, 28), (1, 2**16, 2**16)])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_header_that_asks_for_more_than_there_can_be_is_refused(lengths, packed, idx_folder):
+    with_shape(*lengths)(idx_folder)
+    if packed:
+        pack(idx_folder, (idx_folder / IMAGES).read_bytes())
+    refused(ValueError, lambda: read(idx_folder), IMAGES, lengths, "1,000,000")
+
+
+@pytest.mark.parametrize("damaged", [b"no gzip at all, in no way", b"\x1f\x8b\x08\x00" + bytes(20)])
+def test_what_is_no_gzip_file_is_said(damaged, idx_folder):
+    path = pack(idx_folder, b"")
+    path.write_bytes(damaged)
+    refused(ValueError, lambda: read(idx_folder), path, "gzip")
+
+
 def test_a_set_that_cannot_be_fetched_is_said(tmp_path, monkeypatch):
     from torchvision import datasets
 

@@ -13,6 +13,9 @@ from tda_utils.data import sources as data_module
 from tda_utils.data import task as task_module
 from tda_utils.experiments import names
 from tda_utils.experiments.settings import Run
+from tda_utils.experiments.store import read_shard, write_shard
+from tda_utils.experiments.tallies import made_here
+from tda_utils.files import CannotOpen
 from tda_utils.models import vision_transformer
 from tests.refusals import refused
 from tests.tiny import take_for_originals, write_idx
@@ -311,6 +314,56 @@ def test_a_file_under_another_name_is_not_taken_for_its_scores(small):
         again = small.scores("ats")
     assert again.identical(wanted)
     path.with_name(f"{path.name}.damaged-1").unlink()
+
+
+def forged(path, metadata=None, **arrays):
+    """Change a file, with a checksum that is right."""
+    shard = read_shard(path)
+    write_shard(path, shard.arrays | arrays, shard.metadata | (metadata or {}))
+
+
+FORGED = {
+    "scores of another shape": ("ats", {"tau": np.zeros((1, 1, 2, 2), np.float32)}),
+    "scores of another type": ("ats", {"tau": np.zeros((1, 1, 30, 3), np.int64)}),
+    "scores without a sign": ("ats", {"metadata": {"attributes": {"method": "ats"}}}),
+    "scores that are not labelled": ("ats", {"metadata": {"attributes": None}}),
+    "drift of another shape": ("ats", {"drift": np.zeros(3, np.float32)}),
+    "a member of another network": ("posterior", {"0/state/fc2.bias": np.zeros(7, np.float32)}),
+    "a member with more": ("posterior", {"7/state/x": np.zeros(7, np.float32)}),
+    "no memory of steps": ("posterior", {"step": np.zeros(0)}),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_sound_file_of_another_form_is_set_aside_and_computed_again(kind, small):
+    method, changes = FORGED[kind]
+    wanted = small.scores("ats")
+    path = small.file(method, Run(446, 446))
+    sound = read_shard(path)
+    forged(path, **changes)
+    compute = small.posterior if method == "posterior" else lambda: small.scores("ats")
+    with pytest.warns(RuntimeWarning, match=f"{path.name}.*set aside.*computed again"):
+        compute()
+    assert read_shard(path).arrays.keys() == sound.arrays.keys()
+    for name, values in sound.arrays.items():
+        np.testing.assert_array_equal(read_shard(path).arrays[name], values)
+    path.with_name(f"{path.name}.damaged-1").unlink()
+    assert small.scores("ats").identical(wanted)
+
+
+@pytest.mark.parametrize("method", ["posterior", "ats"])
+def test_a_folder_in_a_file_s_place_stops_no_other_member(method, small, tmp_path):
+    wanted = small.scores("ats")
+    apart = dataclasses.replace(small, store=tmp_path)
+    blocked = apart.file(method, Run(446, 446))
+    blocked.mkdir(parents=True)
+    before = len(made_here())
+    with pytest.raises(CannotOpen, match=f"{blocked.name} cannot be opened .it is a folder"):
+        apart.compute("ats")
+    first, second = (apart.file("ats", run) for run in apart.runs)
+    assert second in made_here()[before:] and first not in made_here()[before:]
+    blocked.rmdir()
+    assert apart.scores("ats").identical(wanted)
 
 
 def test_an_unknown_method_is_refused(small):

@@ -1,18 +1,29 @@
+import errno
 import multiprocessing
 import os
 import shutil
 import signal
-import threading
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors.numpy import save
 
 from tda_utils.experiments import store
-from tda_utils.experiments.store import ShardError, key_of, obtain, read_shard, write_shard
+from tda_utils.experiments.locks import Patience, claim
+from tda_utils.experiments.store import (
+    ShardError,
+    key_of,
+    obtain,
+    read_shard,
+    write_shard,
+)
+from tda_utils.files import CannotOpen
+from tests.refusals import refused
+from tests.users import ANN, BEN, ORDINARY, ROOT, as_user, shared_folder
 
 
 @pytest.fixture
@@ -65,7 +76,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_rubbish(shard, monkeypa
     def full_disk(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_shard(shard, {"tau": np.zeros(3)}, {})
     assert shard.read_bytes() == before
@@ -95,10 +106,9 @@ def wanted_in(folder, count=4):
     return {folder / f"{number}.safetensors": {"number": number} for number in range(count)}
 
 
-def maker(calls=None, wait=0.0):
+def maker(calls=None):
     def make(paths):
         for path in paths:
-            time.sleep(wait)
             number = int(path.stem)
             if calls is not None:
                 calls.append(number)
@@ -164,16 +174,18 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert left == {"0.safetensors", ".9.safetensors.abc.tmp", ".locks"}
 
 
-def _obtain_and_report(folder, calls):
+def _obtain_and_report(folder, calls, together):
     made = []
-    shards = obtain(wanted_in(folder, 12), maker(made, wait=0.02))
+    together.wait()
+    shards = obtain(wanted_in(folder, 12), maker(made))
     calls.put((made, [float(shard.arrays["tau"][0]) for shard in shards.values()]))
 
 
 def test_processes_share_the_work_and_none_is_done_twice(tmp_path):
     context = multiprocessing.get_context("spawn")
-    calls = context.Queue()
-    workers = [context.Process(target=_obtain_and_report, args=(tmp_path, calls)) for _ in range(3)]
+    calls, together = context.Queue(), context.Barrier(3)
+    arguments = (tmp_path, calls, together)
+    workers = [context.Process(target=_obtain_and_report, args=arguments) for _ in range(3)]
     for worker in workers:
         worker.start()
     reports = [calls.get(timeout=60) for _ in workers]
@@ -184,34 +196,272 @@ def test_processes_share_the_work_and_none_is_done_twice(tmp_path):
         assert values == list(range(12))
 
 
-def _obtain_for_ever(folder):
-    obtain(wanted_in(folder, 1), lambda _: time.sleep(600))
+def _obtain_for_ever(folder, ready):
+    def never(paths):
+        ready.send(os.getpid())
+        ready.recv()
+
+    obtain(wanted_in(folder, 1), never)
 
 
-def test_the_claim_of_a_killed_process_is_free_again(tmp_path):
+@pytest.fixture
+def busy(tmp_path):
+    """A process that has begun the first file and never ends."""
     context = multiprocessing.get_context("spawn")
-    worker = context.Process(target=_obtain_for_ever, args=(tmp_path,))
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=_obtain_for_ever, args=(tmp_path, theirs))
     worker.start()
-    while not (tmp_path / ".locks" / "0.safetensors.lock").exists():
-        time.sleep(0.01)
-    timer = threading.Timer(0.3, worker.kill)
-    timer.start()
-    calls = []
-    obtain(wanted_in(tmp_path, 1), maker(calls))
-    assert calls == [0]
+    ours.recv()
+    yield worker
+    worker.kill()
     worker.join()
-    assert worker.exitcode == -signal.SIGKILL
+
+
+def test_a_stopped_process_is_named_and_its_claim_is_free_once_it_is_dead(busy, tmp_path):
+    os.kill(busy.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, busy.pid, os.WSTOPPED | os.WNOWAIT)
+    pauses, calls = [], []
+
+    def pause(seconds):
+        assert calls == [1, 2, 3], "what is free comes first"
+        pauses.append(seconds)
+        if len(pauses) == 50:
+            busy.kill()
+            busy.join()
+
+    named = f"0.safetensors.* process {busy.pid} .*stopped"
+    with pytest.warns(RuntimeWarning, match=named) as told:
+        obtain(wanted_in(tmp_path), maker(calls), patience=Patience(pause=pause))
+    assert calls == [1, 2, 3, 0] and len(pauses) == 50 and len(told) == 1
+
+
+def test_a_file_that_appears_is_read_though_its_maker_holds_on(busy, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    obtain(wanted_in(elsewhere, 1), maker())
+
+    def pause(_):
+        os.replace(elsewhere / "0.safetensors", tmp_path / "0.safetensors")
+
+    calls = []
+    obtain(wanted_in(tmp_path, 1), maker(calls), patience=Patience(pause=pause))
+    assert not calls and busy.is_alive()
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_what_is_there_is_read(tmp_path, monkeypatch):
     wanted = wanted_in(tmp_path)
     obtain(wanted, maker())
+    opened = os.open
 
-    def read_only(*_, **__):
-        raise OSError(30, "Read-only file system")
+    def read_only(path, flags, *more, **how):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(30, "Read-only file system", str(path))
+        return opened(path, flags, *more, **how)
 
-    monkeypatch.setattr(store.os, "open", read_only)
-    monkeypatch.setattr(store.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(os, "open", read_only)
     assert len(obtain(wanted, maker())) == 4
-    with pytest.raises(OSError, match="Read-only file system"):
+    with pytest.raises(OSError, match=f"Read-only file system: '{tmp_path}"):
         obtain(wanted_in(tmp_path, 5), maker())
+
+
+# ---------------- files that are there and cannot be used
+
+
+def blocked(path, how):
+    """Put something in a file's place that cannot be read."""
+    path.unlink(missing_ok=True)
+    if how == "a folder":
+        path.mkdir()
+    elif how == "a pipe":
+        os.mkfifo(path)
+    elif how == "not there":
+        path.symlink_to(path.parent / "unmounted")
+    else:
+        path.symlink_to(path)
+
+
+@pytest.mark.parametrize("how", ["a folder", "a pipe", "not there", "a ring"])
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_what_stands_in_a_shard_s_place_stays_and_all_others_are_made(how, at_once, tmp_path):
+    wanted, calls = wanted_in(tmp_path), []
+    first, second, *_ = wanted
+    obtain({second: wanted[second]}, maker())
+    blocked(first, how)
+    before = first.lstat().st_ino
+    with pytest.raises(CannotOpen, match=f"{first} cannot be opened") as raised:
+        obtain(wanted, maker(calls), at_once)
+    assert "\n" not in str(raised.value)
+    assert calls == [2, 3] and first.lstat().st_ino == before
+    blocked(second, how)
+    with pytest.raises(CannotOpen, match=f"{first.name} cannot.*{second.name}"):
+        obtain(wanted, maker(calls), at_once)
+    assert calls == [2, 3]
+
+
+def test_a_failing_disk_is_no_missing_shard(tmp_path, monkeypatch):
+    wanted, calls = wanted_in(tmp_path), []
+    obtain(wanted, maker())
+    opened = os.open
+
+    def fails(path, *how, **more):
+        if str(path).endswith("1.safetensors"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(CannotOpen, match="1.safetensors cannot be opened .Input/output error"):
+        obtain(wanted, maker(calls))
+    assert not calls
+
+
+def test_what_cannot_be_set_aside_is_named_and_stays(tmp_path, monkeypatch):
+    wanted, calls = wanted_in(tmp_path), []
+    obtain(wanted, maker())
+    path = tmp_path / "1.safetensors"
+    path.write_bytes(b"damaged")
+
+    def refuses(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuses)
+    with pytest.raises(CannotOpen, match="1.safetensors .*damaged.*Permission denied"):
+        obtain(wanted, maker(calls))
+    assert not calls and path.read_bytes() == b"damaged"
+
+
+def test_a_shard_of_another_form_is_set_aside_and_made_again(tmp_path):
+    wanted = wanted_in(tmp_path, 2)
+    path = tmp_path / "1.safetensors"
+
+    def check(where, shard):
+        if shard.arrays.get("tau", np.zeros(0)).shape != (3,):
+            raise ShardError(f"the score file {where} has another shape")
+
+    obtain(wanted, maker(), check=check)
+    write_shard(path, {"tau": np.ones((2, 2))}, {"values": {"number": 1}})
+    calls = []
+    with pytest.warns(RuntimeWarning, match="1.safetensors has another shape; it is set aside"):
+        obtain(wanted, maker(calls), check=check)
+    assert calls == [1]
+
+    def wrong(paths):
+        write_shard(paths[0], {}, {"values": {"number": 1}})
+
+    path.unlink()
+    with pytest.raises(ShardError, match="another shape"):
+        obtain(wanted, wrong, check=check)
+
+
+METADATA = {
+    "no values": {},
+    "a list": {"values": [1]},
+    "other values": {"values": {"number": 2}},
+    "values that are text": {"values": "number"},
+}
+
+
+@pytest.mark.parametrize("kind", METADATA)
+def test_sound_files_with_other_metadata_are_set_aside(kind, tmp_path):
+    wanted, calls = wanted_in(tmp_path, 2), []
+    obtain(wanted, maker())
+    write_shard(tmp_path / "1.safetensors", {"tau": np.zeros(3)}, METADATA[kind])
+    with pytest.warns(RuntimeWarning, match="1.safetensors holds other scores"):
+        obtain(wanted, maker(calls))
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("text", ["", "1", "[]", "null", "{", "NaN", "[" * 100_000])
+def test_metadata_that_are_none_are_named(text, tmp_path):
+    path, arrays = tmp_path / "a.safetensors", {"tau": np.ones(3)}
+    path.write_bytes(save(arrays, {"metadata": text, "sha256": store.checksum(text, arrays)}))
+    with pytest.raises(ShardError, match="a.safetensors holds metadata that are none"):
+        read_shard(path)
+
+
+# ---------------- two users
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can act as two users")
+def test_two_users_share_a_store_and_neither_replaces_the_other_s_files():
+    def made_by(user, folder, count, umask=0o022):
+        def work():
+            calls = []
+            shards = obtain(wanted_in(folder / "study", count), maker(calls))
+            return calls, [shard.arrays["tau"][0] for shard in shards.values()]
+
+        return as_user(user, work, umask)
+
+    with shared_folder() as folder:
+        assert made_by(ANN, folder, 3) == ([0, 1, 2], [0, 1, 2])
+        before = state(folder)
+        assert made_by(BEN, folder, 3) == ([], [0, 1, 2])
+        assert state(folder) == before
+        assert made_by(BEN, folder, 5) == ([3, 4], [0, 1, 2, 3, 4])
+        assert made_by(ANN, folder, 5) == ([], [0, 1, 2, 3, 4])
+        damaged = folder / "study" / "1.safetensors"
+        damaged.write_bytes(b"")
+        with pytest.warns(RuntimeWarning, match="set aside"):
+            assert made_by(None, folder, 5)[0] == [1]
+
+
+def state(folder):
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_uid)
+        for path in folder.rglob("*.safetensors")
+    }
+
+
+def test_files_that_another_user_may_not_read_are_left_and_said():
+    with shared_folder() as folder:
+        wanted = wanted_in(folder)
+        as_user(ORDINARY and ANN, lambda: obtain(wanted, maker()) and None, umask=0o077)
+        for path in wanted:
+            if not ORDINARY:
+                path.chmod(0)
+        (folder / "3.safetensors").unlink()
+        before = state(folder)
+
+        def read_or_make():
+            calls = []
+            try:
+                obtain(wanted, maker(calls))
+            except CannotOpen as problem:
+                return calls, str(problem)
+
+        calls, sentence = as_user(ORDINARY, read_or_make)
+        assert calls == [3]
+        assert f"{folder / '0.safetensors'} cannot be opened (Permission denied)" in sentence
+        assert {path: status for path, status in state(folder).items() if path in before} == before
+        assert "2.safetensors" in sentence and "\n" not in sentence
+
+
+# ---------------- copies of what is committed
+
+
+def test_only_files_of_the_folder_itself_are_adopted(tmp_path):
+    folder, own = tmp_path / "scores", tmp_path / "store"
+    write_shard(folder / "a" / "one.safetensors", {"tau": np.ones(3)}, {})
+    (folder / "two.safetensors").symlink_to(folder / "a" / "one.safetensors")
+    assert store.adopt(folder, own) == 2
+    trap = folder / "trap.safetensors"
+    trap.symlink_to("/etc/passwd")
+    refused(CannotOpen, lambda: store.adopt(folder, own), trap, "leads out of its folder")
+    for kind in ("a folder", "a pipe", "a ring"):
+        blocked(trap, kind) if kind != "a folder" else (trap.unlink(), trap.mkdir())
+        refused(OSError, lambda: store.adopt(folder, own), trap)
+        trap.rmdir() if kind == "a folder" else trap.unlink()
+    assert store.adopt(folder, own) == 0
+    assert {path.name for path in own.rglob("*") if path.is_file()} == {
+        "one.safetensors",
+        "two.safetensors",
+    }
+
+
+def test_what_the_store_has_or_another_makes_is_not_replaced(tmp_path):
+    folder, own = tmp_path / "scores", tmp_path / "store"
+    for name in ("a", "b"):
+        write_shard(folder / f"{name}.safetensors", {"tau": np.ones(3)}, {})
+    own.mkdir()
+    (own / "a.safetensors").symlink_to(own / "unmounted")
+    with claim(own / "b.safetensors"):
+        assert store.adopt(folder, own) == 0
+    assert store.adopt(folder, own) == 1 and (own / "a.safetensors").is_symlink()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,12 @@ from scipy import stats
 
 import tda_utils as tda
 from tda_utils.experiments.names import VERSIONS
-from tda_utils.experiments.studies import BOUNDS, _plain, _read
+from tda_utils.experiments.store import canonical, checksum
+from tda_utils.experiments.studies import BOUNDS, _plain, _read, _summed_up
+from tda_utils.files import CannotOpen
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
+from tests.refusals import refused
 
 SIZE = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
 
@@ -67,6 +71,37 @@ def test_correlations_are_those_of_the_means(experiment, summary, kind, oracle):
         if first == second:
             a, b = a[::2], b[1::2]
         assert value == pytest.approx(oracle(a.mean(0).ravel(), b.mean(0).ravel()).statistic)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_of_a_study_are_the_same_in_any_unit(experiment, monkeypatch, dtype):
+    """Squares of float32 leave its range long before the scores do."""
+    found = []
+    plain = {
+        name: scores.astype(dtype) for name, scores in experiment.all_scores(tda.METHODS).items()
+    }
+    power = 100 if dtype == np.float32 else 900
+    for sign in (0, -1, 1):
+        # No larger, so that no scores overflow.
+        unit = np.ldexp(1.0, sign * power)
+        scaled = {name: scores * dtype(unit) for name, scores in plain.items()}
+        monkeypatch.setattr(tda.Experiment, "all_scores", lambda *_, scaled=scaled: scaled)
+        summed = _summed_up(experiment)
+        parts = {name: summed[name] for name in ("reliability", "correlations", "finite")}
+        found.append({**parts, **{n: summed[n] / unit for n in ("signal", "noise")}})
+    assert found[0]["signal"] > 0 and found[0]["noise"] > 0
+    for key in found[0]:
+        for one in found[1:]:
+            np.testing.assert_equal(_rounded(one[key]), _rounded(found[0][key]), key)
+
+
+def _rounded(value):
+    """Numbers to six digits, as tiny scores lose some where float32 ends."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def test_the_size_is_that_of_the_experiment(summary):
@@ -130,12 +165,37 @@ def changed(text):
     return json.dumps(content)
 
 
+def forged(change):
+    """Return what changes the content, with a checksum that is right."""
+
+    def damage(text):
+        content = json.loads(text)
+        del content["sha256"]
+        change(content)
+        return json.dumps({"sha256": checksum(canonical(content)), **content})
+
+    return damage
+
+
 DAMAGES = {
     "empty": lambda text: "",
     "truncated": lambda text: text[: len(text) // 2],
     "no object": lambda text: "[1, 2]",
     "no checksum": lambda text: "{}",
     "another number": changed,
+    "deep": lambda text: "[" * 100_000,
+    "a number too long": lambda text: '{"sha256": ' + "9" * 10_000 + "}",
+    "sound, no reliability": forged(lambda content: content.pop("reliability")),
+    "sound, fewer members": forged(lambda content: content["reliability"].pop("2")),
+    "sound, fewer methods": forged(lambda content: content["reliability"]["2"].pop("ats")),
+    "sound, text": forged(lambda content: content.update(signal="much")),
+    "sound, a truth": forged(lambda content: content.update(noise=True)),
+    "sound, another size": forged(lambda content: content["size"].update(test=7)),
+    "sound, size in text": forged(lambda content: content.update(size="large")),
+    "sound, no correlations": forged(lambda content: content.update(correlations={})),
+    "sound, short rows": forged(lambda content: content["correlations"]["pearson"][0].pop()),
+    "sound, fewer rows": forged(lambda content: content["correlations"]["spearman"].pop()),
+    "sound, not finite": forged(lambda content: content.update(finite=None)),
 }
 
 
@@ -149,6 +209,20 @@ def test_a_damaged_summary_is_set_aside_and_made_again(experiment, summary, dama
         assert tda.study_of(experiment, tmp_path) == summary
     assert file.read_text() == sound
     assert file.with_name(f"{file.name}.damaged-1").read_text() == DAMAGES[damage](sound)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to something"])
+def test_what_cannot_be_opened_is_named_and_stays(kind, experiment, tmp_path):
+    file = experiment.study_file(tmp_path)
+    if kind == "a folder":
+        file.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(tmp_path / "unmounted")
+    before = file.lstat().st_ino
+    refused(CannotOpen, lambda: tda.study_of(experiment, tmp_path), file, kind)
+    assert file.lstat().st_ino == before
 
 
 def test_the_file_of_another_study_is_not_taken_for_it(experiment, tmp_path):

@@ -1,11 +1,14 @@
 """The workflow: the same results as on one machine, also when it is killed, and on a cluster."""
 
+import base64
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -146,8 +149,44 @@ def test_a_killed_workflow_goes_on_and_ends_the_same(repository, wanted, count):
     assert redone <= 2
     assert results(repository) == wanted
     assert "Nothing to be done" in snakemake(repository, "--cores", "2", "--dry-run")
+    # Marks of what was unfinished stay, if only of files that were whole by then.
+    mark_as_unfinished(repository, next(iter(after)))
+    assert captions_in_report(repository) == {"Means of few members."}
     count["kills survived"] += 1
     count["shards recomputed"] += redone
+
+
+def mark_as_unfinished(repository, path):
+    """Leave the mark that Snakemake leaves of a file when it is killed while it is made."""
+    name = base64.urlsafe_b64encode(str(path).encode()).decode()
+    marks = repository / ".snakemake" / "incomplete"
+    assert marks.is_dir() and (repository / ".snakemake" / "metadata" / name).is_file()
+    (marks / name).write_text('{"external_jobid": null}')
+
+
+class Text(HTMLParser):
+    """The text of a caption, and the tags that are not of a paragraph of text and code."""
+
+    def __init__(self, caption):
+        super().__init__()
+        self.said, self.tags = "", []
+        self.feed(caption)
+
+    def handle_data(self, data):
+        self.said += data
+
+    def handle_starttag(self, tag, attrs):
+        self.tags += [tag] if tag not in ("p", "tt") else []
+
+
+def captions_in_report(repository):
+    """Make a real report and return the captions in it as a reader sees them."""
+    snakemake(repository, "--cores", "2", "--report", "report.html")
+    page = (repository / "report.html").read_text()
+    results, _ = json.JSONDecoder().raw_decode(page.partition("var results = ")[2])
+    shown = [Text(one["caption"]) for one in results.values()]
+    assert len(shown) == 2 and not [tag for one in shown for tag in one.tags]
+    return {one.said.strip() for one in shown}
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +212,6 @@ def test_a_cluster_that_takes_job_scripts_ends_the_same(finished, wanted):
 @pytest.mark.kernel
 def test_only_what_a_changed_parameter_needs_is_run_again(finished):
     repository, options = finished, ["--cores", "2"]
-    snakemake(repository, *options, "--report", "report.html")
-    assert "Means of few members" in (repository / "report.html").read_text()
     manifest = repository / "paper" / "figures.yaml"
     manifest.write_text(MANIFEST.replace("quick: {members: 2}", "quick: {members: 3}"))
     figures = {"figures_01_means_paired": 1, "figures_01_means_released": 1, "all": 1}
@@ -185,6 +222,31 @@ def test_only_what_a_changed_parameter_needs_is_run_again(finished):
     manifest.write_text(MANIFEST)
     (repository / "notebooks" / "01_means.py").touch()
     assert "Nothing to be done" in snakemake(repository, *options, "--dry-run")
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "{{{{ cycler.__init__.__globals__.os.system('touch sprung') }}}} {{% raw %}} {{# gone #}}",
+        ".. include:: secret.txt",
+        "<script>touch()</script> `a <javascript:touch()>`_ :raw-html:`b` means-paired.png_ |x|",
+        "`means` of {members} members::",
+    ],
+)
+def test_a_report_shows_captions_as_text(finished, caption, count):
+    (finished / "secret.txt").write_text("the secret")
+    manifest = finished / "paper" / "figures.yaml"
+    manifest.write_text(MANIFEST.replace("Means of few members.", json.dumps(caption)))
+    try:
+        said = captions_in_report(finished)
+    finally:
+        manifest.write_text(MANIFEST)
+    wanted = caption.replace("{members}", "2").replace("`means`", "means")
+    assert said == {wanted.replace("{{", "{").replace("}}", "}")}
+    assert not list(finished.rglob("sprung"))
+    assert "the secret" not in (finished / "report.html").read_text()
+    count["bad inputs tried"] += 1
 
 
 def test_nothing_is_trained_for_scores_that_are_committed(repository):

@@ -1,5 +1,7 @@
 """One look: how methods appear, and how numbers are written."""
 
+import math
+
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
@@ -26,10 +28,26 @@ def test_methods_keep_their_colour_and_order() -> None:
         (1234.5, "1234"),
         (-4.2e-7, r"$-4.2\times10^{-7}$"),
         (56789.0, r"$5.7\times10^{4}$"),
+        (-6.1e-302, r"$-6.1\times10^{-302}$"),
+        (-math.inf, "\N{MINUS SIGN}∞"),
+        (math.nan, "n/a"),
     ],
 )
 def test_numbers_are_written_for_a_reader(value: float, text: str) -> None:
     assert look.number_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("largest", "power"),
+    [
+        *((plain, 0) for plain in (0, 3.0, 1e-99, 1e99, math.nan, math.inf)),
+        *((5e-324, -300), (2e-300, -300), (3e-120, -120), (4e200, 200), (1.7e308, 300)),
+    ],
+)
+def test_numbers_are_drawn_as_they_are_or_in_a_power_of_ten(largest: float, power: int) -> None:
+    assert look.drawing_power(largest) == power
+    assert look.in_power(-120)(2.5, 0) == r"$2.5\times10^{-120}$"
+    assert look.in_power(-120)(0.0, 0) == "0"
 
 
 @pytest.mark.parametrize(

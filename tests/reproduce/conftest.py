@@ -20,15 +20,22 @@ store: str = ""  # folder of finished scores
 GOOD = """
 # %%
 import json
-from tda_utils.reproduce import runner
 from pathlib import Path
 
+import numpy as np
+
+from tda_utils.experiments.store import obtain, write_shard
+
 Path("executions.txt").open("a").write(protocol + "\\n")
-for member in range(members):
-    score = Path(store) / protocol / f"{member}.safetensors"
-    score.parent.mkdir(exist_ok=True)
-    if not score.exists():
-        score.write_text("score")
+wanted = {Path(store) / protocol / f"{k}.safetensors": {"member": k} for k in range(members)}
+
+
+def make(paths):
+    for path in paths:
+        write_shard(path, {"tau": np.zeros(1)}, {"values": wanted[path]})
+
+
+_ = obtain(wanted, make)
 
 # %%
 out = Path(output)

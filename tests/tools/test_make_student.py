@@ -1,7 +1,9 @@
 """The exercises of every notebook, and the students' copies, which lack the solutions."""
 
+import json
 import os
 import re
+import subprocess
 
 import nbformat
 import pytest
@@ -13,7 +15,8 @@ from tools import make_student, refresh_notebooks
 FOLDER = refresh_notebooks.NOTEBOOKS
 SOURCES = sorted(FOLDER.glob("*.py"))
 NAMES = [path.stem for path in SOURCES]
-COPIES = sorted((FOLDER / "student").glob("*.ipynb"))
+# As they are made: those that lie there may be filled in.
+COPIES = make_student.wanted(FOLDER)
 every_notebook = pytest.mark.parametrize("source", SOURCES, ids=NAMES)
 every_copy = pytest.mark.parametrize("path", COPIES, ids=lambda path: path.stem)
 
@@ -97,7 +100,7 @@ def test_the_copies_are_up_to_date(capsys):
 
 @every_copy
 def test_a_copy_differs_in_solutions_and_paths_alone(path):
-    copy = nbformat.read(path, as_version=4)
+    copy = nbformat.reads(COPIES[path], as_version=4)
     whole = refresh_notebooks.build(FOLDER / f"{path.stem}.py")
     assert copy.metadata == whole.metadata and copy.metadata.kernelspec.name == "python3"
     kept = [cell for cell in whole.cells if "solution" not in tags(cell)]
@@ -123,7 +126,7 @@ def reads_what_is_committed(path):
     All other cells before the first check are the source's own, which runs in full elsewhere, and a
     store need not be there.
     """
-    cells = nbformat.read(path, as_version=4).cells
+    cells = nbformat.reads(COPIES[path], as_version=4).cells
     (parameters,) = [cell.source for cell in cells if "parameters" in tags(cell)]
     named = re.findall(r"""["'](\.\./[^"']+)["']""", parameters)
     return any((path.parent / name).is_file() for name in named)
@@ -136,7 +139,7 @@ RUN = [path for path in COPIES if reads_what_is_committed(path)]
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RUN, ids=[path.stem for path in RUN])
 def test_a_copy_runs_up_to_the_first_check_and_stops_there_kindly(path):
-    copy = nbformat.read(path, as_version=4)
+    copy = nbformat.reads(COPIES[path], as_version=4)
     client = NotebookClient(
         copy,
         kernel_name="python3",
@@ -284,3 +287,183 @@ def test_copies_are_written_checked_and_removed(tmp_path, monkeypatch, capsys):
     assert make_student.main(["--check"]) == 1
     assert "01_line.ipynb" in capsys.readouterr().err
     assert make_student.main([]) == 0 and not copy.exists()
+
+
+# ---------------- the work of students
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A repository of one notebook, whose copy is committed, as a student clones it."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    source_of(folder)
+    monkeypatch.setattr(make_student, "NOTEBOOKS", folder)
+    assert make_student.main([]) == 0
+    (folder / "student" / ".made").unlink()  # a clone has none
+    git(folder, "init", "--quiet")
+    commit(folder)
+    return folder
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=A student", "-c", "user.email=student@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder):
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "A commit")
+
+
+def fill_in(copy, answer="return x + x"):
+    """Write an answer as Jupyter saves it."""
+    notebook = nbformat.read(copy, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if make_student.STUB in cell.source]
+    cell.source = cell.source.replace(make_student.STUB, answer)
+    nbformat.write(notebook, copy)
+    return copy.read_bytes()
+
+
+def files(folder):
+    paths = (folder / "student").glob("[!.]*")
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+
+def next_edition(folder, word="Another text"):
+    source_of(folder, f"# %% [markdown]\n# {word}\n\n{GOOD}")
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_answers_stay_and_a_new_edition_lies_beside_them(course, committed, capsys):
+    copy = course / "student" / "01_line.ipynb"
+    answers = fill_in(copy)
+    if committed:
+        commit(course)
+    (course / "student" / "notes.ipynb").write_text("my own")
+    before = files(course)
+    if not committed:
+        for arguments in ([], ["--check"]):
+            assert make_student.main(arguments) == 0
+            assert files(course) == before
+            assert "01_line.ipynb: kept" in capsys.readouterr().out or arguments
+    next_edition(course)
+    for _ in range(2):
+        assert make_student.main([]) == 0
+        new = files(course).pop("01_line.new.ipynb")
+        assert "01_line.new.ipynb" in capsys.readouterr().out
+        assert copy.read_bytes() == answers
+        assert b"Another text" in new and make_student.STUB.encode() in new
+    # A student who goes on in the new one has that kept, too.
+    more = fill_in(course / "student" / "01_line.new.ipynb", "return 2 * x")
+    next_edition(course, "A third text")
+    assert make_student.main([]) == 0
+    now = files(course)
+    assert now["01_line.ipynb"] == answers and now["01_line.new.ipynb"] == more
+    assert b"A third text" in now["01_line.new-2.ipynb"]
+    assert now["notes.ipynb"] == b"my own"
+    # The notebook goes; answers stay.
+    (course / "01_line.py").unlink()
+    assert make_student.main([]) == 0
+    left = {"01_line.ipynb": answers, "01_line.new.ipynb": more, "notes.ipynb": b"my own"}
+    assert files(course).items() >= left.items()
+
+
+def test_a_copy_that_nobody_worked_in_follows_its_notebook(course):
+    copy = course / "student" / "01_line.ipynb"
+    for word in ("A second text", "A third text"):
+        next_edition(course, word)
+        assert make_student.main(["--check"]) == 1
+        assert make_student.main([]) == 0
+        assert set(files(course)) == {"01_line.ipynb"} and word.encode() in copy.read_bytes()
+    commit(course)
+    (course / "student" / ".made").unlink()
+    (course / "01_line.py").unlink()
+    assert make_student.main(["--check"]) == 1
+    assert make_student.main([]) == 0
+    assert files(course) == {}
+
+
+def test_a_copy_that_was_committed_without_its_notebook_is_a_fault(course, capsys):
+    fill_in(course / "student" / "01_line.ipynb")
+    commit(course)
+    assert make_student.main(["--check"]) == 1
+    assert "01_line.ipynb" in capsys.readouterr().err
+
+
+def a_link(copy):
+    target = copy.parent.parent / "elsewhere.ipynb"
+    copy.rename(target)
+    copy.symlink_to(target)
+
+
+def a_dead_link(copy):
+    copy.unlink()
+    copy.symlink_to(copy.parent.parent / "elsewhere.ipynb")
+
+
+def a_link_to_itself(copy):
+    copy.unlink()
+    copy.symlink_to(copy.name)
+
+
+def a_folder(copy):
+    copy.unlink()
+    copy.mkdir()
+
+
+def a_pipe(copy):
+    copy.unlink()
+    os.mkfifo(copy)
+
+
+STRANGE = {
+    "a link": a_link,
+    "a dead link": a_dead_link,
+    "a link to itself": a_link_to_itself,
+    "a folder": a_folder,
+    "a pipe": a_pipe,
+    "read-only": lambda copy: copy.chmod(0o444),
+    "no notebook": lambda copy: copy.write_bytes(b"\xff\x00 my answers"),
+    "deep": lambda copy: copy.write_text("[" * 100_000),
+    "outputs": lambda copy: copy.write_text(with_an_output(copy)),
+}
+
+
+def with_an_output(copy):
+    notebook = json.loads(copy.read_text())
+    notebook["cells"][4]["execution_count"] = 1
+    return json.dumps(notebook)
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_whatever_else_a_copy_is_it_is_kept(kind, course, capsys):
+    copy = course / "student" / "01_line.ipynb"
+    STRANGE[kind](copy)
+    before = copy.lstat(), os.readlink(copy) if copy.is_symlink() else None
+    next_edition(course)
+    assert make_student.main([]) == 0
+    assert "01_line.ipynb: kept" in capsys.readouterr().out
+    assert (copy.lstat(), os.readlink(copy) if copy.is_symlink() else None) == before
+    assert b"Another text" in copy.with_suffix(".new.ipynb").read_bytes()
+    assert not os.path.exists(course / "elsewhere.ipynb") or kind == "a link"
+
+
+def test_a_copy_of_a_copy_is_a_file_of_ones_own(course):
+    copy = course / "student" / "01_line.ipynb"
+    handout = copy.with_name("01_line-Copy1.ipynb")
+    handout.write_bytes(copy.read_bytes())
+    assert make_student.main([]) == 0 and handout.exists()
+    next_edition(course)
+    assert make_student.main([]) == 0 and handout.exists()
+
+
+def test_a_folder_that_takes_no_files_is_named(course, capsys):
+    next_edition(course)
+    for path in (course / "student").iterdir():
+        path.unlink()
+    (course / "student").rmdir()
+    (course / "student").write_text("a file")
+    assert make_student.main([]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert str(course / "student") in sentence

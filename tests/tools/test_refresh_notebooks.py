@@ -94,6 +94,30 @@ def test_prose_alone_can_be_refreshed_and_code_cannot(tmp_path, monkeypatch, cap
     assert target.read_bytes() == before
 
 
+def test_an_edit_of_the_generated_file_is_set_aside_and_named(tmp_path, monkeypatch, capsys):
+    source, target = tmp_path / "01_line.py", tmp_path / "01_line.ipynb"
+    source.write_text("# %% [markdown]\n# # Old\n\n# %%\n1 + 1\n")
+    monkeypatch.setattr(refresh_notebooks, "NOTEBOOKS", tmp_path)
+    notebook = refresh_notebooks.build(source)
+    for round_ in (1, 2):
+        notebook.cells[0].source = f"# An edit in Jupyter, {round_}"
+        nbformat.write(notebook, target)
+        edit = target.read_bytes()
+        assert refresh_notebooks.main(["--prose"]) == 0
+        aside = tmp_path / f"01_line.ipynb.edited-{round_}"
+        assert aside.read_bytes() == edit
+        assert aside.name in capsys.readouterr().err
+        assert nbformat.read(target, as_version=4).cells[0].source == "# Old"
+    # What a tool wrote, or a person has only run, is nobody's work.
+    stored = nbformat.read(target, as_version=4)
+    stored.cells[1].execution_count = 9
+    nbformat.write(stored, target)
+    assert refresh_notebooks.main(["--prose"]) == 0
+    source.write_text(source.read_text().replace("Old", "New"))
+    assert refresh_notebooks.main(["--prose"]) == 0
+    assert len(list(tmp_path.glob("*.edited-*"))) == 2
+
+
 def test_an_unknown_notebook_is_named(tmp_path):
     with pytest.raises(ValueError, match=re.escape(tmp_path.name)):
         refresh_notebooks.select([], tmp_path)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tda_utils.reproduce.shown import code_in_markdown
 from tools import ROOT
 
 
@@ -132,4 +133,4 @@ def parameter(name: str, value: object) -> str:
     """Write a parameter as one would pass it; a long list stays where it is."""
     if isinstance(value, list):
         return f"`{name}` ({len(value)}, in [figures.yaml](paper/figures.yaml))"
-    return f"`{name}={value}`"
+    return code_in_markdown(f"{name}={value}")

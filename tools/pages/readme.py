@@ -14,6 +14,7 @@ import sys
 import pandas as pd
 
 from tda_utils.reproduce.manifest import Manifest, load_manifest
+from tda_utils.reproduce.shown import alt_in_markdown, as_markdown
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tools import ROOT
 from tools.pages.filling import fill, parameter, repository, write_or_check
@@ -66,10 +67,10 @@ def gallery(manifest: Manifest) -> str:
     for figure in manifest.figures.values():
         if "figure" not in figure.outputs:
             continue
-        parts += [f"### {figure.name}", "", manifest.caption(figure, "full"), ""]
+        parts += [f"### {figure.name}", "", as_markdown(manifest.caption(figure, "full")), ""]
         for protocol in figure.protocols or (None,):
             under = f" Protocol: {protocol}." if protocol else ""
-            alt = f"{figure.alt.strip()}{under}"
+            alt = alt_in_markdown(f"{figure.alt}{under}")
             parts += [f"![{alt}](paper/figures/{figure.stem(protocol)}.png)", ""]
             if protocol:
                 parts += [f"*{protocol}*", ""]

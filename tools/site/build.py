@@ -1,7 +1,7 @@
 """Build the site of the course: notebooks, teaching pages, gallery, reference. Nothing is run.
 
     python -m tools.site.build            into site/
-    python -m tools.site.build FOLDER     into another folder, which is replaced
+    python -m tools.site.build FOLDER     into another folder; one that is there must be a site
 
 The pages are laid out in a temporary folder as they lie in the repository, so that a link between
 two of them is the same here, on GitHub and on the site. Then Sphinx builds them (docs/conf.py); a
@@ -23,6 +23,7 @@ import nbformat
 import vl_convert
 
 from tda_utils.reproduce.manifest import Figure, Manifest, load_manifest
+from tda_utils.reproduce.shown import alt_in_markdown, as_markdown
 from tools import ROOT
 from tools.explorer import build as explorer
 from tools.pages.filling import course, parameter, repository, sections, without_part
@@ -103,7 +104,7 @@ def gallery(manifest: Manifest) -> str:
         "",
     ]
     for figure in manifest.figures.values():
-        parts += [f"## {figure.name}", "", manifest.caption(figure, "full"), ""]
+        parts += [f"## {figure.name}", "", as_markdown(manifest.caption(figure, "full")), ""]
         for protocol in figure.protocols or (None,):
             parts += _shown(figure, protocol, manifest.folder)
         parts += _made(figure, manifest)
@@ -115,7 +116,8 @@ def _shown(figure: Figure, protocol: str | None, folder: Path) -> list[str]:
     stem = figure.stem(protocol)
     if "figure" in figure.outputs:
         under = f" Protocol: {protocol}." if protocol else ""
-        return [*named, f"![{figure.alt.strip()}{under}](paper/figures/{stem}.png)", ""]
+        alt = alt_in_markdown(f"{figure.alt}{under}")
+        return [*named, f"![{alt}](paper/figures/{stem}.png)", ""]
     table = folder / "tables" / f"{stem}.md"
     return [*named, table.read_text(encoding="utf-8"), ""]
 
@@ -168,7 +170,7 @@ def _with_links(text: str, folder: Path, target: Path) -> str:
 
     def link(found: re.Match[str]) -> str:
         file = Path(os.path.normpath(ROOT / folder / found[1]))
-        if not file.exists():
+        if not _may_be_shown(file):
             return found[0]  # A page that is made, or a mistake, which Sphinx will name.
         name = file.relative_to(ROOT)
         if name == Path("README.md"):
@@ -184,8 +186,22 @@ def _with_links(text: str, folder: Path, target: Path) -> str:
     return re.sub(r"\]\(([^)#:\s]+)[^)]*\)", link, text)
 
 
+def _may_be_shown(file: Path) -> bool:
+    """Tell whether a link may lead to a file: it lies in the repository, and is not hidden there.
+
+    Examples
+    --------
+    >>> _may_be_shown(ROOT / "README.md"), _may_be_shown(ROOT / ".git" / "config")
+    (True, False)
+    """
+    real = file.resolve()
+    if not real.is_relative_to(ROOT) or not (real.is_file() or real.is_dir()):
+        return False
+    return not any(part.startswith(".") for part in real.relative_to(ROOT).parts)
+
+
 def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
-    """Build the site into a folder, which is replaced if all went well; return the exit code.
+    """Build the site into a folder, whose site is replaced if all went well; return the exit code.
 
     Parameters
     ----------
@@ -207,7 +223,8 @@ def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
             return code
         # The list of source pages: nothing leads there, the reference lists the same.
         Path(made, "_modules", "index.html").unlink(missing_ok=True)
-        shutil.rmtree(output, ignore_errors=True)
+        if output.exists():
+            shutil.rmtree(output)
         shutil.move(made, output)
     print(f"site: open {output / 'index.html'}")
     return 0
@@ -218,7 +235,30 @@ def main(arguments: list[str]) -> int:
     if len(arguments) > 1 or any(one.startswith("-") for one in arguments):
         print("usage: python -m tools.site.build [FOLDER]", file=sys.stderr)
         return 2
-    return build(Path(arguments[0]) if arguments else ROOT / "site")
+    output = Path(arguments[0] if arguments else ROOT / "site").resolve()
+    if not may_be_replaced(output):
+        print(
+            f"site: {str(output)!r} is there and is no site that was built here, so it stays; name "
+            "a folder that is not there.",
+            file=sys.stderr,
+        )
+        return 2
+    return build(output)
+
+
+def may_be_replaced(output: Path) -> bool:
+    """Tell whether nothing is lost with a folder: it is not there, is empty, or is a site.
+
+    Examples
+    --------
+    >>> may_be_replaced(Path("no such folder")), may_be_replaced(ROOT)
+    (True, False)
+    """
+    if not output.is_dir():
+        return not os.path.lexists(output)
+    # What Sphinx writes, and the last that is added here.
+    is_site = all((output / name).is_file() for name in (".buildinfo", "explorer.html"))
+    return is_site or not any(output.iterdir())
 
 
 if __name__ == "__main__":

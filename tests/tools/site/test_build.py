@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
@@ -9,7 +10,9 @@ import pytest
 import yaml
 
 import tda_utils
+from tda_utils.reproduce.manifest import load_manifest
 from tools import ROOT
+from tools.pages import readme
 from tools.pages.filling import sections
 from tools.site import build, notebooks, reference
 
@@ -200,3 +203,67 @@ def test_a_failed_build_leaves_the_site_that_was_there(tmp_path, monkeypatch, ca
     assert build.build(tmp_path / "site") != 0
     assert (tmp_path / "site" / "index.html").read_text() == "old"
     assert str(tmp_path / "site") in capfd.readouterr().err
+
+
+# ------------------------------------------------- what is not ours
+
+
+def test_captions_alternative_texts_and_values_bring_no_markup_into_the_gallery(tmp_path):
+    hostile = (
+        "<script>x()</script> [a](secret.txt) ![b](secret.txt) <!-- end gallery --> `c` ```{raw}"
+    )
+    figure = {"notebook": "01_x", "caption": hostile.replace("{", "{{").replace("}", "}}")}
+    figure |= {"alt": hostile, "outputs": ["figure"]}
+    document = {
+        "figures": {"tau": figure},
+        "sizes": {"01_x": {"quick": {}, "full": {"name": hostile}}},
+    }
+    path = tmp_path / "paper" / "figures.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(document))
+    manifest = load_manifest(path)
+    own = {"tau.png", "01_x.ipynb", "glossary.md"}
+    for made in (build.gallery(manifest), readme.gallery(manifest), readme.sources(manifest)):
+        links = {link.rpartition("/")[2] for link in re.findall(r"\]\(([^)]+)\)", made)}
+        assert links <= own and "<!--" not in made and "<script" not in made
+
+
+@pytest.mark.parametrize("link", [".git/config", "../outside.txt", ".venv/pyvenv.cfg", "way_out"])
+def test_a_link_to_what_is_hidden_or_elsewhere_copies_nothing(link, tmp_path, monkeypatch):
+    root, target = tmp_path / "repository", tmp_path / "target"
+    for name in (".git/config", ".venv/pyvenv.cfg", "../outside.txt", "plain.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("secret")
+    (root / "way_out").symlink_to(tmp_path / "outside.txt")
+    monkeypatch.setattr(build, "ROOT", root)
+    target.mkdir()
+    assert build._with_links(f"[a]({link})", Path(), target) == f"[a]({link})"
+    assert not list(target.rglob("*"))
+    build._with_links("[a](plain.txt)", Path(), target)
+    assert [path.name for path in target.rglob("*")] == ["plain.txt"]
+
+
+def test_a_folder_that_is_no_site_is_not_replaced(tmp_path, monkeypatch, capsys):
+    built = []
+    monkeypatch.setattr(build, "build", lambda output: built.append(output) or 0)
+    own = tmp_path / "own" / "thesis.tex"
+    own.parent.mkdir()
+    own.write_text("years of work")
+    (tmp_path / "link").symlink_to(own.parent)
+    for name in ("own", "link", "own/thesis.tex"):
+        assert build.main([str(tmp_path / name)]) == 2
+        assert str((tmp_path / name).resolve()) in capsys.readouterr().err
+    assert built == []
+    (tmp_path / "empty").mkdir()
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in (".buildinfo", "explorer.html", "index.html"):
+        (site / name).touch()
+    (tmp_path / "link to a site").symlink_to(site)
+    for name in ("new", "empty", "site", "link to a site"):
+        assert build.main([str(tmp_path / name)]) == 0
+    assert built == [tmp_path / "new", tmp_path / "empty", site, site]
+
+
+def test_a_built_site_may_be_replaced(site):
+    assert build.may_be_replaced(site)
