@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from tda_utils.checks import brief, check_choice, check_count
+from tda_utils.checks import brief, check_choice, check_count, check_seed
 from tda_utils.reliability import checks
 from tda_utils.reliability.significance import summarise
 
@@ -87,7 +87,7 @@ def agreement(
     check_choice("kind", kind, ("pearson", "spearman"))
     checks.check_test(test)
     check_count("permutations", permutations, least=1)
-    check_count("seed", seed, least=0)
+    check_seed("seed", seed)
     names = list(scores_by_method)
     if unnamed := [name for name in names if not isinstance(name, str)]:
         raise TypeError(
