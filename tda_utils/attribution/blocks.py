@@ -35,8 +35,8 @@ class Dense(NamedTuple):
     values: Tensor
 
 
-# Numbers within two to plus or minus that power have squares, and sums, far inside float32.
-NEAR_ONE = 20
+# Squared lengths within two to plus or minus that power have products inside float32.
+ORDINARY = 60
 # Numbers below two to that power have come near the end of float32, and others may have left it.
 NEAR_THE_END = -100
 # Stand for the powers of two of zero, and of what is not finite; others lie far in between.
@@ -175,14 +175,33 @@ def squared_norms(blocks: Sequence[Block]) -> Tensor:
     >>> squared_norms([Dense(torch.tensor([[3.0, 4.0]])), Dense(torch.tensor([[1.0]]))])
     tensor([26.])
     """
-    return sum(_squared_norms(block) for block in blocks)
+    return sum(math.prod(_squares(block)) for block in blocks)
 
 
-def _squared_norms(block: Block) -> Tensor:
+def _squares(block: Block) -> tuple[Tensor, ...]:
+    """Return the squared length of each row, or of each error and of its input."""
     if isinstance(block, Dense):
-        return block.values.square().sum(1)
+        return (block.values.square().sum(1),)
     by_input = block.inputs.square().sum(1) + float(block.bias)
-    return block.errors.square().sum(1) * by_input.repeat_interleave(block.repeats)
+    return block.errors.square().sum(1), by_input.repeat_interleave(block.repeats)
+
+
+def ordinary_norms(blocks: Sequence[Block]) -> Tensor | None:
+    """Return the length of each gradient, shape (n,), where all are of an ordinary size, else None.
+
+    Products of such gradients neither overflow nor underflow in float32.
+
+    Examples
+    --------
+    >>> ordinary_norms([Dense(torch.tensor([[3.0, 4.0]]))])
+    tensor([5.])
+    >>> ordinary_norms([Dense(torch.tensor([[3e30, 4e30]]))])
+    """
+    parts = [_squares(block) for block in blocks]
+    squares = torch.stack([square for own in parts for square in own])
+    if bool(((squares < 2.0**-ORDINARY) | ~(squares < 2.0**ORDINARY)).any()):
+        return None
+    return sum(map(math.prod, parts)).sqrt()
 
 
 def leaves_float32(blocks: Sequence[Block]) -> bool:
@@ -203,8 +222,7 @@ def leaves_float32(blocks: Sequence[Block]) -> bool:
 def scaled(blocks: Sequence[Block]) -> tuple[list[Block], Tensor]:
     """Return gradients near one, and the powers of two, shape (n,), that they are to be times.
 
-    Products and lengths of what is returned neither overflow nor underflow. Gradients that are all
-    of an ordinary size are returned as they are.
+    Products and lengths of what is returned neither overflow nor underflow.
 
     Examples
     --------
@@ -212,11 +230,8 @@ def scaled(blocks: Sequence[Block]) -> tuple[list[Block], Tensor]:
     >>> powers.tolist(), near.values.tolist()
     ([92], [[0.25, 0.5]])
     """
-    parts = [_powers(block) for block in blocks]
-    if all(bool((_ordinary(power).abs() <= NEAR_ONE).all()) for own in parts for power in own):
-        return list(blocks), torch.zeros_like(parts[0][0])
     powers = _ordinary(_total(blocks))
-    return [_scaled(block, powers, own) for block, own in zip(blocks, parts, strict=True)], powers
+    return [_scaled(block, powers) for block in blocks], powers
 
 
 def _total(blocks: Sequence[Block]) -> Tensor:
@@ -235,7 +250,7 @@ def _powers(block: Block) -> tuple[Tensor, ...]:
 def _power(values: Tensor) -> Tensor:
     if values.shape[1] == 0:
         return torch.full((len(values),), ZERO, device=values.device)
-    largest = torch.linalg.vector_norm(values, math.inf, dim=1)
+    largest = torch.maximum(values.amax(1), -values.amin(1))
     powers = largest.frexp().exponent.long()
     return powers.masked_fill(largest == 0, ZERO).masked_fill(~largest.isfinite(), NOT_FINITE)
 
@@ -245,11 +260,11 @@ def _ordinary(powers: Tensor) -> Tensor:
     return powers.masked_fill(powers.abs() > -ZERO // 2, 0)
 
 
-def _scaled(block: Block, powers: Tensor, own: tuple[Tensor, ...]) -> Block:
+def _scaled(block: Block, powers: Tensor) -> Block:
     if isinstance(block, Dense):
         return Dense(_times_power(block.values, -powers))
     # Each of the two factors by itself: their product may be ordinary where they are not.
-    of_inputs = _ordinary(own[1])
+    of_inputs = _ordinary(_powers(block)[1])
     errors = _times_power(block.errors, of_inputs - powers)
     block = _with_input_of_bias(block)
     inputs = _times_power(block.inputs, -of_inputs[:: block.repeats])

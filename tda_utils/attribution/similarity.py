@@ -12,6 +12,7 @@ from tda_utils.attribution.blocks import (
     gram,
     joined,
     leaves_float32,
+    ordinary_norms,
     scaled,
     squared_norms,
 )
@@ -154,29 +155,34 @@ def _in_type(sample: Sample, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None
     def gradients(split: str, rows: slice) -> list[Block]:
         return sample.loss_gradients(split, rows, dtype)
 
-    def leaves(blocks: list[Block]) -> bool:
-        return dtype != torch.float64 and sample.finite and leaves_float32(blocks)
+    def scaled_if_need_be(blocks: list[Block]) -> tuple[list[Block], Tensor, Tensor] | None:
+        lengths = ordinary_norms(blocks)
+        if lengths is not None:
+            return blocks, lengths, torch.zeros_like(lengths)
+        if dtype != torch.float64 and sample.finite and leaves_float32(blocks):
+            return None
+        blocks, powers = scaled(blocks)
+        return blocks, squared_norms(blocks).sqrt(), powers
 
     train = joined(sample.in_chunks("train", lambda rows: gradients("train", rows)))
-    if leaves(train):
+    if (found := scaled_if_need_be(train)) is None:
         return None
-    train, powers = scaled(train)
+    train, *measured = found
 
-    def products(rows: slice) -> tuple[Tensor, Tensor, Tensor] | None:
-        test = gradients("test", rows)
-        if leaves(test):
+    def products(rows: slice) -> tuple[Tensor, ...] | None:
+        if (found := scaled_if_need_be(gradients("test", rows))) is None:
             return None
-        test, own = scaled(test)
-        return gram(train, test).cpu(), squared_norms(test).sqrt().cpu(), own.cpu()
+        test, *measured = found
+        return gram(train, test).cpu(), *(values.cpu() for values in measured)
 
     parts = sample.in_chunks("test", products)
     if None in parts:
         return None
-    dots, lengths, own = (torch.cat(values, dim=-1) for values in zip(*parts, strict=True))
-    lengths = squared_norms(train).sqrt().cpu()[:, None] * lengths
+    dots, *others = (torch.cat(values, dim=-1) for values in zip(*parts, strict=True))
+    own_lengths, own_powers = (values.cpu()[:, None] for values in measured)
+    lengths, powers = own_lengths * others[0], (own_powers + others[1]).int()
     # A gradient of zero has no direction; one of NaN stays NaN.
     cosines = torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
-    powers = (powers.cpu()[:, None] + own).int()
     with np.errstate(over="ignore", under="ignore"):
         dots = torch.from_numpy(np.ldexp(dots.numpy(), powers.numpy()))
     # Rounding may carry parallel gradients past one.

@@ -12,6 +12,7 @@ from tda_utils.attribution.blocks import (
     gram,
     joined,
     leaves_float32,
+    ordinary_norms,
     scaled,
     squared_norms,
     width,
@@ -91,10 +92,14 @@ def test_scaled_gradients_are_near_one_and_their_products_exact(size, bias):
     np.testing.assert_allclose(gram(near, near) * shifts * shifts[:, None], wanted, rtol=1e-10)
 
 
-def test_ordinary_gradients_are_scaled_by_nothing():
-    blocks = [outer(4, 1, True), Dense(torch.zeros(4, 2).double())]
-    same, powers = scaled(blocks)
-    assert same[0] is blocks[0] and same[1] is blocks[1] and not powers.any()
+@pytest.mark.parametrize("size", [0.0, 1e-12, 1e-3, 1.0, 1e3, 1e12, float("nan"), float("inf")])
+def test_lengths_are_given_where_all_gradients_are_of_an_ordinary_size(size):
+    layer = outer(4, 1, True)
+    blocks = [layer, Dense(torch.tensor([[1.0], [size], [1.0], [2.0]]).double())]
+    lengths = ordinary_norms(blocks)
+    assert (lengths is not None) == (size in (1e-3, 1.0, 1e3))
+    if lengths is not None:
+        np.testing.assert_allclose(lengths.square(), squared_norms(blocks), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
