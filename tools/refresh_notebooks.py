@@ -26,6 +26,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
+from tda_utils.edge import interrupted
 from tda_utils.reproduce.kernel import QUIET, OwnKernel
 from tda_utils.reproduce.notebook import KERNELSPEC
 from tda_utils.texts import brief_problem, check_nesting, read_plain
@@ -34,6 +35,11 @@ from tools import ROOT, generated
 NOTEBOOKS = ROOT / "notebooks"
 #: Notebooks are to run within a minute; one cell that takes ten has gone wrong.
 CELL_TIMEOUT = 600
+#: What is kept of a cell's and said in the notebook's metadata. With that, jupytext makes of the
+#: .ipynb the very text of the .py, so that Jupyter opens the pair whichever of the two is newer, as
+#: after a checkout, and still refuses it where they differ.
+KEPT = ("tags", "alt", "lines_to_next_cell")
+PAIRED = {"notebook_metadata_filter": "kernelspec,-all"}
 #: Progress bars print times, and the order of a set hangs on the hash seed.
 ENVIRONMENT = {"TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
 
@@ -85,11 +91,14 @@ def build(source: Path) -> nbformat.NotebookNode:
     slug = source.stem.replace("_", "-")[:50]
     for position, cell in enumerate(read.cells, start=1):
         cell.id = f"{slug}-{position:03d}"
-        kept = ("tags", "alt")
         cell.metadata = nbformat.from_dict(
-            {k: cell.metadata[k] for k in kept if k in cell.metadata}
+            {k: cell.metadata[k] for k in KEPT if k in cell.metadata}
         )
-    metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    metadata = {
+        "jupytext": PAIRED,
+        "kernelspec": read.metadata.get("kernelspec", KERNELSPEC),
+        "language_info": {"name": "python"},
+    }
     return nbformat.v4.new_notebook(cells=read.cells, metadata=metadata)
 
 
@@ -291,8 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
                 failures.append(str(error))
                 tqdm.write(f"{source.stem}: FAILED", file=sys.stderr)
     except KeyboardInterrupt:
-        print("\nrefresh: interrupted; notebooks already written stay.", file=sys.stderr)
-        return 130
+        return interrupted("refresh: interrupted; notebooks already written stay.")
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0

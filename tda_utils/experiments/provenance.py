@@ -64,36 +64,42 @@ def version_of(library: str) -> str | None:
 def git_state(folder: Path) -> dict[str, Any]:
     """Commit of a folder's repository, and whether anything but the results differs from it.
 
-    Git looks for no changes in a repository that belongs to somebody else, whose settings could
-    have it run anything. Its commit is told all the same, ``dirty`` is None, and a warning says so.
+    Both are None without git or a commit. In a checkout that belongs to somebody else git compares
+    nothing, since the owner's settings might run programs; then a `RuntimeWarning` says so, and
+    only ``dirty`` is None.
     """
     results = [f":(exclude,top,glob)*/{name}/**" for name in RESULT_FOLDERS]
-    status = ["status", "--porcelain", "--", ":/", *results]
     try:
-        commit, problem = _git(folder, "rev-parse", "HEAD")
-        if commit is None and "dubious ownership" in problem:
-            # This one command runs nothing that the repository names.
-            commit, _ = _git(folder, "-c", "safe.directory=*", "rev-parse", "HEAD")
-            warnings.warn(
-                f"the repository of {folder} belongs to another user, so git does not tell whether "
-                "it has changes; `git config --global --add safe.directory` and its folder allow "
-                "that.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return {"commit": commit, "dirty": None}
-        changes, _ = _git(folder, *status)
+        commit = _git(folder, "rev-parse", "HEAD")
+        changes = _git(folder, "status", "--porcelain", "--", ":/", *results)
     except OSError:  # no git
-        commit = changes = None
-    if commit is None or changes is None:  # no commit yet
         return {"commit": None, "dirty": None}
+    except subprocess.CalledProcessError as problem:
+        if "safe.directory" not in problem.stderr:  # no repository, or no commit yet
+            return {"commit": None, "dirty": None}
+        return {"commit": _commit_of_others(folder), "dirty": None}
     return {"commit": commit, "dirty": bool(changes)}
 
 
-def _git(folder: Path, *arguments: str) -> tuple[str | None, str]:
-    """Return what git says, None if it fails, and what it says of that."""
-    english = {**os.environ, "LC_ALL": "C"}
+def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=english, capture_output=True, text=True, check=False
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
     )
-    return (None if done.returncode else done.stdout.strip()), done.stderr
+    return done.stdout.strip()
+
+
+def _commit_of_others(folder: Path) -> str | None:
+    """Return the commit of a checkout that git does not trust, and say that it does not."""
+    try:
+        # Only for this command, which reads a name and runs nothing.
+        commit = _git(folder, "-c", "safe.directory=*", "rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):  # an older git, or no commit yet
+        commit = None
+    warnings.warn(
+        f"the repository of {str(folder)!r} belongs to another user, so git does not say whether "
+        "it was changed, and the provenance of results cannot either; if you trust it, allow it "
+        "with `git config --global --add safe.directory PATH`.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return commit

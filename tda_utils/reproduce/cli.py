@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tda_utils import edge
 from tda_utils.face import installed_for
 from tda_utils.reproduce.manifest import SIZES, Manifest, check, load_manifest
 from tda_utils.reproduce.notebook import ManifestError, all_of
@@ -37,29 +38,41 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well, 1 if a run failed, 2 for bad input, 130 if interrupted.
+        0 if all went well, 1 if a run failed, 2 for bad input, 130 if interrupted, 141 if nobody
+        reads on.
 
     Examples
     --------
     >>> main(["check", "--manifest", "nowhere.yaml"])  # the sentence goes to stderr
     2
     """
+    if arguments is None:  # a process of its own
+        edge.guard("bayes-tda")
     options = _parser().parse_args(arguments)
     try:
         with installed_for(f"bayes-tda {options.command}"):
             return _command(options)
     except (ManifestError, ImportError) as error:
+        if edge.SIGNALS:  # in the middle of an import
+            return _interrupted()
         missing = isinstance(error.__cause__, ModuleNotFoundError)  # as `installed_for` raises it
         if isinstance(error, ImportError) and not missing:
             raise
         print(f"bayes-tda: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"bayes-tda: error: {error}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print(
-            "\nbayes-tda: interrupted; finished scores are kept, and the same command goes on.",
-            file=sys.stderr,
-        )
-        return 130
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    return edge.interrupted(
+        "bayes-tda: interrupted; finished scores are kept, and the same command goes on."
+    )
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -80,6 +93,13 @@ def _command(options: argparse.Namespace) -> int:
 
     command = making.compute if options.command == "compute" else making.run
     return command(_find_manifest(options.manifest), options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints its help as anything else is printed; argparse's own way hides a full disk."""
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
 
 
 def _parser() -> argparse.ArgumentParser:
