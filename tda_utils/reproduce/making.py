@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +14,11 @@ from tda_utils.edge import few_open_files
 from tda_utils.experiments.provenance import git_state
 from tda_utils.experiments.store import adopt
 from tda_utils.experiments.tallies import made_here
+from tda_utils.files import CannotOpen
 from tda_utils.reproduce.manifest import Execution, Manifest, check, plan
 from tda_utils.reproduce.notebook import ManifestError, all_of
 from tda_utils.reproduce.runner import Outcome, execute, short_path
+from tda_utils.texts import brief_problem
 
 #: What a notebook is executed with, in a process of its own; it is looked for before the first is.
 NEEDED = ("papermill", "ipykernel", "torch")
@@ -90,7 +93,10 @@ def compute(manifest: Manifest, options: argparse.Namespace) -> int:
     if options.only is None:
         files = work.without_spare(needed.values())
     else:
-        wanted = dict.fromkeys(path.resolve() for path in options.only)
+        try:
+            wanted = dict.fromkeys(Path(os.path.realpath(path)) for path in options.only)
+        except ValueError as error:  # a zero byte
+            raise ManifestError(f"--only names what no file is called: {error}.") from error
         if unknown := [path for path in wanted if path not in needed]:
             why = next(iter(failed.values()), None)
             raise ManifestError(
@@ -123,6 +129,9 @@ def _planned(manifest: Manifest, options: argparse.Namespace) -> tuple[list[Exec
         store.mkdir(parents=True, exist_ok=True)
         if (kept := manifest.kept_scores(options.size)) is not None:
             adopt(kept, store)
-    except OSError as error:
-        raise ManifestError(f"--store {str(store)!r} is not a usable folder: {error}.") from error
+    except CannotOpen as error:  # one of those that are committed
+        raise ManifestError(str(error)) from error
+    except (OSError, ValueError) as error:
+        problem = brief_problem(error)
+        raise ManifestError(f"--store {str(store)!r} is not a usable folder: {problem}.") from error
     return runs, store

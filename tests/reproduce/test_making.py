@@ -1,5 +1,7 @@
 """What makes something: what is computed, what is spared, and nothing begun that cannot be made."""
 
+import os
+
 import pytest
 
 from tda_utils.reproduce.cli import main
@@ -13,6 +15,7 @@ BAD_WISHES = {
     "one of two": (["tau", "wrong"], ["'wrong'"]),
     "protocol": (["broken", "--protocol", "paired"], ["'broken'", "'paired'"]),
     "store is a file": (["tau", "--store", __file__], ["--store", repr(__file__)]),
+    "store is no name": (["tau", "--store", "a\0b"], ["--store", repr("a\0b")]),
 }
 
 
@@ -123,3 +126,42 @@ def test_a_notebook_that_cannot_say_what_it_needs_stops_no_other(tmp_path, capsy
     said = capsys.readouterr()
     assert "scores computed: 2; 2 of the 2 wanted are there" in said.out
     holds(said.err, "FAILED 02_bad", "FileNotFoundError", "nowhere")
+
+
+@pytest.mark.parametrize("make", ["run", "compute"])
+@pytest.mark.parametrize("place", ["x.safetensors", "study/x.safetensors"])
+def test_what_a_link_out_of_the_committed_scores_leads_to_is_not_copied(
+    place, make, tmp_path, capsys
+):
+    path = write(tmp_path, manifest())
+    (tmp_path / "secret").write_text("the secret")
+    link = path.parent / "scores" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "secret")
+    assert command(make, "tau", "--size", "full", manifest=path) == 2
+    holds(capsys.readouterr().err, str(link), "link")
+    store = path.parent / "runs" / "store"
+    assert not [one for one in store.rglob("*") if one.is_file()]
+
+
+def test_a_circle_of_links_and_a_pipe_among_committed_scores_are_named(tmp_path, capsys):
+    path = write(tmp_path, manifest())
+    scores = path.parent / "scores"
+    scores.mkdir()
+    for make in (
+        lambda one: one.symlink_to(one.name),
+        os.mkfifo,
+        lambda one: one.symlink_to("/dev/zero"),
+    ):
+        make(scores / "x.safetensors")
+        assert command("compute", "tau", "--size", "full", manifest=path) == 2
+        holds(capsys.readouterr().err, "x.safetensors")
+        (scores / "x.safetensors").unlink()
+    (scores / "around").symlink_to(scores)
+    assert command("compute", "tau", "--size", "full", manifest=path) == 0
+
+
+def test_a_name_that_no_file_has_is_named(tmp_path, capsys):
+    path = write(tmp_path, manifest())
+    assert command("compute", "tau", "--only", "a\0b", manifest=path) == 2
+    holds(capsys.readouterr().err, "--only")
