@@ -7,7 +7,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tda_utils.checks import brief, check_choice, check_count, check_number, checked_seeds
+from tda_utils.checks import (
+    brief,
+    check_choice,
+    check_count,
+    check_number,
+    check_seed,
+    checked_seeds,
+)
 from tests.refusals import refused
 
 # What is no number, whatever it looks like.
@@ -70,3 +77,13 @@ def test_seeds_are_whole_numbers_in_a_list_that_is_not_empty():
     for value in ([1, -1], [1, 2.0], [1, True]):
         call = partial(checked_seeds, "order_seeds", value)
         refused(ValueError, call, "order_seeds", f"is {value[1]}", "at least 0")
+
+
+@pytest.mark.parametrize("value", [0, 446, np.int64(3), 2**64 - 1])
+def test_a_seed_is_any_whole_number_of_64_bits(value):
+    check_seed("seed", value)
+
+
+@pytest.mark.parametrize("value", [2**64, -1, 1.0, True, None, "1", [1]])
+def test_what_is_no_seed(value):
+    refused(ValueError, lambda: check_seed("sign_seed", value), "sign_seed is", value, "at least 0")

@@ -1,6 +1,7 @@
 """A task: its tensors are checked, its samples chosen, its content known by a fingerprint."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -120,3 +121,28 @@ def test_arrays_that_do_not_fit_are_named(changes, error, facts):
     good = {"train_x": [[1.0], [2.0]], "train_y": [0, 1], "test_x": [[1.5]], "test_y": [1]}
     Task.from_arrays(**good)
     refused(error, lambda: Task.from_arrays(**{**good, **changes}), *facts)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_inputs_of_16_bits_become_float32(dtype):
+    rows, labels = torch.rand(3, 2).to(dtype), torch.tensor([0, 1, 0])
+    index = torch.arange(3)
+    for task in (
+        Task.from_arrays(rows, labels, rows, labels),
+        Task("own", rows, labels, index, rows.float(), labels, index, classes=2),
+    ):
+        assert task.train_x.dtype == task.test_x.dtype == torch.float32
+        assert torch.equal(task.train_x, rows.float()) and len(task.fingerprint()) == 64
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.cfloat, torch.bool, torch.float8_e4m3fn])
+def test_inputs_of_two_types_or_of_no_float_are_refused(dtype):
+    rows, labels, index = torch.ones(3, 2), torch.tensor([0, 1, 0]), torch.arange(3)
+    call = partial(Task, "own", rows, labels, index, rows.to(dtype), labels, index, classes=2)
+    refused(TypeError, call, "test_x", dtype)
+
+
+@pytest.mark.parametrize("seed", [2**64, -1, 0.5, True])
+def test_seeds_of_a_draw_are_checked(seed):
+    task = load_task("mnist3", per_class=10, test_per_class=1)
+    refused(ValueError, lambda: task.attribute_only(3, seed=seed), f"seed is {seed}", "at least 0")
