@@ -47,10 +47,15 @@ def member_coordinates(
     distinct = [seeds for seeds in given.values() if len(set(seeds)) == members]
     return {
         # Where both tell members apart, those of the order are their names.
-        "member": np.array(distinct[-1] if distinct else range(members)),
+        "member": _whole(distinct[-1] if distinct else range(members)),
         "checkpoint": np.array(epochs),
-        **{name: ("member", np.array(seeds)) for name, seeds in given.items()},
+        **{name: ("member", _whole(seeds)) for name, seeds in given.items()},
     }
+
+
+def _whole(seeds: Sequence[int]) -> np.ndarray:
+    """Return seeds as whole numbers: small beside very large ones numpy would take for floats."""
+    return np.array(seeds, np.uint64 if max(seeds, default=0) >= 2**63 else None)
 
 
 def as_scores(

@@ -36,6 +36,7 @@ from tda_utils.models.states import (
     frozen_parameters,
     in_one_type,
     load_state,
+    state_of,
     trainable_parameters,
     widened_model,
 )
@@ -445,7 +446,10 @@ def sample_posterior(
             f"weights has shape {tuple(weights.shape)}; it must be "
             f"({len(init_seeds)}, {task.n_train})."
         )
-    model = widened_model(architecture(build_model))
+    model = architecture(build_model)
+    check_types(model)
+    in_one_type(state_of(model), trainable_parameters(model), "model")
+    model = widened_model(model)
     check_model(model, task)
     _check_lone_sample(model, task, recipe)
     jobs = [

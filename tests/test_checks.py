@@ -13,6 +13,7 @@ from tda_utils.checks import (
     check_choice,
     check_count,
     check_number,
+    check_seed,
     checked_seeds,
     own_numbers,
 )
@@ -116,3 +117,13 @@ def test_numbers_of_a_dataclass_become_pythons_own():
     own_numbers(holder)
     assert vars(holder) == values
     assert [type(value) for value in vars(holder).values()] == [int, float, float, bool, str]
+
+
+@pytest.mark.parametrize("value", [0, 446, np.int64(3), 2**64 - 1])
+def test_a_seed_is_any_whole_number_of_64_bits(value):
+    check_seed("seed", value)
+
+
+@pytest.mark.parametrize("value", [2**64, -1, 1.0, True, None, "1", [1]])
+def test_what_is_no_seed(value):
+    refused(ValueError, lambda: check_seed("sign_seed", value), "sign_seed is", value, "at least 0")

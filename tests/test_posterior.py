@@ -320,3 +320,112 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(model, task, facts):
     said = str(raised.value)
     # What PyTorch says of a shape comes last, so the sentence may end without a full stop.
     assert "\n" not in said and all(str(fact) in said for fact in facts)
+
+
+METHODS = [
+    (tda.grad_dot, {}),
+    (tda.grad_cos, {}),
+    (tda.ats, {}),
+    (tda.ats, {"protocol": "released"}),
+    (tda.influence, {"damping": 50.0}),
+    (tda.influence, {"solver": "hessian", "damping": 50.0}),
+    (tda.influence, {"solver": "ekfac"}),
+    (tda.influence, {"protocol": "released"}),
+    (tda.loo, {"released": "continued", "protocol": "released", "recipe": SHORT}),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", METHODS, ids=lambda pair: f"{pair[0].__name__} {pair[1]}")
+def test_scores_of_states_of_16_bits_are_those_of_the_same_numbers_in_float32(
+    method, dtype, tiny_task, tiny_posterior
+):
+    score, options = method
+    states = [
+        [{name: value.to(dtype) for name, value in state.items()} for state in member]
+        for member in tiny_posterior.states[:1]
+    ]
+    model = build_tiny_cnn().to(dtype)
+    half = Posterior.from_state_dicts(model, states, seeds=[446])
+    single = Posterior.from_state_dicts(
+        build_tiny_cnn(), [[{n: v.float() for n, v in s.items()} for s in m] for m in states], [446]
+    )
+    found, wanted = (score(posterior, tiny_task, **options) for posterior in (half, single))
+    assert found.dtype in (np.float32, np.float64) and found.identical(wanted)
+    assert model[0].weight.dtype == dtype, "the user's own model is left as it is"
+    assert half.losses(tiny_task).identical(single.losses(tiny_task))
+
+
+def test_a_folder_of_states_of_16_bits_is_read_as_float32(tmp_path):
+    def build():
+        return build_normalised().half()
+
+    write_folder(tmp_path, ["seed-1"], ["epoch-1.safetensors", "epoch-2.pt"], build)
+    posterior = Posterior.from_folder(build(), tmp_path)
+    types = {name: value.dtype for name, value in posterior.states[0][1].items()}
+    assert types.pop("1.num_batches_tracked") == torch.int64
+    assert set(types.values()) == {torch.float32}
+    assert tda.grad_cos(posterior, make_task()).dtype == np.float32
+
+
+def test_a_model_of_16_bits_is_trained_in_float32(tiny_task):
+    found = sample_posterior(lambda: build_tiny_cnn().bfloat16(), tiny_task, SHORT, seeds=[1])
+    assert {value.dtype for value in found.states[0][0].values()} == {torch.float32}
+    # From the rounded start on, as a model of float32 is.
+    plain = sample_posterior(
+        lambda: build_tiny_cnn().bfloat16().float(), tiny_task, SHORT, seeds=[1]
+    )
+    for name, value in plain.states[0][1].items():
+        assert torch.equal(found.states[0][1][name], value)
+    assert tda.loo(found, tiny_task.attribute_only([0])).identical(
+        tda.loo(plain, tiny_task.attribute_only([0]))
+    )
+
+
+def test_models_of_mixed_types_are_refused_at_the_door():
+    task, state = table_task(), build_mlp().state_dict()
+    for odd in ("double", "half", "bfloat16"):
+        for layer in (0, 2):
+            model = build_mlp()
+            getattr(model[layer], odd)()
+            call = partial(sample_posterior, lambda model=model: model, task, SHORT, [1])
+            refused(ValueError, call, "model['2.weight']", "'0.weight'", "one type")
+    for odd in ("double", "long", "bool", "cfloat"):
+        mixed = {**state, "2.bias": getattr(state["2.bias"], odd)()}
+        call = partial(Posterior.from_state_dicts, build_mlp(), [[mixed]])
+        refused((TypeError, ValueError), call, "states[0][0]['2.bias']", mixed["2.bias"].dtype)
+
+
+@pytest.mark.parametrize("seed", [2**64, -1, 1.5, True, None])
+@pytest.mark.parametrize("name", ["seeds", "init_seeds", "order_seeds"])
+def test_seeds_that_nothing_takes_are_refused(name, seed):
+    call = partial(sample_posterior, build_mlp, table_task(), SHORT, **{name: [seed]})
+    refused(ValueError, call, "seeds is", seed, "at least 0")
+
+
+def test_the_largest_seed_is_taken():
+    largest = 2**64 - 1
+    posterior = sample_posterior(build_mlp, table_task(), SHORT, seeds=[largest, 1])
+    scores = tda.loo(posterior, table_task().attribute_only([0]))
+    assert scores.init_seed.values.tolist() == [largest, 1]
+
+
+def build_flat_normalised():
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.GELU(), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 8])
+def test_a_lone_sample_for_batch_normalisation_is_refused(batch_size):
+    """Of nine samples."""
+    recipe = replace(SHORT, batch_size=batch_size)
+    call = partial(sample_posterior, build_flat_normalised, table_task(), recipe, [1])
+    refused(ValueError, call, f"batch_size={batch_size}", "9 training samples", "normalisation")
+
+
+def test_a_lone_sample_is_taken_where_it_can_be_normalised():
+    recipe = replace(SHORT, batch_size=4)
+    fits = replace(SHORT, batch_size=5)
+    assert sample_posterior(build_flat_normalised, table_task(), fits, [1]).members == 1
+    # Without batch normalisation, and over the places of an image.
+    assert sample_posterior(build_mlp, table_task(), recipe, [1]).members == 1
+    assert sample_posterior(build_normalised, make_task(9), recipe, [1]).members == 1

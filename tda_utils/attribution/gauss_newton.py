@@ -41,7 +41,7 @@ FEW_DIGITS = 1e-6
 # The smallest probability: its square root, and what is divided by it, are far inside float64.
 LEAST = 1e-290
 # Random combinations of all training gradients, on which the residual is measured.
-COMBINATIONS = 4
+COMBINATIONS = 2
 
 
 def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
@@ -174,13 +174,11 @@ class System:
         """Return the largest relative residual, given x of a few combinations of the samples."""
         right = self.right @ self._signs
         rest = right - _mix(gram(self.jacobian, x), self.mixing)
-        wanted, missing = (
-            combined(self.jacobian, _mix(part, self.mixing.transpose(1, 2)))
-            for part in (right, rest)
-        )
+        mixed = _mix(torch.cat([right, rest], dim=1), self.mixing.transpose(1, 2))
+        both = [part.values.split(COMBINATIONS) for part in combined(self.jacobian, mixed)]
+        wanted = [Dense(own) for own, _ in both]
         missing = [
-            Dense(part.values - self.damping * own.values)
-            for part, own in zip(missing, x, strict=True)
+            Dense(part - self.damping * own.values) for (_, part), own in zip(both, x, strict=True)
         ]
         lengths = squared_norms(wanted).sqrt().clamp_min(torch.finfo(right.dtype).tiny)
         return float((squared_norms(missing).sqrt() / lengths).max())

@@ -90,7 +90,7 @@ def influence(
         In nats, removal sign; only ``"lissa"`` lacks the factor 1/n and has a scale of its own.
         float64 for ``"ggn"`` and ``"hessian"``, the model's type for the others. The coordinate
         ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve in
-        parameter space where there is one: for ``"ggn"``, measured on four random combinations of
+        parameter space where there is one: for ``"ggn"``, measured on two random combinations of
         the training gradients, and ``"hessian"``, for each of them.
 
     Raises

@@ -90,6 +90,10 @@ def test_scaled_gradients_are_near_one_and_their_products_exact(size, bias):
     wanted = (written / size**0.5) @ (written / size**0.5).T
     shifts = (2.0 ** powers.double()) / size**0.5
     np.testing.assert_allclose(gram(near, near) * shifts * shifts[:, None], wanted, rtol=1e-10)
+    # And with gradients that are not scaled.
+    others = [outer(2, 1, bias, seed=1), Dense(torch.ones(2, 2).double())]
+    plain = (written / size**0.5) @ torch.cat([dense(block) for block in others], dim=1).T
+    np.testing.assert_allclose(gram(near, others) * shifts[:, None], plain, rtol=1e-10)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-12, 1e-3, 1.0, 1e3, 1e12, float("nan"), float("inf")])

@@ -10,14 +10,17 @@ from tda_utils.models.states import (
     all_finite,
     check_frozen,
     check_no_batch_norm,
+    check_types,
     copied,
     copied_model,
     float_dtype,
     frozen_parameters,
+    in_one_type,
     load_state,
     state_of,
     tied_names,
     trainable_parameters,
+    widened_model,
 )
 from tests.refusals import refused
 from tests.tiny import build_normalised, build_tiny_cnn
@@ -139,3 +142,60 @@ def test_of_the_names_of_a_tied_parameter_one_is_enough(names):
 def test_a_state_of_a_model_that_ties_nothing_is_refused_by_one_that_does():
     state = {"0.weight": torch.eye(2), "1.weight": torch.ones(2, 2)}
     refused(ValueError, lambda: load_state(tied(), state), "'0.weight'", "'1.weight'", "ties")
+
+
+HALF = {"w": torch.ones(1).half(), "b": torch.ones(1).half()}
+
+
+def test_other_values_than_trained_ones_may_have_other_types():
+    """Statistics of batch normalisation in float32 beside parameters in float16, and its count."""
+    state = {**HALF, "mean": torch.ones(1) / 3, "steps": torch.tensor(3), "on": torch.tensor(True)}
+    found = in_one_type(state, ["w", "b"], "state")
+    types = [found[name].dtype for name in ("w", "b", "mean", "steps", "on")]
+    assert types == [torch.float32] * 3 + [torch.int64, torch.bool]
+    assert found["mean"] is state["mean"] and found["w"].item() == 1
+
+
+@pytest.mark.parametrize(
+    ("odd", "error"),
+    [
+        (torch.ones(1, dtype=torch.int64), TypeError),
+        (torch.ones(1, dtype=torch.bool), TypeError),
+        (torch.ones(1, dtype=torch.complex64), TypeError),
+        (torch.ones(1).to(torch.float8_e4m3fn), TypeError),
+        (torch.ones(1), ValueError),
+        (torch.ones(1).bfloat16(), ValueError),
+    ],
+)
+def test_a_parameter_of_another_type_is_named(odd, error):
+    state = {**HALF, "odd": odd}
+    refused(error, lambda: in_one_type(state, state, "the file a.pt"), "a.pt['odd']", odd.dtype)
+
+
+@pytest.mark.parametrize("odd", [torch.ones(1).double(), torch.ones(1, dtype=torch.complex64)])
+def test_a_buffer_that_would_lose_digits_is_named(odd):
+    state = {"w": torch.ones(1), "odd": odd}
+    refused(
+        ValueError if odd.is_floating_point() else TypeError,
+        lambda: in_one_type(state, ["w"], "state"),
+        "state['odd']",
+        odd.dtype,
+    )
+
+
+def test_a_model_is_in_float32_at_least():
+    for dtype, wanted in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        assert widened_model(nn.Linear(2, 1).to(dtype)).weight.dtype == wanted
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_a_model_with_parameters_that_are_no_floats_is_refused(dtype):
+    layer = nn.Linear(2, 1)
+    layer.odd = nn.Parameter(torch.ones(2, dtype=dtype), requires_grad=False)
+    refused(TypeError, lambda: check_types(layer), "'odd'", dtype)
+    layer = nn.Linear(2, 1)
+    layer.register_buffer("odd", torch.ones(2, dtype=dtype))
+    if dtype.is_complex:
+        refused(TypeError, lambda: check_types(layer), "'odd'", dtype)
+    else:
+        check_types(layer)
