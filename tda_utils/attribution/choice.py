@@ -49,12 +49,12 @@ def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> Gradien
         raise ValueError("model has no trainable parameter; gradients need at least one.")
     if next(model.parameters()).device.type == "cpu" and is_fusable(model, images):
         return FusedGradients(model, images.shape[-1])
-    own, images, labels = _to_try(model, images[:2], labels[:2])
+    own, images, labels, reads = _to_try(model, images[:2], labels[:2])
     wanted = _by_autograd(own, images, labels)
     layers = separable_layers(own)
-    if layers is not None and not reads_values(own, images):
+    if layers is not None and not reads:
         method = LayerGradients(layers)
-        if method.is_complete(own, images, labels) and not _trouble(
+        if method.is_complete(own, images.clone(), labels) and not _trouble(
             method, own, images, labels, wanted
         ):
             return method
@@ -69,23 +69,26 @@ def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> Gradien
     return LoopGradients()
 
 
-def _to_try(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
-    """Return a copy of the model in float64, where rounding cannot mislead, and data for it."""
-    own = copied_model(model).double()
-    own.eval()
+def _to_try(
+    model: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[nn.Module, Tensor, Tensor, bool]:
+    """Return a copy of the model in float64, where rounding cannot mislead, and data for it.
+
+    And whether it reads values.
+    """
+    own = copied_model(model).double().eval()
     try:
-        with torch.no_grad():
-            own(like_parameters(own, images))
+        reads = reads_values(own, like_parameters(own, images))
     except Exception:  # A layer that takes one type of number only.
-        own = copied_model(model)
-        own.eval()
+        own = copied_model(model).eval()
+        reads = reads_values(own, like_parameters(own, images))
     images = like_parameters(own, images)
-    return own, images, labels.to(images.device)
+    return own, images, labels.to(images.device), reads
 
 
 def _by_autograd(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Return each sample's gradient, ``(n, *parameter)`` by name, or raise a `ValueError`."""
-    if not model(images[:1]).requires_grad:
+    if not model(images[:1].clone()).requires_grad:
         raise ValueError(
             "model gives logits that depend on none of its trainable parameters as far as autograd "
             "sees; gradients need at least one that they depend on."
@@ -113,7 +116,7 @@ def _trouble(
     """Say in which layer a way fails or gives other gradients than autograd, and why; or ''."""
     found: list = []
     failed = failing_layer(
-        model, lambda: found.extend(method.loss_gradients(model, images, labels))
+        model, lambda: found.extend(method.loss_gradients(model, images.clone(), labels))
     )
     if failed is not None:
         problem, name = failed

@@ -18,19 +18,23 @@ from tda_utils.models.states import trainable_parameters
 
 
 class LoopGradients(VmapGradients):
-    """Gradients by a plain loop over samples, written out: one block a parameter."""
+    """Gradients by a plain loop over samples, written out: one block a parameter.
+
+    The model is handed copies, which it may overwrite.
+    """
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
         """Return the gradient of each sample's cross-entropy, one block a parameter."""
         images = like_parameters(model, images)
         pairs = zip(images, labels.to(images.device), strict=True)
-        return _rows(model, ([cross_entropy(model(x[None]), y[None])[0]] for x, y in pairs))
+        losses = ([cross_entropy(model(x[None].clone()), y[None])[0]] for x, y in pairs)
+        return _rows(model, losses)
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
         images = like_parameters(model, images)
         mixtures = mixtures.to(images)
-        return _rows(model, (list((model(x[None]) @ mixtures)[0]) for x in images))
+        return _rows(model, (list((model(x[None].clone()) @ mixtures)[0]) for x in images))
 
     def curvature_gradients(
         self, model: nn.Module, images: Tensor, coefficients: Tensor
@@ -38,7 +42,7 @@ class LoopGradients(VmapGradients):
         """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
 
         def mixed(image: Tensor, own: Tensor) -> list[Tensor]:
-            logits = model(image[None])
+            logits = model(image[None].clone())
             return [(logits * curvature_mixtures(logits.detach(), own[None])).sum()]
 
         pairs = zip(like_parameters(model, images), coefficients, strict=True)

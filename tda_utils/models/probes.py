@@ -18,6 +18,8 @@ from tda_utils.models.states import copied_model
 
 # Of so many samples logits are compared, alone and in company; where a model reads values, of more.
 COMPANY, COMPANY_OF_READERS = 4, 100
+# Models of more parameters are looked at in their own type of number first.
+LARGE = 1_000_000
 # A model that draws at random is called so often.
 REPEATS = 20
 # Differences of first derivatives are taken over that part of a parameter's size.
@@ -108,12 +110,13 @@ def overwriting_layer(model: nn.Module, inputs: Tensor) -> str:
     '0'
     """
     own = inputs.clone()
-    version, found = own._version, []
-    with _hooked(
-        model,
-        lambda *_: None,
-        lambda name, _: found.append(name) if own._version != version else None,
-    ):
+    begun, found = [], []
+
+    def leave(name: str, _: Any) -> None:
+        if begun.pop() != own._version:
+            found.append(name)
+
+    with _hooked(model, lambda *_: begun.append(own._version), leave):
         model(own)
     return found[0] if found else ""
 
@@ -130,7 +133,7 @@ def _calls(model: nn.Module, inputs: Tensor) -> list[Call]:
             Call(name, begun.pop(), tree_map_only(Tensor, Tensor.clone, given))
         ),
     ):
-        model(inputs)
+        model(inputs.clone())
     return ended
 
 
@@ -171,7 +174,7 @@ def reads_values(model: nn.Module, inputs: Tensor) -> bool:
     False
     """
     with _Reads() as reads:
-        model(inputs)
+        model(inputs.clone())
     return reads.seen
 
 
@@ -193,33 +196,44 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
     ValueError: model gives a sample other logits in company than alone, since the model itself \
 (Softmax) mixes the samples of a batch; each sample must be treated by itself.
     """
+    parameters = list(model.parameters())
+    kind = parameters[0].dtype if parameters else inputs[0].dtype
+    large = sum(parameter.numel() for parameter in parameters) > LARGE
+    problem = None
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for dtype in (torch.float64, next(model.parameters(), inputs[0]).dtype):
+        # Rounding cannot mislead in float64, which of a large model only says the last word.
+        for dtype in (kind, torch.float64) if large else (torch.float64, kind):
             own = copied_model(model).to(dtype)
             own.eval()
             some = _distinct(inputs, COMPANY).to(dtype)
             try:
-                alone = own(some[:1])
+                alone = own(some[:1].clone())
             except (RuntimeError, ValueError, TypeError):
                 continue  # A layer that takes one type of number only.
-            _check_each_time(own, some[:1], alone)
-            if reads_values(own, some[:1]):
+            problem = _other_each_time(own, some[:1], alone)
+            if problem is None and reads_values(own, some[:1].clone()):
                 some = _distinct(inputs, COMPANY_OF_READERS).to(dtype)
-            return _check_company(own, some)
+            problem = problem or _other_in_company(own, some)
+            if problem is None or dtype == torch.float64:
+                break
+    if problem is not None:
+        raise ValueError(problem)
 
 
-def _check_each_time(model: nn.Module, inputs: Tensor, before: Tensor) -> None:
+def _other_each_time(model: nn.Module, inputs: Tensor, before: Tensor) -> str | None:
+    """Say which layer makes a sample have other logits each time, or None."""
     drawing = _drawing_layer(model, inputs)
     # Few units may be dropped alike by chance.
     for _ in range(1 if drawing is None else REPEATS):
-        if not _alike(model(inputs), before):
+        if not _alike(model(inputs.clone()), before):
             if drawing is None:
                 drawing = _differing_layer(_calls(model, inputs), _calls(model, inputs))
-            raise ValueError(
+            return (
                 f"model gives a sample other logits each time, since {layer_of(model, drawing)} "
                 "draws at random or remembers earlier calls, in evaluation mode as well; a sample "
                 "must have one loss."
             )
+    return None
 
 
 def _drawing_layer(model: nn.Module, inputs: Tensor) -> str | None:
@@ -231,31 +245,32 @@ def _drawing_layer(model: nn.Module, inputs: Tensor) -> str | None:
             drawing.append(name)
 
     with _hooked(model, lambda *_: begun.append(torch.get_rng_state()), leave):
-        model(inputs)
+        model(inputs.clone())
     return drawing[0] if drawing else None
 
 
-def _check_company(model: nn.Module, inputs: Tensor) -> None:
+def _other_in_company(model: nn.Module, inputs: Tensor) -> str | None:
+    """Say which layer makes a sample have other logits in company than alone, or None."""
     try:
-        together = model(inputs)
+        together = model(inputs.clone())
     except (RuntimeError, ValueError, IndexError) as problem:
         said = " ".join(str(problem).split())
-        raise ValueError(
-            f"model takes one sample, but not {len(inputs)} at once ({said[:200]})."
-        ) from problem
+        return f"model takes one sample, but not {len(inputs)} at once ({said[:200]})."
     if len(together) != len(inputs):
-        raise ValueError(
+        return (
             f"model gives outputs of shape {tuple(together.shape)} for {len(inputs)} samples; they "
             "must be logits, one row a sample."
         )
-    for row, one in enumerate(inputs):
-        if not _alike(together[row : row + 1], model(one[None])):
-            layer = _differing_layer(_calls(model, inputs), _calls(model, one[None]), row)
-            raise ValueError(
+    for row in range(len(inputs)):
+        one = inputs[row : row + 1]
+        if not _alike(together[row : row + 1], model(one.clone())):
+            layer = _differing_layer(_calls(model, inputs), _calls(model, one), row)
+            return (
                 "model gives a sample other logits in company than alone, since "
                 f"{layer_of(model, layer)} mixes the samples of a batch; each sample must be "
                 "treated by itself."
             )
+    return None
 
 
 def _distinct(inputs: Sequence[Tensor], most: int) -> Tensor:
@@ -275,7 +290,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
         return False
     if not one.is_floating_point() and not one.is_complex():
         return torch.equal(one, other)
-    tolerance = 1e-9 if one.dtype in (torch.float64, torch.complex128) else 1e-3
+    tolerance = max(1e-9, 1e3 * torch.finfo(one.dtype).eps)
     largest = other.abs().nan_to_num(0, 0, 0).amax().item() if other.numel() else 0.0
     return torch.allclose(one, other, rtol=tolerance, atol=tolerance * largest, equal_nan=True)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tda_utils.models import probes
 from tda_utils.models.probes import (
     check_each_by_itself,
     check_twice_differentiable,
@@ -257,3 +258,27 @@ def test_the_second_derivative_of_weight_normalisation_is_refused():
 def test_layers_that_are_twice_differentiable_pass(function):
     check_twice_differentiable(around(function), INPUTS, "")
     check_twice_differentiable(nn.Sequential(nn.Linear(4, 3)), INPUTS, "")
+
+
+@pytest.mark.parametrize("name", [name for name in MIXING if name != "a little"])
+def test_a_large_model_is_looked_at_in_its_own_type_of_number_first(name, monkeypatch):
+    monkeypatch.setattr(probes, "LARGE", 0)
+    model = around(MIXING[name])
+    refused(ValueError, lambda: check_each_by_itself(model, INPUTS), "layer '1' (Function)")
+    for function in ALONE.values():
+        check_each_by_itself(around(function), INPUTS)
+
+
+def test_of_a_large_model_float64_has_the_last_word(monkeypatch):
+    """Rounding that a layer blows up is no mixing."""
+    seen = []
+
+    def blown_up(hidden):
+        seen.append(hidden.dtype)
+        # What a batch of another size would do to the last digits.
+        return hidden * (1 + len(hidden) * 1e4 * torch.finfo(hidden.dtype).eps)
+
+    monkeypatch.setattr(probes, "LARGE", 0)
+    monkeypatch.setattr(probes, "_alike", lambda one, other: torch.allclose(one, other, rtol=1e-6))
+    check_each_by_itself(around(blown_up), INPUTS)
+    assert {torch.float32, torch.float64} == set(seen)

@@ -142,6 +142,17 @@ class InPlace(nn.Module):
         return self.head(F.leaky_relu_(hidden, 0.2).flatten(1))
 
 
+class OverInputs(nn.Module):
+    """The inputs themselves are overwritten."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(PIXELS, CLASSES)
+
+    def forward(self, images):
+        return self.head(images.sub_(0.5).flatten(1).tanh_())
+
+
 class Overwriting(nn.Module):
     """An activation is overwritten that the way back needs."""
 
@@ -665,6 +676,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "samples change places within": Flipped,
     "batch in the second dimension": StepsFirst,
     "in-place activations": InPlace,
+    "inputs overwritten": OverInputs,
     "activation overwritten": Overwriting,
     "residual block": Residual,
     "squeeze and excite": SqueezeExcite,

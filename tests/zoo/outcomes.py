@@ -28,6 +28,7 @@ SLOW = {
 }
 #: Networks that no method takes, with what the sentence names.
 REFUSED = {
+    "inputs overwritten": "the model itself (OverInputs)",
     "activation overwritten": "inplace operation",
     "no parameters": "no parameters",
     "frozen parameters only": "no trainable parameter",

@@ -22,7 +22,7 @@ def gradient(value: Tensor, model: nn.Module, **options: bool) -> Tensor:
 
 def losses(model: nn.Module, inputs: Tensor, labels: Tensor) -> list[Tensor]:
     return [
-        nn.functional.cross_entropy(model(x[None]), y[None])
+        nn.functional.cross_entropy(model(x[None].clone()), y[None])
         for x, y in zip(inputs, labels, strict=True)
     ]
 
@@ -36,7 +36,7 @@ def mixed_gradients(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return ``R^T J`` of each sample, (n, logits, parameters), R a root of the loss curvature."""
     rows = []
     for x in inputs:
-        logits = model(x[None])[0]
+        logits = model(x[None].clone())[0]
         jacobian = torch.stack([gradient(one, model, retain_graph=True) for one in logits])
         p = logits.detach().softmax(0)
         rows.append((torch.diag(p.sqrt()) - torch.outer(p, p.sqrt())).T @ jacobian)

@@ -10,6 +10,7 @@ from tests.zoo.networks import NETWORKS
 TRAINING_METHODS = ("sample_posterior", "losses", "loo", "ats")
 #: Networks that cannot be trained, with facts of the sentence, in order.
 UNTRAINED: dict[str, list[str]] = {
+    "inputs overwritten": ["overwrites the inputs", "the model itself (OverInputs)"],
     "activation overwritten": ["'first' (Linear)", "modified by an inplace operation"],
     "no parameters": ["no parameter"],
     "frozen parameters only": ["no", "trainable parameter"],
