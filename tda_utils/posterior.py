@@ -41,6 +41,7 @@ from tda_utils.models.states import (
     widened_model,
 )
 from tda_utils.models.wrappers import renamed, unwrapped
+from tda_utils.texts import brief_problem
 
 #: The ten seeds of the paper's released code; one seed sets initialisation and batch order.
 PAPER_SEEDS = (446, 724, 571, 296, 854, 968, 245, 374, 829, 470)
@@ -408,11 +409,13 @@ def sample_posterior(
     Raises
     ------
     ValueError
-        If numbers of seeds differ, weights have another shape, the model does not take the images,
-        its frozen parameters differ from one call of `build_model` to the next, its parameters are
-        of more than one type of float, or a batch of one sample is left for batch normalisation.
+        If numbers of seeds differ, weights have another shape or are not finite, the model does not
+        take the images or a training step of it fails, its frozen parameters differ from one call
+        of `build_model` to the next, its parameters are of more than one type of float, or a batch
+        of one sample is left for batch normalisation.
     TypeError
-        If a parameter of the model is no real float.
+        If a parameter of the model is no real float, weights are no float tensor, or `build_model`
+        gives no module.
 
     Warns
     -----
@@ -441,11 +444,8 @@ def sample_posterior(
             f"init_seeds has {len(init_seeds)} and order_seeds {len(order_seeds)} values; they "
             "must count the same."
         )
-    if weights is not None and tuple(weights.shape) != (len(init_seeds), task.n_train):
-        raise ValueError(
-            f"weights has shape {tuple(weights.shape)}; it must be "
-            f"({len(init_seeds)}, {task.n_train})."
-        )
+    if weights is not None:
+        _check_weights(weights, len(init_seeds), task.n_train)
     model = architecture(build_model)
     check_types(model)
     in_one_type(state_of(model), trainable_parameters(model), "model")
@@ -484,6 +484,18 @@ def sample_posterior(
     )
     _warn_if_diverged(posterior)
     return posterior
+
+
+def _check_weights(weights: object, members: int, n_train: int) -> None:
+    if not isinstance(weights, Tensor) or not weights.is_floating_point():
+        kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
+        raise TypeError(f"weights is of the type {kind}; it must be a float tensor.")
+    if tuple(weights.shape) != (members, n_train):
+        raise ValueError(
+            f"weights has shape {tuple(weights.shape)}; it must be ({members}, {n_train})."
+        )
+    if not bool(torch.isfinite(weights).all()):
+        raise ValueError("weights holds NaN or infinite values; each must be a finite number.")
 
 
 def _warn_if_diverged(posterior: Posterior) -> None:
@@ -543,13 +555,15 @@ def check_model(model: nn.Module, task: Task) -> None:
             sample = task.train_x[:1].to(parameter.dtype, copy=True)
             logits = probe(sample)
     except Exception as problem:  # Whatever a stranger's forward may raise.
-        said = " ".join(f"{problem}".split()) or type(problem).__name__
-        raise ValueError(f"model does not take inputs of shape {shape}: {said}") from problem
+        said = brief_problem(problem)
+        raise ValueError(f"model does not take inputs of shape {shape}: {said}.") from problem
     if not isinstance(logits, Tensor):
         raise ValueError(
             f"model gives a {type(logits).__name__}; it must give a tensor of logits, shape (n, at "
             f"least {task.classes})."
         )
+    if not logits.is_floating_point():
+        raise ValueError(f"model gives outputs of {logits.dtype}; logits must be real numbers.")
     if logits.ndim == 2 and logits.shape[1] == 1:
         raise ValueError(
             "model gives one logit, whose softmax is always 1; it must give a logit for each "

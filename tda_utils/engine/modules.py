@@ -83,18 +83,16 @@ class ModuleNetwork:
         Some images, to see whether the model takes channels_last, the faster layout.
     dtype : torch.dtype
         Type of the parameters.
-
-    Raises
-    ------
-    ValueError
-        If the model draws from the global random state in training.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> None:
         self._model = copied_model(model).to(dtype)
         self._dtype = dtype
-        check_own_randomness(self._model, images.to(dtype))
         self.memory_format = _memory_format(self._model, images)
+
+    def check_training(self, images: Tensor) -> None:
+        """Raise a `ValueError` if the model draws from the global random state in training."""
+        check_own_randomness(self._model, images.to(self._dtype))
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return the images in the model's type and layout."""

@@ -183,13 +183,27 @@ def _check_no_gradient_hooks(model: nn.Module) -> None:
 def architecture(build_model: Callable[[], nn.Module]) -> nn.Module:
     """Return a fresh model for its architecture alone; the global random state is left as it was.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no module, or one with a lazy layer that has no shape yet.
+
     Examples
     --------
     >>> architecture(lambda: torch.nn.Linear(2, 1)).out_features
     1
     """
     with torch.random.fork_rng(devices=[]):
-        return build_model()
+        model = build_model()
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"build_model gives a {type(model).__name__}; it must give an nn.Module.")
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"model has a parameter without a shape, {name!r} of a lazy layer; build_model has "
+                "to call the model once, on a batch, before it gives it."
+            )
+    return model
 
 
 def batch_order(

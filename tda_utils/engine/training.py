@@ -35,11 +35,6 @@ from tda_utils.models.states import (
 def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network:
     """Return the fastest network for an architecture.
 
-    Raises
-    ------
-    ValueError
-        If the model draws from the global random state in training.
-
     Examples
     --------
     >>> from tda_utils.models import CNN2L
@@ -240,6 +235,8 @@ def _train(
     if place.type != "cpu" and _in_step(model, images, labels, recipe, jobs, place):
         return train_stacked(*what, on_card(place), place, describe=describe)
     network = _network(model, images, recipe, jobs)
+    if _is_training(jobs) and isinstance(network, ModuleNetwork):
+        network.check_training(images)
     prepared, observe = network.prepare(images), one_by_one(network)
 
     def run(job: Job) -> list[Observation]:

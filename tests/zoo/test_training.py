@@ -9,7 +9,7 @@ from tda_utils import Posterior, Recipe, sample_posterior
 from tests.refusals import refused
 from tests.zoo import plain_training as plain
 from tests.zoo.networks import NETWORKS, zoo_task
-from tests.zoo.training_outcomes import UNLESS_WHOLE, UNTRAINED
+from tests.zoo.training_outcomes import UNLESS_WHOLE, UNTRAINED, training_outcome
 
 # Two batches an epoch, of which the second is smaller.
 RECIPE = Recipe(epochs=2, batch_size=4, lr=1e-2, weight_decay=5e-3, keep_last=2)
@@ -105,6 +105,16 @@ def test_a_plain_gradient_step_is_that_of_the_plain_loop(members, name):
 def test_a_network_that_cannot_be_trained_is_refused_in_one_sentence(name):
     train = lambda: sample_posterior(builder(name), TASK, RECIPE, seeds=[SEED])  # noqa: E731
     refused(ValueError, train, "model", *UNTRAINED[name])
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_losses_of_a_network_that_was_trained_elsewhere(name):
+    model = builder(name)()
+    posterior = Posterior.from_state_dicts(model, [[model.state_dict()]])
+    if training_outcome(name, "losses") == "exact":
+        near(posterior.losses(TASK)[0, 0], plain.losses(model, TASK))
+    else:
+        refused(ValueError, lambda: posterior.losses(TASK), "model", *UNTRAINED[name])
 
 
 @pytest.mark.parametrize("name", UNLESS_WHOLE)
