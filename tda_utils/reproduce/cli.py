@@ -87,15 +87,10 @@ def _command(options: argparse.Namespace) -> int:
     return command(_find_manifest(options.manifest), options)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Prints its help as anything else is printed; argparse's own way hides a full disk."""
-
-    def print_help(self, file: Any = None) -> None:
-        print(self.format_help(), end="", file=file)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bayes-tda", description="Make the paper's figures from the notebooks.")
+    parser = edge.Parser(
+        prog="bayes-tda", description="Make the paper's figures from the notebooks."
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="execute notebooks and write figures, tables, numbers")

@@ -70,7 +70,10 @@ def made_in(folder):
 
 @pytest.fixture
 def repository(tmp_path):
-    return made_in(tmp_path)
+    """In a folder whose name Snakemake would take for a wildcard."""
+    folder = tmp_path / "{study} of ours"
+    folder.mkdir()
+    return made_in(folder)
 
 
 def command(repository, *options, size="quick"):
