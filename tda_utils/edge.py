@@ -7,6 +7,7 @@ the program itself still shows where.
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import errno
 import os
@@ -35,9 +36,6 @@ def guard(name: str) -> None:
     name : str
         What the sentences begin with.
     """
-    GUARDED.append(name)
-    _open_closed_streams()
-    _allow_open_files()
 
     def excepthook(
         kind: type[BaseException], problem: BaseException, trace: TracebackType | None
@@ -55,7 +53,7 @@ def guard(name: str) -> None:
             _end(INTERRUPTED)
         else:  # It came where nothing can be raised: again, in a moment.
             signal.signal(signal.SIGALRM, _note)
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            _again()
 
     def flush() -> None:
         try:
@@ -67,6 +65,9 @@ def guard(name: str) -> None:
     sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
         signal.signal(signal.SIGINT, _note)
+    GUARDED.append(name)
+    _open_closed_streams()
+    _allow_open_files()
     # Registered first, so called last; Python would flush later still, and show a traceback.
     atexit.register(flush)
 
@@ -104,6 +105,18 @@ def guard_if_run(package: str) -> None:
         guard(module.removeprefix(f"{package}."))
 
 
+class Parser(argparse.ArgumentParser):
+    """Reads a command line; a full disk is not hidden, and what it refuses is said on one line."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print as anything else is printed; argparse's own way passes over what goes wrong."""
+        print(self.format_help(), end="", file=file)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, whatever characters an argument has."""
+        super().error("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
+
 def verdict(problem: BaseException) -> tuple[int | None, str]:
     """Return exit status and sentence for what stopped a process, or None if it is a mistake here.
 
@@ -128,10 +141,17 @@ def verdict(problem: BaseException) -> tuple[int | None, str]:
     return None, ""
 
 
-def _note(number: int, frame: FrameType | None) -> NoReturn:
+def _note(number: int, frame: FrameType | None) -> None:
     """Interrupt, and keep that in mind: some libraries make an ImportError of it."""
     SIGNALS.append(number)
-    raise KeyboardInterrupt
+    if frame is not None and frame.f_code.co_name in ("unraisablehook", "_again"):
+        _again()  # not yet where it can be raised
+    else:
+        raise KeyboardInterrupt
+
+
+def _again() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def _end(code: int, sentence: str = "") -> NoReturn:

@@ -12,7 +12,6 @@ holds both.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from graphlib import CycleError, TopologicalSorter
 from html import escape
 from pathlib import Path
 
+from tda_utils.edge import Parser
 from tools import ROOT
 
 PACKAGE = ROOT / "tda_utils"
@@ -261,9 +261,7 @@ def _arrow(upper: tuple[float, float, float], lower: tuple[float, float, float])
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the picture; with ``--check`` hold the committed one against today's imports."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.house", description=__doc__.split("\n")[0]
-    )
+    parser = Parser(prog="python -m tools.house", description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if it differs")
     options = parser.parse_args(arguments)
     trees = read()

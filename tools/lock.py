@@ -14,7 +14,6 @@ out what does not apply and adds the few packages that only other systems need.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tda_utils.edge import Parser
 from tools import ROOT
 
 FOLDER = ROOT / "requirements"
@@ -176,7 +176,7 @@ def closure(
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the locks; 1 if pip cannot resolve the ranges, and then the old locks stay."""
-    parser = argparse.ArgumentParser(description="Resolve pyproject.toml into requirements/*.lock.")
+    parser = Parser(description="Resolve pyproject.toml into requirements/*.lock.")
     parser.add_argument("--keep", action="store_true", help="versions that are locked stay")
     options = parser.parse_args(arguments)
     groups = wanted(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")))

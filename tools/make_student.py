@@ -13,7 +13,6 @@ edition of the copy is laid beside it, as NAME.new.ipynb.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -26,6 +25,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tda_utils.edge import Parser
 from tools import generated
 from tools.refresh_notebooks import NOTEBOOKS, build
 
@@ -290,7 +290,7 @@ def _cells(text: str | bytes) -> list[tuple] | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the students' copies; 1 if --check finds one to change, 2 for a malformed notebook."""
-    parser = argparse.ArgumentParser(description="Make the students' copies of the notebooks.")
+    parser = Parser(description="Make the students' copies of the notebooks.")
     parser.add_argument("--check", action="store_true", help="change nothing; 1 if out of date")
     check = parser.parse_args(arguments).check
     try:

@@ -11,7 +11,6 @@ of its time. Do it while the machine does nothing else.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.metadata
 import json
@@ -22,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tda_utils.edge import Parser
 from tda_utils.engine.parallel import available_cores
 from tools import ROOT, refresh_notebooks
 
@@ -92,7 +92,7 @@ def load(path: Path = TIMES) -> dict[str, dict]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing; 1 if a notebook fails."""
-    parser = argparse.ArgumentParser(description="Time the notebooks, with nothing stored.")
+    parser = Parser(description="Time the notebooks, with nothing stored.")
     parser.add_argument("--fresh", action="store_true", help="time all of them again")
     options = parser.parse_args(arguments)
     times, here = load(), machine()

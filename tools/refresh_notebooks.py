@@ -12,7 +12,6 @@ one that somebody has edited is set aside, as NAME.ipynb.edited-1.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import itertools
 import json
@@ -26,7 +25,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
-from tda_utils.edge import interrupted
+from tda_utils.edge import Parser, interrupted
 from tda_utils.reproduce.kernel import QUIET, OwnKernel
 from tda_utils.reproduce.notebook import KERNELSPEC
 from tda_utils.texts import brief_problem, check_nesting, read_plain
@@ -271,7 +270,7 @@ def _sources(notebook: nbformat.NotebookNode) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Refresh the named notebooks; 1 if one fails or is out of date, 2 for an unknown name."""
-    parser = argparse.ArgumentParser(description="Make .ipynb from .py, with fresh outputs.")
+    parser = Parser(description="Make .ipynb from .py, with fresh outputs.")
     parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; all if left out")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tda_utils import edge
 from tda_utils.face import installed_for
 from tda_utils.reproduce.manifest import SIZES, Manifest, check, load_manifest
 from tda_utils.reproduce.notebook import ManifestError, all_of
 from tda_utils.terms import PROTOCOLS
-from tda_utils.texts import brief_problem
 
 
 class _Version(argparse.Action):
@@ -23,13 +22,6 @@ class _Version(argparse.Action):
 
         print(f"bayes-tda {version_of('bayes-tda') or '(not installed)'}")
         parser.exit()
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command on one line, whatever an argument holds."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(brief_problem(ValueError(message)))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,15 +87,10 @@ def _command(options: argparse.Namespace) -> int:
     return command(_find_manifest(options.manifest), options)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Prints its help as anything else is printed; argparse's own way hides a full disk."""
-
-    def print_help(self, file: Any = None) -> None:
-        print(self.format_help(), end="", file=file)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bayes-tda", description="Make the paper's figures from the notebooks.")
+    parser = edge.Parser(
+        prog="bayes-tda", description="Make the paper's figures from the notebooks."
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="execute notebooks and write figures, tables, numbers")

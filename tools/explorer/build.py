@@ -8,11 +8,11 @@ the default size and nothing stored that takes a few minutes on two cores.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import tda_utils as tda
+from tda_utils.edge import Parser
 from tda_utils.reliability.significance import TEST_OF
 from tools import ROOT
 from tools.explorer.page import page, page_data
@@ -20,7 +20,7 @@ from tools.explorer.page import page, page_data
 
 def main(arguments: list[str]) -> int:
     """Write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path, help="the file to write, such as site/explorer.html")
     parser.add_argument("--members", type=int, default=10, help="posterior members (seeds)")
     parser.add_argument("--checkpoints", type=int, default=3, help="checkpoints of each member")

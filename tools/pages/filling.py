@@ -5,7 +5,6 @@ A generated part lies between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import tomllib
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tda_utils.edge import Parser
 from tda_utils.reproduce.shown import code_in_markdown
 from tda_utils.texts import brief_problem
 from tools import ROOT
@@ -74,7 +74,7 @@ def write_or_check(
     int
         1 if the page is out of date and was to be checked, 2 if it cannot be made, else 0.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
     options = parser.parse_args(arguments)
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
