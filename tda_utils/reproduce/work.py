@@ -13,6 +13,7 @@ import contextlib
 import errno
 import io
 import itertools
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +65,18 @@ def score_files(work: Mapping[Experiment, tuple[str, ...]]) -> list[ScoreFile]:
     return list(found.values())
 
 
+def is_finished(path: Path) -> bool:
+    """Tell whether a file is there; one of which that cannot be told is not to be made again."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError:  # which is said where it is read
+        return True
+
+
 def without_spare(
-    files: Iterable[ScoreFile], finished: Callable[[Path], bool] = Path.is_file
+    files: Iterable[ScoreFile], finished: Callable[[Path], bool] = is_finished
 ) -> list[ScoreFile]:
     """Leave out posteriors that are not finished, but all scores of which are.
 

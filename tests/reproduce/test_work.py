@@ -11,9 +11,17 @@ from tda_utils.data.sources import package_file
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.reproduce.manifest import load_manifest, plan
 from tda_utils.reproduce.notebook import ManifestError
-from tda_utils.reproduce.work import Failure, compute, score_files, without_spare, work_of
+from tda_utils.reproduce.work import (
+    Failure,
+    compute,
+    is_finished,
+    score_files,
+    without_spare,
+    work_of,
+)
 from tests.reproduce.conftest import SIZE, work
 from tests.tiny import take_for_originals, write_idx
+from tests.users import ORDINARY, as_user, shared_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +69,20 @@ def test_a_posterior_that_is_there_or_has_no_scores_is_not_spare():
         alone,
         *scores,
     ]
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_counts_as_there():
+    with shared_folder() as folder:
+        path = folder / "private" / "a"
+        path.parent.mkdir()
+        path.touch()
+        assert is_finished(path) and not is_finished(path.parent)
+        assert not is_finished(folder / "none")
+        path.parent.chmod(0)
+        try:
+            assert as_user(ORDINARY, lambda: is_finished(path))
+        finally:
+            path.parent.chmod(0o700)
 
 
 def test_a_file_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypatch):
