@@ -25,10 +25,6 @@ def brief(value: object) -> str:
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
-# So many are there for `torch.manual_seed`; streams are derived from seeds as numbers of 64 bits.
-SEEDS = 2**64
-
-
 def check_choice(
     name: str, value: object, allowed: Iterable[object], optional: bool = False
 ) -> None:
@@ -100,13 +96,10 @@ def check_seed(name: str, value: object) -> None:
     --------
     >>> check_seed("sign_seed", -1)
     Traceback (most recent call last):
-    ValueError: sign_seed is -1; it must be an integer of at least 0 and below 2**64.
+    ValueError: sign_seed is -1; it must be an integer of at least 0.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not 0 <= value < SEEDS:
-        raise ValueError(
-            f"{name} is {brief(value)}; it must be an integer of at least 0 and below 2**64."
-        )
+    # Counts end where `torch.manual_seed` does.
+    check_count(name, value, least=0)
 
 
 def _finite(value: Real) -> bool:

@@ -603,6 +603,12 @@ def _checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> d
                 f"{name}[{parameter!r}] is a {type(value).__name__}; it must be a tensor with the "
                 "name of a parameter or buffer."
             )
+        if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+            kind = "quantized" if value.is_quantized else "meta" if value.is_meta else value.layout
+            raise ValueError(
+                f"{name}[{parameter!r}] is a {kind} tensor; it must be an ordinary one, with a "
+                "number for each value."
+            )
     state = in_one_type(renamed(model, state), trainable_parameters(model), name)
     try:
         load_state(copied_model(model), state)

@@ -66,7 +66,7 @@ def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     model = sample.module(torch.float64)
     images, labels = sample.training_data(model)
     with torch.no_grad():
-        logits = model(images)
+        logits = model(images).detach()  # Scripted models record even so.
     undefined = np.full((task.n_attributed, task.n_test), np.nan), math.nan
     if not torch.isfinite(logits).all():
         return undefined

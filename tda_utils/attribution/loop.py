@@ -68,7 +68,9 @@ def gradients_of(value: Tensor, parameters: list[nn.Parameter], **options: bool)
     if not value.requires_grad:
         return [torch.zeros_like(parameter) for parameter in parameters]
     found = torch.autograd.grad(value, parameters, materialize_grads=True, **options)
-    return [part.to_dense() if part.layout != torch.strided else part for part in found]
+    found = [part.to_dense() if part.layout != torch.strided else part for part in found]
+    # Scripted models give gradients that hang on a graph although none is asked for.
+    return found if options.get("create_graph") else [part.detach() for part in found]
 
 
 def flat_gradient(value: Tensor, model: nn.Module, **options: bool) -> Tensor:

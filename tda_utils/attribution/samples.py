@@ -29,6 +29,7 @@ from tda_utils.engine.parallel import (
 )
 from tda_utils.labels import as_scores
 from tda_utils.models.states import all_finite, float_dtype, trainable_parameters
+from tda_utils.models.wrappers import unwrapped
 from tda_utils.posterior import Posterior, check_model
 from tda_utils.terms import PROTOCOLS
 
@@ -135,8 +136,7 @@ def module_of(posterior: Posterior, member: int, checkpoint: int) -> nn.Module:
 
     Gradients are taken in ways that compilers do not know.
     """
-    model = posterior.module(member, checkpoint)
-    return getattr(model, "_orig_mod", model)
+    return unwrapped(posterior.module(member, checkpoint))
 
 
 def over_samples(

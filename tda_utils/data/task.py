@@ -145,7 +145,7 @@ class Task:
         labels = [_as_labels(n, y) for n, y in (("train_y", train_y), ("test_y", test_y))]
         if classes is None:
             classes = 1 + max(int(y.max()) if y.numel() else 0 for y in labels)
-        index = [torch.arange(len(y)) for y in labels]
+        index = [torch.arange(y.numel()) for y in labels]
         train, test = zip(inputs, labels, index, strict=True)
         return cls(name, *train, *test, classes=classes)
 

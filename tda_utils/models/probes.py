@@ -377,11 +377,14 @@ def _wrong_second_derivative(run: Callable[[], Any], leaves: Sequence[Tensor]) -
         products = [product for product in products if product.requires_grad]
         if not products:
             return None
-        # All the way to the leaves: on the way to some of them errors would be passed by.
+        second = torch.autograd.grad(
+            sum(products), leaves, retain_graph=True, materialize_grads=True
+        )
+        # All the way to every leaf: on the way to some of them errors are passed by.
         sum(products).backward()
     except RuntimeError as problem:
         return " ".join(str(problem).split())[:150]
-    found = _flat(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves)
+    found = _flat(second)
     if found.dtype != torch.float64:
         return None
     ahead, behind = moved(STEP), moved(-2 * STEP)
@@ -416,7 +419,6 @@ def _layer_with_wrong_second_derivative(
             arguments, named = tree_map_only(Tensor, Tensor.clone, taken)
             return module(*arguments, **named)
 
-        model.zero_grad()
         own = _wrong_second_derivative(run, [*modules[call.name].parameters(), *_tensors(taken)])
         if own is not None:
             return call.name, own

@@ -4,6 +4,7 @@
 `filling`      what the others share: parts of a page, writing or checking it
 `readme`       the tables and the gallery of README.md
 `teaching`     goals, prerequisites and times in docs/teaching.md
+`models`       docs/models.md: what each kind of network gets from each method
 `claims`       the paper's claims, each with the rule that decides it
 `reproduction` paper/REPRODUCTION.md: the verdicts on them
 ============== =================================================================================

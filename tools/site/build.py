@@ -34,6 +34,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/checkpoints.md",
     "docs/glossary.md",
+    "docs/models.md",
     "docs/notation.md",
     "docs/teaching.md",
     "paper/REPRODUCTION.md",
@@ -61,6 +62,7 @@ def home(readme: dict[str, str]) -> str:
         "Results": ["paper/REPRODUCTION", "gallery"],
         "Package": [
             "package",
+            "docs/models",
             "docs/checkpoints",
             "api/index",
             "docs/architecture",

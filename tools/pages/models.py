@@ -1,0 +1,107 @@
+"""Write docs/models.md: what each network of the zoo gets from each method.
+
+The outcomes are those that the tests of `tests/zoo` hold, cell by cell.
+
+    python -m tools.pages.models           write docs/models.md
+    python -m tools.pages.models --check   exit with 1 if it would change
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from tests.zoo.networks import NETWORKS
+from tests.zoo.outcomes import (
+    BY_LAYER,
+    GRADIENT_METHODS,
+    ONCE_DIFFERENTIABLE,
+    REFUSED,
+    SLOW,
+    outcome,
+)
+from tests.zoo.training_outcomes import (
+    TRAINING_METHODS,
+    UNLESS_WHOLE,
+    UNTRAINED,
+    training_outcome,
+)
+from tools import ROOT
+from tools.pages.filling import write_or_check
+
+MODELS = ROOT / "docs" / "models.md"
+OPENING = """\
+# Which models
+
+A model is any `nn.Module` that maps inputs to logits and treats each sample by itself. Every cell
+of this table is tried by the tests, on {count} tiny networks, against a plain loop over samples:
+training against a loop with PyTorch's Adam, gradients against autograd in float64, Gauss-Newton
+and the Hessian against a dense solve, EK-FAC and LiSSA against their definitions written plainly.
+
+- *exact*: the value of the plain loop, by a fast way. Of EK-FAC it is said whether a block is a
+  layer or a parameter.
+- *slow*: the same value, by a loop over samples. The way is chosen by itself, and said once, in a
+  warning that names the layer.
+- *refused*: one sentence, which names the layer where it is one layer's doing.
+
+A fast way is taken only where it agrees with autograd on the given model. All works in a caller's
+`torch.no_grad()` and `torch.inference_mode()`, too.
+"""
+
+
+def outcomes(network: str) -> dict[str, str]:
+    """Return what a network gets, by the method."""
+    found = {method: training_outcome(network, method) for method in TRAINING_METHODS}
+    found |= {method: outcome(network, method) for method in GRADIENT_METHODS}
+    if found["ekfac"] != "refused":
+        found["ekfac"] += ", by layer" if network in BY_LAYER else ", by parameter"
+    return found
+
+
+def table() -> str:
+    """Return the table, a row a network and a column a method."""
+    columns = [*TRAINING_METHODS, *GRADIENT_METHODS]
+    lines = [
+        f"| network | {' | '.join(f'`{name}`' for name in columns)} |",
+        f"| --- |{' --- |' * len(columns)}",
+    ]
+    for network in NETWORKS:
+        found = outcomes(network)
+        lines.append(f"| {network} | {' | '.join(found[name] for name in columns)} |")
+    return "\n".join(lines)
+
+
+def reasons(heading: str, said: Mapping[str, str]) -> str:
+    """Return a part that lists networks with what is named."""
+    lines = [f"- {network}: `{facts}`" for network, facts in said.items()]
+    return "\n".join([f"## {heading}", "", *lines])
+
+
+def page() -> str:
+    """Return the whole page."""
+    untrained, unless_whole = (
+        {name: ", ".join(facts) for name, facts in refused.items()}
+        for refused in (UNTRAINED, UNLESS_WHOLE)
+    )
+    parts = [
+        OPENING.format(count=len(NETWORKS)).rstrip(),
+        table(),
+        "The columns `ggn`, `ekfac`, `hessian` and `lissa` are solvers of `influence`.",
+        reasons("What the warning of a slower way names", SLOW),
+        reasons("What the refusals of gradient methods name", REFUSED),
+        reasons("What `hessian` and `lissa` refuse besides", ONCE_DIFFERENTIABLE),
+        "Second derivatives are held against differences of first ones before they are used. "
+        "PyTorch's own of\nweight normalisation are others, and so they are refused.",
+        reasons("What the refusals of training name", untrained),
+        reasons("What `loo` and `ats` refuse besides", unless_whole),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write docs/models.md, or check it; return the exit code."""
+    return write_or_check(MODELS, lambda _: page(), __doc__.splitlines()[0], arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
