@@ -96,12 +96,10 @@ def check_seed(name: str, value: object) -> None:
     --------
     >>> check_seed("sign_seed", -1)
     Traceback (most recent call last):
-    ValueError: sign_seed is -1; it must be an integer of at least 0 and below 2**64.
+    ValueError: sign_seed is -1; it must be an integer of at least 0.
     """
-    if not is_count(value, 0, LARGEST):
-        raise ValueError(
-            f"{name} is {brief(value)}; it must be an integer of at least 0 and below 2**64."
-        )
+    # Counts end where `torch.manual_seed` does.
+    check_count(name, value, least=0)
 
 
 def _finite(value: Real) -> bool:

@@ -400,7 +400,7 @@ def test_models_of_mixed_types_are_refused_at_the_door():
 @pytest.mark.parametrize("name", ["seeds", "init_seeds", "order_seeds"])
 def test_seeds_that_nothing_takes_are_refused(name, seed):
     call = partial(sample_posterior, build_mlp, table_task(), SHORT, **{name: [seed]})
-    refused(ValueError, call, "seeds is", seed, "at least 0")
+    refused(ValueError, call, "seeds is", seed, "an integer")
 
 
 def test_the_largest_seed_is_taken():

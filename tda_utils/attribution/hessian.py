@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import scipy.sparse.linalg as sparse_linalg
 import torch
@@ -11,6 +13,9 @@ from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.loop import flat_gradient
 from tda_utils.attribution.samples import Sample
 from tda_utils.models.states import trainable_parameters
+
+# A relative residual beyond that is said.
+UNSOLVED = 1e-6
 
 
 def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
@@ -30,29 +35,56 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
 
     size = sum(p.numel() for p in trainable_parameters(model).values())
     operator = sparse_linalg.LinearOperator((size, size), matvec=times, dtype=np.float64)
-    # A fixed start keeps Lanczos repeatable.
-    start = np.random.default_rng(0).standard_normal(size)
-    smallest = sparse_linalg.eigsh(
-        operator, k=1, which="SA", v0=start, tol=1e-3, return_eigenvectors=False
+    chosen = task.rows.to(images.device)
+    gradients = [
+        flat_gradient(cross_entropy(model(x[None]), y[None])[0], model).cpu().numpy()
+        for x, y in zip(images[chosen], labels[chosen], strict=True)
+    ]
+    # Each parameter in a unit of its own, so that a large feature takes no digits from the others;
+    # that changes no sign of an eigenvalue.
+    units = 1 / np.sqrt(damping + np.mean(np.square(gradients), axis=0))
+    scaled = sparse_linalg.LinearOperator(
+        (size, size), matvec=lambda vector: units * times(units * vector.ravel()), dtype=np.float64
     )
-    if smallest[0] <= 0:
+    if _smallest_eigenvalue(scaled) <= 0:
+        smallest = _smallest_eigenvalue(operator)
         raise ValueError(
             f"influence with the Hessian is not defined at {sample.where}: its smallest "
-            f"eigenvalue is {smallest[0] - damping:.3g}, so damping={damping:g} leaves it "
-            f"indefinite; allowed are a damping above {damping - smallest[0]:.3g}, or solver='ggn'."
+            f"eigenvalue is {smallest - damping:.3g}, so damping={damping:g} leaves it "
+            f"indefinite; allowed are a damping above {damping - smallest:.3g}, or solver='ggn'."
         )
     columns, worst = [], 0.0
-    chosen = task.rows.to(images.device)
-    for image, label in zip(images[chosen], labels[chosen], strict=True):
-        loss = cross_entropy(model(image[None]), label[None])[0]
-        gradient = flat_gradient(loss, model).cpu().numpy()
-        solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * size)
+    for gradient in gradients:
+        found, _ = sparse_linalg.cg(scaled, units * gradient, rtol=1e-10, maxiter=10 * size)
+        solved = units * found
         length = max(np.linalg.norm(gradient), 1e-300)
         worst = max(worst, float(np.linalg.norm(times(solved) - gradient) / length))
         columns.append(torch.from_numpy(solved))
+    if worst > UNSOLVED:
+        warnings.warn(
+            f"influence: conjugate gradients with the Hessian at {sample.where} end with a "
+            f"relative residual of {worst:.1g}; a larger damping makes it smaller.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     solved = torch.stack(columns).to(images.device)
     scores = sample.dot_with(solved, "test") * (weights[chosen] / n)[:, None]
     return scores.cpu().numpy(), worst
+
+
+def _smallest_eigenvalue(operator: sparse_linalg.LinearOperator) -> float:
+    # A fixed start keeps Lanczos repeatable.
+    start = np.random.default_rng(0).standard_normal(operator.shape[0])
+    try:
+        return sparse_linalg.eigsh(
+            operator, k=1, which="SA", v0=start, tol=1e-3, return_eigenvectors=False
+        )[0]
+    except sparse_linalg.ArpackNoConvergence as problem:
+        raise ValueError(
+            "solver is 'hessian', and whether the Hessian is positive definite cannot be told: its "
+            "smallest eigenvalue is too near to others; allowed are a larger damping, or "
+            "solver='ggn'."
+        ) from problem
 
 
 def hessian_product(

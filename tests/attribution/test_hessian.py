@@ -3,10 +3,13 @@
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import tda_utils as tda
+from tda_utils import Posterior, Task
+from tda_utils.attribution import hessian
 from tda_utils.attribution.hessian import hessian_product
 from tests.plain import autograd_gradients, flat
 from tests.refusals import refused
@@ -58,3 +61,36 @@ def test_hessian_influence_with_enough_damping_equals_a_dense_solve(tiny_task, t
     test = autograd_gradients(model, tiny_task.test_x.double(), tiny_task.test_y)
     wanted = train @ torch.linalg.solve(hessian + 50 * torch.eye(size), test.T) / 12
     np.testing.assert_allclose(tau[1, 1], wanted, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e5, 1e7])
+def test_one_large_feature_takes_no_digits_from_the_scores(size):
+    """Of a linear model the Hessian is the Gauss-Newton matrix, whose solver has its own oracle."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(13, 4)) * [1, 1, size, 1]
+    labels = rng.integers(0, 3, 13)
+    task = Task.from_arrays(rows[:10], labels[:10], rows[10:], labels[10:], classes=3)
+    layer = nn.Linear(4, 3).double()
+    with torch.no_grad():
+        layer.weight[:, 2] /= size
+    posterior = Posterior.from_state_dicts(layer, [[layer.state_dict()]])
+    tau, wanted = (tda.influence(posterior, task, solver=name) for name in ("hessian", "ggn"))
+    np.testing.assert_allclose(tau, wanted, rtol=0, atol=1e-8 * float(abs(wanted).max()))
+
+
+def test_what_does_not_converge_is_said(tiny_task, tiny_posterior, monkeypatch):
+    one = tiny_posterior.select([0])
+    call = partial(tda.influence, one, tiny_task.attribute_only([0]), solver="hessian", damping=50)
+
+    def ends_early(operator, right, **_):
+        return np.zeros_like(right), 1
+
+    monkeypatch.setattr(hessian.sparse_linalg, "cg", ends_early)
+    with pytest.warns(RuntimeWarning, match="member 446, checkpoint .* residual of 1;"):
+        call()
+
+    def fails(*_, **__):
+        raise hessian.sparse_linalg.ArpackNoConvergence("no", np.empty(0), np.empty((0, 0)))
+
+    monkeypatch.setattr(hessian.sparse_linalg, "eigsh", fails)
+    refused(ValueError, call, "solver is 'hessian'", "larger damping", "solver='ggn'")
