@@ -6,9 +6,9 @@ layouts that are understood stand in ``docs/checkpoints.md``.
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,19 +17,18 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from tda_utils.checks import brief
-from tda_utils.texts import opened
+from tda_utils.files import read_whole
+from tda_utils.texts import brief_problem, opened, read_json
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
 ALLOWED = ", ".join(ENDINGS[:-1]) + f" or {ENDINGS[-1]}"
 # The Hugging Face libraries write these, whole or in parts, the second where they are asked to.
 PREFERRED, OLDER = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"
-# More than any model's list of parameters has.
-INDEX_BYTES = 64 * 2**20
 PART = re.compile(r".*-\d{5}-of-\d{5}\.(safetensors|bin)")
 # What trainers keep beside a model: optimisers, schedules, random states, arguments.
 BESIDE = re.compile(
@@ -173,11 +172,10 @@ def _parts_of(index: Path) -> list[Path]:
     """Return the files that an index names, all of which lie beside it."""
     wanted = "an index names, under 'weight_map', the file beside it that holds each parameter"
     try:
-        if index.stat().st_size > INDEX_BYTES:
-            raise ValueError(f"it has more than {INDEX_BYTES} bytes")
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:
-        raise ValueError(f"the file {index} is not read ({problem}); {wanted}.") from problem
+        names = set(read_json(index)["weight_map"].values())
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as problem:
+        said = brief_problem(problem)
+        raise ValueError(f"the file {index} is not read ({said}); {wanted}.") from problem
     if odd := [name for name in names if not isinstance(name, str) or not PART.fullmatch(name)]:
         raise ValueError(f"the file {index} names {brief(odd[0])}; {wanted}.")
     parts = [index.with_name(name) for name in sorted(names) if Path(name).name == name]
@@ -188,29 +186,45 @@ def _parts_of(index: Path) -> list[Path]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as problem:
+        # Not mapped into memory: a file that changes meanwhile would end the process.
+        return load(bytes(read_whole(path)))
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as problem:
         raise ValueError(f"the file {path} is no whole safetensors file ({problem}).") from problem
 
 
-def _check_packing(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is; ``torch.save`` packs nothing."""
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is, or that is not as it was written.
+
+    ``torch.save`` packs nothing, and ``torch.load`` does not look at the checksums.
+    """
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > path.stat().st_size:
-        raise ValueError(
-            f"the file {path} would unpack to {size:,} bytes, and has {path.stat().st_size:,}; "
-            "torch.save(model.state_dict(), path) writes one that is not packed."
-        )
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        if size > path.stat().st_size:
+            raise _Unpacks(
+                f"the file {path} would unpack to {size:,} bytes, and has "
+                f"{path.stat().st_size:,}; torch.save(model.state_dict(), path) writes one that is "
+                "not packed."
+            )
+        # All are zero where `torch.serialization.set_crc32_options` has switched them off.
+        if any(member.CRC for member in members) and (damaged := archive.testzip()):
+            raise zipfile.BadZipFile(f"{damaged} has another checksum")
+
+
+class _Unpacks(ValueError):
+    """An archive that unpacks to more than it is."""
 
 
 def _read_torch(path: Path) -> object:
-    with suppress(OSError, zipfile.BadZipFile):  # which torch finds out as well
-        _check_packing(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # What torch has to say of an odd pickle.
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _Unpacks:
+        raise
     except pickle.UnpicklingError as problem:
         # Torch's own message is a page long, and tells how to switch the protection off.
         raise ValueError(

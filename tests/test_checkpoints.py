@@ -124,6 +124,22 @@ def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
     assert f"{bomb.stat().st_size:,}" in said
 
 
+def test_a_part_of_an_archive_that_has_changed_is_refused(tmp_path):
+    """Torch would read other numbers; without checksums, which it can be told to write, it may."""
+    path, value = tmp_path / "1.pt", torch.full((100,), 0.5)
+    torch.save({"weight": value}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(value.numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+    refused(ValueError, lambda: read_state(path), path, "damaged")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"weight": value}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_state(path)["weight"], value)
+
+
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 def test_a_pipe_is_refused_and_not_waited_for(name, tmp_path):
     os.mkfifo(tmp_path / name)
