@@ -25,6 +25,10 @@ def brief(value: object) -> str:
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
+# So many are there for `torch.manual_seed`; streams are derived from seeds as numbers of 64 bits.
+SEEDS = 2**64
+
+
 def check_choice(
     name: str, value: object, allowed: Iterable[object], optional: bool = False
 ) -> None:
@@ -89,6 +93,22 @@ def check_number(name: str, value: object, positive: bool = True) -> None:
         raise ValueError(f"{name} is {brief(value)}; it must be {allowed}.")
 
 
+def check_seed(name: str, value: object) -> None:
+    """Raise a `ValueError` unless the value can seed a stream of random numbers.
+
+    Examples
+    --------
+    >>> check_seed("sign_seed", -1)
+    Traceback (most recent call last):
+    ValueError: sign_seed is -1; it must be an integer of at least 0 and below 2**64.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 0 <= value < SEEDS:
+        raise ValueError(
+            f"{name} is {brief(value)}; it must be an integer of at least 0 and below 2**64."
+        )
+
+
 def _finite(value: Real) -> bool:
     try:
         return math.isfinite(value)
@@ -127,5 +147,5 @@ def checked_seeds(name: str, seeds: object) -> tuple[int, ...]:
     if not isinstance(seeds, list | tuple) or not seeds:
         raise ValueError(f"{name} is {brief(seeds)}; it must be a list of integers, not empty.")
     for seed in seeds:
-        check_count(f"a seed in {name}", seed, least=0)
+        check_seed(f"a seed in {name}", seed)
     return tuple(int(seed) for seed in seeds)

@@ -24,8 +24,8 @@ try:
 except ImportError:  # a system without it has no lock that ends with its process
     fcntl = None
 
-# Opening waits for nothing, such as a pipe's writer, and is never inherited.
-_CALMLY = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+#: How to open: waiting for nothing, such as a pipe's writer, and never inherited.
+CALMLY = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 #: What a file system answers that has no `flock`, or none for a file that may only be read.
 NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 _KINDS = {
@@ -76,7 +76,7 @@ def opened(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
     try:
         # Asked before it is opened: to open a device can do something.
         _check_kind(path, os.stat(path))
-        handle = os.open(path, os.O_RDONLY | _CALMLY)
+        handle = os.open(path, os.O_RDONLY | CALMLY)
         _check_kind(path, status := os.fstat(handle))
         with open(handle, "rb", buffering=0, closefd=False) as file:
             yield file, status.st_size
@@ -134,9 +134,20 @@ def read_bytes(file: BinaryIO, size: int) -> bytearray:
 
 
 def _check_kind(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
+    if kind := kind_of(status):
         raise refuse(path, f"it is {kind}, not a file")
+
+
+def kind_of(status: os.stat_result) -> str | None:
+    """Return what there is instead of an ordinary file, None if it is one.
+
+    Examples
+    --------
+    >>> kind_of(os.stat("/")), kind_of(os.stat(__file__))
+    ('a folder', None)
+    """
+    mode = status.st_mode
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
 
 
 def is_there(path: str | Path) -> bool:
@@ -267,7 +278,7 @@ def open_temporary(path: Path) -> tuple[Path, int]:
     own = f"{this_space()}-{os.getpid()}-{started(os.getpid()) or 0}-{secrets.token_hex(4)}"
     while True:
         temporary = path.with_name(f".{path.name[:160]}.{own}.tmp")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CALMLY
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | CALMLY
         handle = os.open(temporary, flags, 0o666)
         if locked(handle) is not False and os.fstat(handle).st_nlink:
             return temporary, handle
@@ -292,7 +303,7 @@ def remove_leftovers(folder: Path, claimed: str | None = None) -> None:
 
 
 def _remove_if_abandoned(temporary: Path, name: re.Match[str]) -> None:
-    handle = os.open(temporary, os.O_RDONLY | _CALMLY)
+    handle = os.open(temporary, os.O_RDONLY | CALMLY)
     try:
         free = locked(handle)
         if free is None:

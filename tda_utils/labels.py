@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from tda_utils.arrays import plain_array
+from tda_utils.checks import brief
+
 DIMS = ("member", "checkpoint", "train", "test")
 FLOOR_DIMS = ("member", "draw", "checkpoint", "test")
 Coordinates = Mapping[str, Any]
@@ -70,6 +73,12 @@ def as_scores(
     DataArray
         Scores that are not finite, as where training diverged, are NaN.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the values are no real numbers or masked, have another shape than the coordinates ask
+        for, or there is no ``method``.
+
     Warns
     -----
     RuntimeWarning
@@ -82,11 +91,14 @@ def as_scores(
     >>> tau.sel(train=9, member=446).item()
     1.0
     """
-    method = attributes["method"]
+    method = attributes.get("method")
+    if not isinstance(method, str):
+        raise ValueError(f"attributes has the method {brief(method)}; it must be a text.")
+    coordinates = {**members, **samples}
     return xr.DataArray(
-        _marked(values, members, method),
+        _marked(_checked(values, coordinates), members, method),
         dims=DIMS,
-        coords={**members, **samples},
+        coords=coordinates,
         name=method,
         attrs=dict(attributes),
     )
@@ -117,6 +129,21 @@ def as_floor(
         name="floor",
         attrs={"method": "floor", **attributes},
     )
+
+
+def _checked(values: object, coordinates: Coordinates) -> np.ndarray:
+    array = plain_array("values", values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"values must hold real numbers, not {array.dtype}.")
+    wanted = [len(coordinates[dim]) if dim in coordinates else "any" for dim in DIMS]
+    if array.ndim != len(DIMS) or any(
+        size not in (length, "any") for size, length in zip(wanted, array.shape, strict=True)
+    ):
+        raise ValueError(
+            f"values has the shape {array.shape}; (member, checkpoint, train, test) have "
+            f"{', '.join(map(str, wanted))}."
+        )
+    return array
 
 
 def _marked(values: np.ndarray, members: Coordinates, method: str) -> np.ndarray:

@@ -31,9 +31,13 @@ from tda_utils.models.states import (
     AdamState,
     State,
     all_finite,
+    check_types,
     copied_model,
     frozen_parameters,
+    in_one_type,
     load_state,
+    trainable_parameters,
+    widened_model,
 )
 from tda_utils.models.wrappers import renamed, unwrapped
 from tda_utils.texts import brief_problem
@@ -108,7 +112,8 @@ class Posterior:
             ``states[member][checkpoint]``; every member needs the same number of checkpoints.
             Frozen parameters may be left out, and must be the model's where they are not. Of the
             names of a tied parameter one is enough. What `torch.compile`, a wrapper for several
-            devices or a class around the model put before all names is taken off.
+            devices or a class around the model put before all names is taken off. States in float16
+            or bfloat16 become float32, in which everything is then computed.
         seeds : sequence of int, optional
             One a member; what continued leave-one-out resets the random state to.
         epochs : sequence of int, optional
@@ -119,9 +124,10 @@ class Posterior:
         ValueError
             If there is no state, members differ in their number of checkpoints, a name or shape
             does not fit the model, a value is not finite, seeds do not count as many as members, or
-            epochs not as many as checkpoints.
+            epochs not as many as checkpoints, or parameters are of more than one type of float.
         TypeError
-            If states are not nested so, or a state holds something else than tensors.
+            If states are not nested so, a state holds something else than tensors, or a parameter
+            is no real float.
 
         Examples
         --------
@@ -169,7 +175,7 @@ class Posterior:
             ``pytorch_model.bin``, which are read with ``weights_only=True``, so that nothing in
             them can run; ``docs/checkpoints.md`` shows the layouts of PyTorch, Lightning,
             Accelerate and the Trainer of Transformers. Hidden files and files of other kinds are
-            passed over.
+            passed over. States in float16 or bfloat16 become float32.
         seeds : sequence of int, optional
             One a member. Default: those of the folders' names, where all end in ``seed-446`` or the
             like; otherwise unknown.
@@ -181,7 +187,7 @@ class Posterior:
         ------
         FileNotFoundError
             If there is no such folder.
-        ValueError
+        TypeError, ValueError
             As `from_state_dicts`, and if a member has no checkpoint or a file is damaged.
 
         Examples
@@ -228,7 +234,7 @@ class Posterior:
                 f"epochs is {brief(epochs)}; it must be {checkpoints} rising integers, one a "
                 "checkpoint."
             )
-        return cls(copy.deepcopy(copied_model(model)), states, seeds, seeds, epochs)
+        return cls(widened_model(copy.deepcopy(copied_model(model))), states, seeds, seeds, epochs)
 
     @property
     def members(self) -> int:
@@ -376,7 +382,7 @@ def sample_posterior(
     ----------
     build_model : callable
         Returns a fresh `nn.Module` that maps inputs to logits, shape (n, at least
-        ``task.classes``).
+        ``task.classes``). One in float16 or bfloat16 is trained in float32.
     task : Task
         The training data.
     recipe : Recipe
@@ -403,10 +409,12 @@ def sample_posterior(
     ------
     ValueError
         If numbers of seeds differ, weights have another shape or are not finite, the model does not
-        take the images or a training step of it fails, or its frozen parameters differ from one
-        call of `build_model` to the next.
+        take the images or a training step of it fails, its frozen parameters differ from one call
+        of `build_model` to the next, its parameters are of more than one type of float, or a batch
+        of one sample is left for batch normalisation.
     TypeError
-        If weights are no float tensor, or `build_model` gives no module.
+        If a parameter of the model is no real float, weights are no float tensor, or `build_model`
+        gives no module.
 
     Warns
     -----
@@ -437,8 +445,9 @@ def sample_posterior(
         )
     if weights is not None:
         _check_weights(weights, len(init_seeds), task.n_train)
-    model = architecture(build_model)
+    model = widened_model(architecture(build_model))
     check_model(model, task)
+    _check_lone_sample(model, task, recipe)
     jobs = [
         Job(
             initial_state(build_model, init_seed, model),
@@ -496,8 +505,34 @@ def _warn_if_diverged(posterior: Posterior) -> None:
             )
 
 
+def _check_lone_sample(model: nn.Module, task: Task, recipe: Recipe) -> None:
+    """Raise a `ValueError` if a batch will be of one sample, and the model cannot train on it."""
+    left = task.n_train % recipe.batch_size
+    if left != 1 and recipe.batch_size != 1:
+        return
+    probe = copied_model(model).train()
+    # As small as a batch of two that it could train on, so that nothing else is to blame.
+    inputs = task.train_x[:1].to(next(model.parameters()).dtype)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for samples in (inputs.repeat_interleave(2, 0), inputs):
+            try:
+                probe(samples)
+            except ValueError as problem:
+                if len(samples) == 2 or "more than 1 value" not in str(problem):
+                    return
+                raise ValueError(
+                    f"recipe has batch_size={recipe.batch_size}, which leaves a batch of one of "
+                    f"the {task.n_train} training samples; batch normalisation needs at least two "
+                    "in each, so batch_size must be another."
+                ) from problem
+
+
 def check_model(model: nn.Module, task: Task) -> None:
-    """Raise a `ValueError` unless the model maps the task's inputs, each by itself, to logits."""
+    """Raise a `ValueError` unless the model maps the task's inputs, each by itself, to logits.
+
+    Or a `TypeError` if it has parameters of a type that nothing can be computed with.
+    """
+    check_types(model)
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise ValueError("model has no parameters; it must have some that are trained.")
@@ -584,7 +619,7 @@ def _checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> d
                 f"{name}[{parameter!r}] is a {kind} tensor; it must be an ordinary one, with a "
                 "number for each value."
             )
-    state = renamed(model, state)
+    state = in_one_type(renamed(model, state), trainable_parameters(model), name)
     try:
         load_state(copied_model(model), state)
     except ValueError as problem:

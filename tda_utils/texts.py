@@ -11,11 +11,12 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from tda_utils.files import CALMLY, kind_of
 
 #: More than any text of this project has: notebooks with their pictures are the longest.
 MOST_TEXT = 64 * 2**20
@@ -23,13 +24,6 @@ MOST_TEXT = 64 * 2**20
 MOST_NESTED = 100
 #: Decimals of the largest integer that 64 bits hold. Turning many more into a number takes long.
 MOST_DIGITS = 20
-_KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-}
 # A text between quotation marks, or a bracket outside of one. Texts are never gone back into.
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
@@ -56,12 +50,9 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     Traceback (most recent call last):
     tda_utils.texts.UnfitFile: '/dev/null' is a device; it has to be a plain file.
     """
-    # A pipe without a writer would keep an ordinary open waiting for ever.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, os.O_RDONLY | CALMLY)
     try:
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            kind = next((name for test, name in _KINDS.items() if test(mode)), "no file")
+        if kind := kind_of(os.fstat(handle)):
             raise UnfitFile(f"{str(path)!r} is {kind}; it has to be a plain file.")
     except BaseException:
         os.close(handle)

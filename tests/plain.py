@@ -1,7 +1,10 @@
 """What one would write without this package: training loops, gradients, matrices."""
 
 import copy
+import decimal
+from decimal import Decimal
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -54,6 +57,28 @@ def autograd_gradients(model, images, labels):
     return torch.stack(rows)
 
 
+def sure_gradients(model, images, labels):
+    """Return the gradients of `autograd_gradients` with no digit lost where a probability nears 1.
+
+    The derivative by the logits is written out: minus what the other classes have, for the own one.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rows = []
+    for image, label in zip(images, labels, strict=True):
+        logits = model(image[None])[0]
+        errors = (logits - logits.logsumexp(0)).exp().detach()
+        errors[label] = 0
+        errors[label] = -errors.sum()
+        rows.append(flat(torch.autograd.grad((logits * errors).sum(), parameters)))
+    return torch.stack(rows)
+
+
+def unit(rows):
+    """Return rows at length one, whatever their size; rows of zeros stay."""
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(0.5)
+
+
 def dense_gauss_newton(model, images):
     """Return the mean over samples of J^T (diag(p) - p p^T) J, written out."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -66,6 +91,39 @@ def dense_gauss_newton(model, images):
         p = logits.detach().softmax(0)
         total = total + jacobian.T @ (torch.diag(p) - torch.outer(p, p)) @ jacobian
     return total / len(images)
+
+
+def exactly(values):
+    """Return the same numbers as an array of decimal fractions."""
+    return np.vectorize(Decimal, otypes=[object])(np.asarray(values, dtype=np.float64))
+
+
+def influence_in_decimals(layer, task, damping):
+    """Return Gauss-Newton influence of a linear model, (train, test), worked out to 60 digits."""
+    with decimal.localcontext(prec=60):
+        weight, bias = exactly(layer.weight.detach()), exactly(layer.bias.detach())
+
+        def of(inputs, labels):
+            inputs = exactly(inputs)
+            scores = np.vectorize(lambda z: z.exp(), otypes=[object])(inputs @ weight.T + bias)
+            p = scores / scores.sum(1, keepdims=True)
+            rows = np.hstack([inputs, exactly(np.ones((len(inputs), 1)))])
+            errors = p - exactly(np.eye(len(bias))[labels])
+            return p, rows, (errors[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+
+        p, rows, train = of(task.train_x, task.train_y)
+        _, _, test = of(task.test_x, task.test_y)
+        curvature = sum(
+            np.kron(np.diag(own) - np.outer(own, own), np.outer(row, row))
+            for own, row in zip(p, rows, strict=True)
+        ) / Decimal(len(rows))
+        matrix = np.hstack([curvature + exactly(np.eye(len(curvature)) * damping), test.T])
+        for column in range(len(matrix)):  # Gauss and Jordan; positive definite: no pivots.
+            matrix[column] = matrix[column] / matrix[column, column]
+            others = np.arange(len(matrix)) != column
+            matrix[others] -= np.outer(matrix[others, column], matrix[column])
+        solved = matrix[:, len(matrix) :]
+        return (train @ solved / Decimal(len(rows))).astype(np.float64)
 
 
 def mixed_gradients(model, images, coefficients):

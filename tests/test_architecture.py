@@ -16,6 +16,7 @@ FOREIGN = {
     "texts": set(),
     "terms": set(),
     "face": set(),
+    "edge": set(),
     "checkpoints": {"torch", "safetensors"},
     "plots": {"altair", "matplotlib", "numpy", "pandas", "PIL", "scipy", "xarray"},
 }

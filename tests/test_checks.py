@@ -3,11 +3,19 @@
 import math
 from fractions import Fraction
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tda_utils.checks import brief, check_choice, check_count, check_number, checked_seeds
+from tda_utils.checks import (
+    brief,
+    check_choice,
+    check_count,
+    check_number,
+    checked_seeds,
+    own_numbers,
+)
 from tests.refusals import refused
 
 # What is no number, whatever it looks like.
@@ -70,3 +78,41 @@ def test_seeds_are_whole_numbers_in_a_list_that_is_not_empty():
     for value in ([1, -1], [1, 2.0], [1, True]):
         call = partial(checked_seeds, "order_seeds", value)
         refused(ValueError, call, "order_seeds", f"is {value[1]}", "at least 0")
+
+
+def test_a_choice_may_be_left_out_where_it_is_optional():
+    check_choice("solver", None, ("ggn",), optional=True)
+    refused(
+        ValueError,
+        lambda: check_choice("solver", np.zeros(9), ("ggn",), optional=True),
+        "solver is array",
+        "'ggn'",
+        "left out",
+    )
+
+
+def test_no_count_and_no_seed_is_larger_than_pytorch_takes():
+    check_count("seed", 2**64 - 1, least=0)
+    refused(ValueError, lambda: check_count("seed", 2**64, least=0), "seed is", 2**64, 2**64 - 1)
+    refused(ValueError, lambda: checked_seeds("seeds", [10**5000]), "seeds", "a int", 2**64 - 1)
+
+
+@pytest.mark.parametrize("value", [10**400, Fraction(10**400), 10**5000], ids=brief)
+def test_what_no_float_holds_is_no_number(value):
+    refused(ValueError, lambda: check_number("lr", value), "lr is", "positive")
+
+
+def test_a_value_that_cannot_be_shown_is_named_by_its_kind():
+    class Odd:
+        def __repr__(self):
+            raise RuntimeError("no words")
+
+    assert brief(Odd()) == "a Odd" and brief(10**5000) == "a int"
+
+
+def test_numbers_of_a_dataclass_become_pythons_own():
+    values = {"a": np.uint8(200), "b": np.float32(0.5), "c": Fraction(1, 4), "d": True, "e": "5"}
+    holder = SimpleNamespace(**values)
+    own_numbers(holder)
+    assert vars(holder) == values
+    assert [type(value) for value in vars(holder).values()] == [int, float, float, bool, str]

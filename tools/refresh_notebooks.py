@@ -26,13 +26,20 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
+from tda_utils.edge import interrupted
 from tda_utils.reproduce.kernel import QUIET, OwnKernel
 from tda_utils.reproduce.notebook import KERNELSPEC
+from tda_utils.texts import brief_problem, check_nesting, read_plain
 from tools import ROOT, generated
 
 NOTEBOOKS = ROOT / "notebooks"
 #: Notebooks are to run within a minute; one cell that takes ten has gone wrong.
 CELL_TIMEOUT = 600
+#: What is kept of a cell's and said in the notebook's metadata. With that, jupytext makes of the
+#: .ipynb the very text of the .py, so that Jupyter opens the pair whichever of the two is newer, as
+#: after a checkout, and still refuses it where they differ.
+KEPT = ("tags", "alt", "lines_to_next_cell")
+PAIRED = {"notebook_metadata_filter": "kernelspec,-all"}
 #: Progress bars print times, and the order of a set hangs on the hash seed.
 ENVIRONMENT = {"TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
 
@@ -84,11 +91,14 @@ def build(source: Path) -> nbformat.NotebookNode:
     slug = source.stem.replace("_", "-")[:50]
     for position, cell in enumerate(read.cells, start=1):
         cell.id = f"{slug}-{position:03d}"
-        kept = ("tags", "alt")
         cell.metadata = nbformat.from_dict(
-            {k: cell.metadata[k] for k in kept if k in cell.metadata}
+            {k: cell.metadata[k] for k in KEPT if k in cell.metadata}
         )
-    metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    metadata = {
+        "jupytext": PAIRED,
+        "kernelspec": read.metadata.get("kernelspec", KERNELSPEC),
+        "language_info": {"name": "python"},
+    }
     return nbformat.v4.new_notebook(cells=read.cells, metadata=metadata)
 
 
@@ -132,6 +142,23 @@ def _where(notebook: nbformat.NotebookNode, error: Exception) -> str:
     return f"cell {notebook.cells.index(failed[0]) + 1} ({first!r}): {reason}"
 
 
+def read_stored(path: Path) -> nbformat.NotebookNode:
+    """Return a notebook that is stored.
+
+    Raises
+    ------
+    RuntimeError
+        If it is none, or too large or too deeply nested to be one.
+    """
+    try:
+        text = read_plain(path).decode("utf-8")
+        check_nesting(text)
+        return nbformat.reads(text, as_version=4)
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as problem:
+        said = f"{path.name}: it is no notebook ({brief_problem(problem)})."
+        raise RuntimeError(said) from problem
+
+
 def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
     """Return the notebook of a py:percent file with the outputs of its .ipynb; nothing is run.
 
@@ -143,7 +170,7 @@ def with_stored_outputs(source: Path) -> nbformat.NotebookNode:
     notebook, target = build(source), source.with_suffix(".ipynb")
     if not target.is_file():
         raise RuntimeError(f"{source.name}: there is no {target.name} with outputs to keep.")
-    stored = code_cells(nbformat.read(target, as_version=4))
+    stored = code_cells(read_stored(target))
     own = code_cells(notebook)
     if [cell.source for cell in own] != [cell.source for cell in stored]:
         raise RuntimeError(
@@ -179,7 +206,10 @@ def difference(source: Path) -> str | None:
     target = source.with_suffix(".ipynb")
     if not target.is_file():
         return f"{source.name}: there is no {target.name}."
-    own, stored = build(source), nbformat.read(target, as_version=4)
+    try:
+        own, stored = build(source), read_stored(target)
+    except RuntimeError as problem:
+        return str(problem)
     for position, (cell, other) in enumerate(itertools.zip_longest(own.cells, stored.cells), 1):
         if cell is None:
             return f"{source.name}: it has no cell {position}, which {target.name} has."
@@ -270,8 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
                 failures.append(str(error))
                 tqdm.write(f"{source.stem}: FAILED", file=sys.stderr)
     except KeyboardInterrupt:
-        print("\nrefresh: interrupted; notebooks already written stay.", file=sys.stderr)
-        return 130
+        return interrupted("refresh: interrupted; notebooks already written stay.")
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0

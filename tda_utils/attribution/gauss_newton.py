@@ -1,78 +1,296 @@
-"""Influence with the Gauss-Newton matrix, solved exactly in its dual form."""
+"""Influence with the Gauss-Newton matrix, solved exactly in its dual form.
+
+The rows of B are the logit gradients J, mixed by a root R of each sample's loss curvature, so that
+``G = B^T B``. A training gradient is ``J^T (p - y) = B^T c`` with ``R c = p - y``, and::
+
+    (B^T B + d I)^{-1} B^T c = B^T (B B^T + d I)^{-1} c
+
+A common shift of all logits changes no loss, so of k logits only k - 1 differences are needed.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from tda_utils.attribution.blocks import Block, Dense, gram, joined
+from tda_utils.attribution import orthogonal
+from tda_utils.attribution.blocks import (
+    Block,
+    Dense,
+    combined,
+    dense,
+    gram,
+    joined,
+    squared_norms,
+    width,
+)
 from tda_utils.attribution.gradients import of_chunks
+from tda_utils.attribution.memory import OutOfMemory, free_memory, said_when_out_of_memory
 from tda_utils.attribution.samples import Sample
+
+# With more of a score than that lost to rounding in ``B B^T``, B is written out and factorised.
+ROUNDING = 1e-8
+# With more than that lost it is said.
+FEW_DIGITS = 1e-6
+# The smallest probability: its square root, and what is divided by it, are far inside float64.
+LEAST = 1e-290
+# Random combinations of all training gradients, on which the residual is measured.
+COMBINATIONS = 4
 
 
 def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
-    """Solve with the Gauss-Newton matrix in dual form.
+    """Return influence, (train, test), and the relative residual of the system in parameter space.
 
-    With the rows of B the logit gradients, mixed by a square root of each sample's loss curvature,
-    ``G = B^T B`` and ``(B^T B + d I)^{-1} = (I - B^T (B B^T + d I)^{-1} B) / d``. A common shift of
-    all logits changes no loss, so of k logits only k - 1 differences are needed.
+    Raises
+    ------
+    OutOfMemory
+        If the kernel does not fit into memory.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the damping decides the scores, or rounding leaves them less than six digits.
     """
+    with said_when_out_of_memory(_too_large(sample.task.n_train)):
+        return _solve(sample, damping)
+
+
+def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     task, n = sample.task, sample.task.n_train
     model = sample.module(torch.float64)
     images, labels = sample.training_data(model)
     with torch.no_grad():
         logits = model(images).detach()  # Scripted models record even so.
+    undefined = np.full((task.n_attributed, task.n_test), np.nan), math.nan
     if not torch.isfinite(logits).all():
-        return np.full((task.n_attributed, task.n_test), np.nan), math.nan
-    classes = logits.shape[1]
-    differences = torch.from_numpy(scipy.linalg.helmert(classes)).to(images).T
-    probabilities = logits.softmax(1)
-    weights = sample.weights_like(images)
-    mixing = _curvature_root(probabilities, differences) * (weights / n).sqrt()[:, None, None]
-    # A training gradient is a mixture of logit gradients: J^T (p - y).
-    errors = (probabilities - F.one_hot(labels, classes)) @ differences
+        return undefined
+    if logits.shape[1] == 1:  # One class has no loss.
+        return np.zeros_like(undefined[0]), 0.0
+    differences = torch.from_numpy(scipy.linalg.helmert(logits.shape[1])).to(images).T
+    # The factor on a loss, weight / n, is half in B and half in c.
+    halves = (sample.weights_like(images) / n).sqrt()
+    root, in_root = curvature_root(logits, labels)
+    mixing = differences.T @ root * halves[:, None, None]
 
     def logit_gradients(rows: slice) -> list[Block]:
         own = sample.module(torch.float64)
         return sample.gradients.logit_gradients(own, images[rows], differences)
 
+    _check_memory(logit_gradients(slice(1)), n, logits.shape[1], images.device)
     jacobian = joined(of_chunks(logit_gradients, n, sample.workers))
-    half_mixed = _mix(gram(jacobian, jacobian), mixing)
-    kernel = _mix(half_mixed.T, mixing)
+    kernel = _mix(_mix(gram(jacobian, jacobian), mixing).T, mixing)
     if not torch.isfinite(kernel).all():  # Parameters so large that gradients overflow.
-        return np.full((task.n_attributed, task.n_test), np.nan), math.nan
+        return undefined
     _warn_if_damping_decides(kernel, damping, sample.where)
+    right = torch.diag_embed((in_root * halves[:, None]).T).permute(2, 0, 1)
+    right = right.reshape(len(kernel), n)[:, task.rows.to(images.device)]
+    system = System(sample, damping, jacobian, mixing, right)
     kernel.diagonal().add_(damping)
-    factor = torch.linalg.cholesky(kernel)
-    chosen = task.rows.to(images.device)
-    b_train = torch.einsum("rnk,nk->rn", half_mixed.reshape(len(kernel), n, -1), errors)[:, chosen]
-    solved = torch.cholesky_solve(b_train, factor)
-    residual = float((kernel @ solved - b_train).norm() / b_train.norm().clamp_min(1e-300))
-    # The training gradient itself less what the kernel explains of it, as mixtures of rows of J.
-    left = torch.diag_embed(errors.T).permute(1, 0, 2).reshape(len(kernel), n)[:, chosen]
-    left -= _mix(solved, mixing.transpose(1, 2))
+    solved, rounding = solved_by_cholesky(kernel, right)
+    del kernel
+    if rounding > ROUNDING and system.can_be_written_out():
+        return system.solved_written_out()
+    if solved is None:
+        raise ValueError(
+            f"influence is not to be had at {sample.where}: beside its curvature damping="
+            f"{damping:g} leaves no digit in float64, and memory does not allow to write gradients "
+            "out, which would keep some; allowed are a larger damping, or solver='ekfac'."
+        )
+    system.warn_if_few_digits(rounding)
+    return system.solved_by_kernel(solved)
 
-    # Where gradients are written out it is cheaper to mix them once than all their products.
-    mixed = [
-        Dense(left.T @ block.values) if isinstance(block, Dense) else block for block in jacobian
-    ]
 
-    def scores_of(rows: slice) -> Tensor:
-        test = sample.loss_gradients("test", rows, torch.float64)
-        return sum(
-            gram([block], [other]) if isinstance(block, Dense) else left.T @ gram([block], [other])
-            for block, other in zip(mixed, test, strict=True)
+@dataclass(frozen=True, eq=False)
+class System:
+    """``(B^T B + d I) x = B^T c``, for one c a training sample that gets scores.
+
+    Parameters
+    ----------
+    sample : Sample
+    damping : float
+        d.
+    jacobian : list of Block
+        The gradients J of logit differences, k - 1 rows a sample.
+    mixing : Tensor, shape (n, k - 1, k - 1)
+        Each sample's rows of B are its transpose times those of J.
+    right : Tensor, shape (n * (k - 1), n_attributed)
+        The columns c.
+    """
+
+    sample: Sample
+    damping: float
+    jacobian: list[Block]
+    mixing: Tensor
+    right: Tensor
+
+    def solved_by_kernel(self, solved: Tensor) -> tuple[np.ndarray, float]:
+        """Return scores and residual, given the solution in the rows of B."""
+        left = _mix(solved, self.mixing.transpose(1, 2))
+        # Where gradients are written out it is cheaper to mix them once than all their products.
+        mixed = [
+            Dense(left.T @ block.values) if isinstance(block, Dense) else block
+            for block in self.jacobian
+        ]
+
+        def scores_of(rows: slice) -> Tensor:
+            test = self.sample.loss_gradients("test", rows, torch.float64)
+            return sum(
+                gram([one], [other]) if isinstance(one, Dense) else left.T @ gram([one], [other])
+                for one, other in zip(mixed, test, strict=True)
+            )
+
+        scores = torch.cat(self.sample.in_chunks("test", scores_of), dim=1)
+        return scores.cpu().numpy(), self.residual(combined(self.jacobian, left @ self._signs))
+
+    def can_be_written_out(self) -> bool:
+        """Return whether memory allows it."""
+        free = free_memory(self.right.device)
+        return free is None or orthogonal.memory(len(self.right), sum(self._sizes)) < free
+
+    def solved_written_out(self) -> tuple[np.ndarray, float]:
+        """Return scores and residual by a factorisation of B; warn if they lose digits even so.
+
+        How many is seen by solving again with another last digit of each number in B.
+        """
+        rows = torch.cat([_mix(dense(block), self.mixing) for block in self.jacobian], dim=1)
+        basis, factors = orthogonal.solve(rows, self.right, self.damping)
+        scores = factors.T @ self._test_products(basis)
+        rows *= 1 + torch.finfo(rows.dtype).eps * _signs(rows.shape).to(rows)
+        basis_again, factors_again = orthogonal.solve(rows, self.right, self.damping)
+        again = factors_again.T @ self._test_products(basis_again)
+        sizes = scores.abs().amax(0)
+        changes = ((again - scores).abs().amax(0) / sizes)[sizes > 0]
+        self.warn_if_few_digits(float(changes.max()) if len(changes) else 0.0)
+        x = (basis @ (factors @ self._signs)).T
+        return scores.cpu().numpy(), self.residual(self._as_blocks(x))
+
+    def residual(self, x: list[Dense]) -> float:
+        """Return the largest relative residual, given x of a few combinations of the samples."""
+        right = self.right @ self._signs
+        rest = right - _mix(gram(self.jacobian, x), self.mixing)
+        wanted, missing = (
+            combined(self.jacobian, _mix(part, self.mixing.transpose(1, 2)))
+            for part in (right, rest)
+        )
+        missing = [
+            Dense(part.values - self.damping * own.values)
+            for part, own in zip(missing, x, strict=True)
+        ]
+        lengths = squared_norms(wanted).sqrt().clamp_min(torch.finfo(right.dtype).tiny)
+        return float((squared_norms(missing).sqrt() / lengths).max())
+
+    def warn_if_few_digits(self, rounding: float) -> None:
+        """Warn where more than `FEW_DIGITS` of a score is rounding."""
+        if rounding <= FEW_DIGITS:
+            return
+        digits = max(math.floor(-math.log10(rounding)), 0)
+        warnings.warn(
+            f"influence: about {digits} digits of the scores at {self.sample.where} are left: "
+            f"curvature and damping={self.damping:g} are too far apart for float64. A larger "
+            "damping, or features of one scale, keep more.",
+            RuntimeWarning,
+            stacklevel=2,
         )
 
-    scores = torch.cat(sample.in_chunks("test", scores_of), dim=1)
-    scores *= (weights[chosen] / n)[:, None] / damping
-    return scores.cpu().numpy(), residual
+    @property
+    def _signs(self) -> Tensor:
+        """Random signs, (n_attributed, `COMBINATIONS`), by which training samples are combined."""
+        return _signs((self.right.shape[1], COMBINATIONS)).to(self.right)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [width(block) for block in self.jacobian]
+
+    def _as_blocks(self, rows: Tensor) -> list[Dense]:
+        return [Dense(part) for part in rows.split(self._sizes, dim=1)]
+
+    def _test_products(self, basis: Tensor) -> Tensor:
+        """Return the inner products, (r, test), of vectors (parameters, r) with test gradients."""
+        vectors = self._as_blocks(basis.T)
+
+        def products(rows: slice) -> Tensor:
+            return gram(vectors, self.sample.loss_gradients("test", rows, torch.float64))
+
+        return torch.cat(self.sample.in_chunks("test", products), dim=1)
+
+
+def solved_by_cholesky(kernel: Tensor, right: Tensor) -> tuple[Tensor | None, float]:
+    """Solve with a symmetric matrix; None where it is not positive definite to rounding.
+
+    Beside it the share of the solution that rounding in the matrix may have changed. Rows of very
+    different sizes are no matter: the diagonal is brought to one first.
+
+    Examples
+    --------
+    >>> kernel = torch.diag(torch.tensor([1.0, 1e-30])).double()
+    >>> solved, rounding = solved_by_cholesky(kernel, kernel)
+    >>> torch.allclose(solved, torch.eye(2).double()), rounding < 1e-15
+    (True, True)
+    """
+    scales = kernel.diagonal().rsqrt()[:, None]
+    kernel = kernel * scales * scales.T
+    factor, failed = torch.linalg.cholesky_ex(kernel)
+    if int(failed):
+        return None, math.inf
+    norm = float(torch.linalg.matrix_norm(kernel, 1))
+    # The upper factor, in the order of memory that LAPACK takes as it is.
+    share, _ = scipy.linalg.lapack.dpocon(factor.cpu().numpy().T, norm)
+    rounding = torch.finfo(kernel.dtype).eps / share if share > 0 else math.inf
+    return scales * torch.cholesky_solve(scales * right, factor), rounding
+
+
+def curvature_root(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return R, (n, k, k - 1), with ``R R^T = diag(p) - p p^T``, and c, with ``R c = p - y``.
+
+    R is the Cholesky factor of the covariance of a multinomial variable (Tanabe and Sagae, 1992).
+    It and c are products of probabilities and of sums of them: nothing is taken off anything, so
+    that both keep their digits where the model is sure.
+
+    Examples
+    --------
+    >>> R, c = curvature_root(torch.zeros(1, 2), torch.tensor([0]))
+    >>> (R[0] @ R[0].T).tolist(), (R[0] @ c[0]).tolist()
+    ([[0.25, -0.25], [-0.25, 0.25]], [-0.5, 0.5])
+    """
+    p = logits.softmax(1).clamp_min(LEAST)
+    # With each class, what it and the later ones have together.
+    together = p.flip(1).cumsum(1).flip(1)
+    own, before, after = p[:, :-1], together[:, :-1], together[:, 1:]
+    lower = torch.eye(p.shape[1]).to(p)[:, :-1] - (p[:, :, None] / after[:, None, :]).tril(-1)
+    root = lower * ((own / before).sqrt() * after.sqrt())[:, None, :]
+    classes, labels = torch.arange(p.shape[1] - 1, device=p.device), labels[:, None]
+    in_root = torch.where(classes < labels, (own / before / after).sqrt(), 0.0)
+    of_label = -(after / before / own).sqrt()
+    return root, torch.where(classes == labels, of_label, in_root)
+
+
+def _check_memory(one: list[Block], n: int, logits: int, device: torch.device) -> None:
+    """Raise `OutOfMemory` if kernel and gradients cannot fit, given the gradients of one sample."""
+    free, kernel = free_memory(device), 8 * (n * (logits - 1)) ** 2
+    own = sum(part.nbytes for block in one for part in block if isinstance(part, Tensor))
+    # Products of gradients become the kernel in copies; gradients are joined from their parts.
+    needed = 4 * kernel + 2 * n * own
+    if free is not None and needed > free:
+        said = f", about {needed / 1e9:,.1f} GB where {free / 1e9:,.1f} GB are free"
+        raise OutOfMemory(_too_large(n, said))
+
+
+def _too_large(n: int, said: str = "") -> str:
+    return (
+        f"solver is 'ggn', whose matrix for {n} training samples does not fit into memory{said}; "
+        "allowed are solver='ekfac', whose memory does not grow with it, or fewer samples."
+    )
+
+
+def _signs(shape: tuple[int, ...]) -> Tensor:
+    """Return random signs, the same each time."""
+    return torch.from_numpy(2.0 * np.random.default_rng(0).integers(0, 2, shape) - 1)
 
 
 def _warn_if_damping_decides(kernel: Tensor, damping: float, where: str) -> None:
@@ -89,14 +307,6 @@ def _warn_if_damping_decides(kernel: Tensor, damping: float, where: str) -> None
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-def _curvature_root(probabilities: Tensor, differences: Tensor) -> Tensor:
-    """Return R, (n, k, k), with ``R R^T`` the curvature ``diag(p) - p p^T`` in those directions."""
-    curvature = torch.diag_embed(probabilities)
-    curvature -= probabilities[:, :, None] * probabilities[:, None, :]
-    values, vectors = torch.linalg.eigh(differences.T @ curvature @ differences)
-    return vectors * values.clamp_min(0).sqrt()[:, None, :]
 
 
 def _mix(rows: Tensor, mixing: Tensor) -> Tensor:

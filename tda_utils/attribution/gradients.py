@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer
+from tda_utils.attribution.cross_entropy import cross_entropy, loss_errors, sums_of_others
 from tda_utils.engine.fused import DTYPES, FusedNetwork
 from tda_utils.engine.parallel import parallel_map
 from tda_utils.models.states import trainable_parameters
@@ -81,7 +82,10 @@ def curvature_mixtures(logits: Tensor, coefficients: Tensor) -> Tensor:
     """
     probabilities = logits.softmax(1)
     mixed = probabilities.sqrt() * coefficients.to(logits)
-    return mixed - probabilities * mixed.sum(1, keepdim=True)
+    # Where a class is all but sure, what is left of it comes from the others, not by subtraction.
+    surest = probabilities.argmax(1, keepdim=True)
+    doubts, others = (sums_of_others(values, surest) for values in (probabilities, mixed))
+    return mixed * doubts - probabilities * others
 
 
 class FusedGradients:
@@ -100,11 +104,7 @@ class FusedGradients:
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
         """Return the gradient of each sample's cross-entropy, one block a layer."""
-
-        def derivative(logits: Tensor) -> Tensor:
-            return (logits.softmax(1) - F.one_hot(labels, logits.shape[1]))[:, None]
-
-        return self._gradients(model, images, derivative)
+        return self._gradients(model, images, lambda logits: loss_errors(logits, labels)[:, None])
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
@@ -153,7 +153,7 @@ class VmapGradients:
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
         """Return the gradient of each sample's cross-entropy, one block a parameter."""
         images = like_parameters(model, images)
-        return self._gradients(model, images, labels.to(images.device), F.cross_entropy)
+        return self._gradients(model, images, labels.to(images.device), _loss)
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
@@ -207,6 +207,10 @@ class VmapGradients:
         return [Dense(gradient.reshape(len(gradient), -1)) for gradient in gradients.values()]
 
 
+def _loss(logits: Tensor, label: Tensor) -> Tensor:
+    return cross_entropy(logits, label)[0]
+
+
 def _mixed(logits: Tensor, column: Tensor) -> Tensor:
     return (logits @ column.T)[0, 0]
 
@@ -228,7 +232,7 @@ class LayerGradients:
         images = like_parameters(model, images)
         labels = labels.to(images.device)
         return self._gradients(
-            model, images, lambda logits: [F.cross_entropy(logits, labels, reduction="sum")]
+            model, images, lambda logits: [(logits * loss_errors(logits.detach(), labels)).sum()]
         )
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:

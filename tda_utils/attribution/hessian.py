@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse.linalg as sparse_linalg
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.loop import flat_gradient
 from tda_utils.attribution.samples import Sample
 from tda_utils.models.states import trainable_parameters
@@ -44,7 +44,7 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     columns, worst = [], 0.0
     chosen = task.rows.to(images.device)
     for image, label in zip(images[chosen], labels[chosen], strict=True):
-        loss = F.cross_entropy(model(image[None]), label[None])
+        loss = cross_entropy(model(image[None]), label[None])[0]
         gradient = flat_gradient(loss, model).cpu().numpy()
         solved, _ = sparse_linalg.cg(operator, gradient, rtol=1e-10, maxiter=10 * size)
         length = max(np.linalg.norm(gradient), 1e-300)
@@ -66,6 +66,6 @@ def mean_gradient(
     model: nn.Module, images: Tensor, labels: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Return the gradient of the mean (weighted) loss as one vector, with its graph."""
-    losses = F.cross_entropy(model(images), labels, reduction="none")
+    losses = cross_entropy(model(images), labels)
     loss = losses.mean() if weights is None else (losses * weights).mean()
     return flat_gradient(loss, model, create_graph=True)

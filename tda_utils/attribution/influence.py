@@ -29,7 +29,7 @@ from torch import nn
 from tda_utils.attribution import ekfac, gauss_newton, hessian, lissa
 from tda_utils.attribution.gradients import like_parameters
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
-from tda_utils.checks import check_choice, check_number
+from tda_utils.checks import check_choice, check_number, check_seed
 from tda_utils.data.task import Task
 from tda_utils.engine.modes import twice_differentiable
 from tda_utils.models.probes import check_twice_differentiable
@@ -66,10 +66,11 @@ def influence(
         As for `tda_utils.attribution.similarity.grad_dot`.
     solver : {"ggn", "ekfac", "hessian", "lissa"}, optional
         ``"ggn"``: Gauss-Newton, solved exactly in float64; memory and time grow with the square and
-        the cube of samples x logits. ``"ekfac"``: an approximation of it, diagonal in a Kronecker
-        eigenbasis of each layer, in the model's type of number; time grows with the number of
-        samples, memory does not. ``"hessian"``: the exact Hessian by conjugate gradients in
-        float64, only where it is positive definite with the damping.
+        the cube of samples x logits. Where rounding would take more than 1e-8 of a score, gradients
+        are written out and factorised, which is slower. ``"ekfac"``: an approximation of it,
+        diagonal in a Kronecker eigenbasis of each layer, in the model's type of number; time grows
+        with the number of samples, memory does not. ``"hessian"``: the exact Hessian by conjugate
+        gradients in float64, only where it is positive definite with the damping.
         ``"lissa"``: what the released code computes: one pass of batches of 8 in file order, scale
         1e4, no factor 1/n; of more than some thousand batches, those that a damping of 5e-3 makes
         it forget are left out. Default: ``"ggn"`` under ``protocol="paired"``, ``"lissa"``
@@ -88,19 +89,23 @@ def influence(
     DataArray, dims (member, checkpoint, train, test)
         In nats, removal sign; only ``"lissa"`` lacks the factor 1/n and has a scale of its own.
         float64 for ``"ggn"`` and ``"hessian"``, the model's type for the others. The coordinate
-        ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve
-        where there is one: for ``"ggn"`` and ``"hessian"``.
+        ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve in
+        parameter space where there is one: for ``"ggn"``, measured on four random combinations of
+        the training gradients, and ``"hessian"``, for each of them.
 
     Raises
     ------
     ValueError
         If an argument does not fit, the Hessian plus damping is not positive definite, or a layer
         has no second derivative, which ``"hessian"`` and ``"lissa"`` need.
+    MemoryError
+        If the kernel of ``"ggn"`` does not fit into memory; the error is a ValueError as well.
 
     Warns
     -----
     RuntimeWarning
-        If with ``"ggn"`` no curvature reaches the damping, so that the damping decides.
+        If with ``"ggn"`` no curvature reaches the damping, so that the damping decides; or
+        curvature and damping are so far apart that scores keep fewer than six digits.
 
     Notes
     -----
@@ -126,6 +131,7 @@ def influence(
             "others to 'paired'."
         )
     check_number("damping", damping)
+    check_seed("sign_seed", sign_seed)
     options = {"sign_seed": sign_seed} if solver == "ekfac" else {}
 
     def solved(sample: Sample) -> tuple[np.ndarray, float]:

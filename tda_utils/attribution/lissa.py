@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.loop import flat_gradient
 from tda_utils.attribution.samples import Sample
 
@@ -64,7 +64,8 @@ def _lissa_step(
 ) -> None:
     """Replace each vector by ``(1 - damping) vector - H vector / scale``, H that of the batch."""
     # One graph of the gradient serves the products with all vectors.
-    gradient = flat_gradient(F.cross_entropy(model(images), labels), model, create_graph=True)
+    loss = cross_entropy(model(images), labels).mean()
+    gradient = flat_gradient(loss, model, create_graph=True)
     for vector in vectors:
         product = flat_gradient(gradient @ vector, model, retain_graph=True)
         vector.mul_(1 - damping).sub_(product, alpha=1 / LISSA_SCALE)
@@ -79,5 +80,5 @@ def _steps_remembered(batches: int, damping: float) -> int:
 
 def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return the loss gradient of each sample, shape (n, parameters)."""
-    losses = (F.cross_entropy(model(x[None]), y[None]) for x, y in zip(images, labels, strict=True))
-    return torch.stack([flat_gradient(loss, model) for loss in losses])
+    losses = [cross_entropy(model(x[None]), y[None]) for x, y in zip(images, labels, strict=True)]
+    return torch.stack([flat_gradient(loss[0], model) for loss in losses])

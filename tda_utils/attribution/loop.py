@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import Block, Dense
+from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.gradients import VmapGradients, curvature_mixtures, like_parameters
 from tda_utils.models.states import trainable_parameters
 
@@ -24,7 +24,7 @@ class LoopGradients(VmapGradients):
         """Return the gradient of each sample's cross-entropy, one block a parameter."""
         images = like_parameters(model, images)
         pairs = zip(images, labels.to(images.device), strict=True)
-        return _rows(model, ([F.cross_entropy(model(x[None]), y[None])] for x, y in pairs))
+        return _rows(model, ([cross_entropy(model(x[None]), y[None])[0]] for x, y in pairs))
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from tda_utils.attribution.blocks import gram, joined, squared_norms
+from tda_utils.attribution.blocks import (
+    Block,
+    gram,
+    joined,
+    leaves_float32,
+    ordinary_norms,
+    scaled,
+    squared_norms,
+)
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
 from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
@@ -132,16 +141,49 @@ def grad_dot_and_cos(
 
 
 def _dots_and_cosines(sample: Sample) -> tuple[Tensor, Tensor]:
-    train = joined(sample.in_chunks("train", lambda rows: sample.loss_gradients("train", rows)))
+    own = next(sample.module().parameters()).dtype
+    found = _in_type(sample, own)
+    if found is None:
+        found = _in_type(sample, torch.float64)
+    dots, cosines = found
+    return dots.to(own), cosines.to(own)
 
-    def products(rows: slice) -> tuple[Tensor, Tensor]:
-        test = sample.loss_gradients("test", rows)
-        return gram(train, test).cpu(), squared_norms(test).cpu()
 
-    dots, squared = zip(*sample.in_chunks("test", products), strict=True)
-    dots = torch.cat(dots, dim=1)
-    lengths = (squared_norms(train).cpu()[:, None] * torch.cat(squared)).sqrt()
+def _in_type(sample: Sample, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    """Return both, computed in a type of number; None where a gradient leaves its range."""
+
+    def gradients(split: str, rows: slice) -> list[Block]:
+        return sample.loss_gradients(split, rows, dtype)
+
+    def scaled_if_need_be(blocks: list[Block]) -> tuple[list[Block], Tensor, Tensor] | None:
+        lengths = ordinary_norms(blocks)
+        if lengths is not None:
+            return blocks, lengths, torch.zeros_like(lengths)
+        if dtype != torch.float64 and sample.finite and leaves_float32(blocks):
+            return None
+        blocks, powers = scaled(blocks)
+        return blocks, squared_norms(blocks).sqrt(), powers
+
+    train = joined(sample.in_chunks("train", lambda rows: gradients("train", rows)))
+    if (found := scaled_if_need_be(train)) is None:
+        return None
+    train, *measured = found
+
+    def products(rows: slice) -> tuple[Tensor, ...] | None:
+        if (found := scaled_if_need_be(gradients("test", rows))) is None:
+            return None
+        test, *measured = found
+        return gram(train, test).cpu(), *(values.cpu() for values in measured)
+
+    parts = sample.in_chunks("test", products)
+    if None in parts:
+        return None
+    dots, *others = (torch.cat(values, dim=-1) for values in zip(*parts, strict=True))
+    own_lengths, own_powers = (values.cpu()[:, None] for values in measured)
+    lengths, powers = own_lengths * others[0], (own_powers + others[1]).int()
     # A gradient of zero has no direction; one of NaN stays NaN.
     cosines = torch.where(lengths == 0, torch.zeros_like(dots), dots / lengths)
+    with np.errstate(over="ignore", under="ignore"):
+        dots = torch.from_numpy(np.ldexp(dots.numpy(), powers.numpy()))
     # Rounding may carry parallel gradients past one.
     return dots, cosines.clamp(-1, 1)

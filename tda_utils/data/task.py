@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tda_utils.arrays import plain_array
-from tda_utils.checks import brief, check_count
+from tda_utils.checks import brief, check_count, check_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Task:
         What to call the task.
     train_x : Tensor, shape (n_train, ...), float32
         What the model takes: images (n_train, channels, height, width), rows of a table (n_train,
-        features), or any other numbers.
+        features), or any other numbers. float16 and bfloat16 become float32; float64 stays.
     train_y : Tensor, shape (n_train,), int64, in ``range(classes)``
     train_index : Tensor, shape (n_train,), int64
         Original indices; they name the training samples in scores and must be unique.
@@ -79,7 +79,15 @@ class Task:
                 with torch.inference_mode(False):
                     object.__setattr__(self, field, value.clone())
         for split in ("train", "test"):
+            inputs = self.split(split)[0]
+            if isinstance(inputs, Tensor) and inputs.dtype in (torch.float16, torch.bfloat16):
+                object.__setattr__(self, f"{split}_x", inputs.float())
             _check_split(split, *self.split(split), self.classes)
+        if self.train_x.dtype != self.test_x.dtype:
+            raise TypeError(
+                f"test_x is {self.test_x.dtype} where train_x is {self.train_x.dtype}; they must "
+                "be of one type."
+            )
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
             raise ValueError(
                 f"test_x has samples of shape {tuple(self.test_x.shape[1:])}; they must have the "
@@ -137,7 +145,7 @@ class Task:
         labels = [_as_labels(n, y) for n, y in (("train_y", train_y), ("test_y", test_y))]
         if classes is None:
             classes = 1 + max(int(y.max()) if y.numel() else 0 for y in labels)
-        index = [torch.arange(len(y)) for y in labels]
+        index = [torch.arange(y.numel()) for y in labels]
         train, test = zip(inputs, labels, index, strict=True)
         return cls(name, *train, *test, classes=classes)
 
@@ -254,7 +262,7 @@ class Task:
         >>> load_task("mnist3", per_class=10).attribute_only(4)
         Task('mnist3', 30 train (4 attributed) x 900 test, 3 classes, 1x28x28)
         """
-        check_count("seed", seed, least=0)
+        check_seed("seed", seed)
         if isinstance(positions, Integral) and not isinstance(positions, bool):
             if not 1 <= positions <= self.n_attributed:
                 raise ValueError(
@@ -342,7 +350,7 @@ def _as_numpy(tensor: Tensor) -> np.ndarray:
 
 def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, classes: int) -> None:
     _check_readable(**{f"{split}_x": images, f"{split}_y": labels, f"{split}_index": index})
-    if not isinstance(images, Tensor) or not images.is_floating_point():
+    if not isinstance(images, Tensor) or images.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{split}_x must be a float tensor, not {_kind(images)}.")
     if images.ndim < 2 or 0 in images.shape:
         raise ValueError(

@@ -8,13 +8,12 @@ at once cannot mix theirs up. Knows numba and files alone.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.serialize import dumps
 
 from tda_utils.files import read_whole, write_whole
@@ -36,26 +35,27 @@ class KeptCode:
 
     def __init__(self, folder: Path, name: str, stamp: object) -> None:
         self._folder, self._name = folder, name
+        self._numba = IndexDataCacheFile(folder, name, stamp)
         self._known = repr((numba.__version__, stamp))
 
     def load(self, key: tuple[Any, ...]) -> Any:
         """Return what is kept for a signature and a processor; None if nothing sound is."""
+        path = self._file(key)
         try:
-            content = bytes(read_whole(self._file(key)))
+            content = bytes(read_whole(path))
         except OSError:  # nothing there, or nothing that we may read
             return None
-        digest, code = content[:_DIGEST], content[_DIGEST:]
-        if digest != self._digest(key, code):
+        if content[-_DIGEST:] != self._digest(key, content[:-_DIGEST]):
             return None
-        # Two types that numba tells apart may be written alike.
-        of, data = pickle.loads(code)
+        # Numba reads what comes before the checksum. Two types may be written alike.
+        of, data = self._numba._load_data(path.name)
         return data if of == key else None
 
     def save(self, key: tuple[Any, ...], data: Any) -> None:
         """Keep compiled code, if it can be written."""
         code = dumps((key, data))
         with suppress(OSError):
-            write_whole(self._file(key), self._digest(key, code) + code)
+            write_whole(self._file(key), code + self._digest(key, code))
 
     def flush(self) -> None:
         """Forget what is kept."""

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tda_utils.checks import check_choice, check_count, check_number, own_numbers
-from tda_utils.models.states import AdamState, State, check_frozen, frozen_parameters, state_of
+from tda_utils.models.states import (
+    AdamState,
+    State,
+    check_frozen,
+    frozen_parameters,
+    in_one_type,
+    state_of,
+    trainable_parameters,
+)
 
 Order = Sequence[Sequence[Tensor]]
 SCHEDULES = ("constant", "linear")
@@ -144,7 +152,8 @@ def initial_state(
     Raises
     ------
     ValueError
-        If they are not, or a hook changes the gradient of a parameter.
+        If they are not, a hook changes the gradient of a parameter, or parameters are of more than
+        one type of float.
 
     Examples
     --------
@@ -158,7 +167,8 @@ def initial_state(
     _check_no_gradient_hooks(fresh)
     if model is not None:
         check_frozen(frozen_parameters(model), frozen_parameters(fresh))
-    return {name: value.clone() for name, value in state_of(fresh).items()}
+    state = in_one_type(state_of(fresh), trainable_parameters(fresh), "model")
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _check_no_gradient_hooks(model: nn.Module) -> None:

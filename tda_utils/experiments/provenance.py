@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,44 @@ def version_of(library: str) -> str | None:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of a folder's repository, and whether anything but the results differs from it."""
+    """Commit of a folder's repository, and whether anything but the results differs from it.
+
+    Both are None without git or a commit. In a checkout that belongs to somebody else git compares
+    nothing, since the owner's settings might run programs; then a `RuntimeWarning` says so, and
+    only ``dirty`` is None.
+    """
     results = [f":(exclude,top,glob)*/{name}/**" for name in RESULT_FOLDERS]
-    how = {"cwd": folder, "stderr": subprocess.DEVNULL, "text": True}
     try:
-        commit = subprocess.check_output(["git", "rev-parse", "HEAD"], **how)
-        status = ["git", "status", "--porcelain", "--", ":/", *results]
-        changes = subprocess.check_output(status, **how)
-    except (OSError, subprocess.CalledProcessError):  # no git, or no commit yet
+        commit = _git(folder, "rev-parse", "HEAD")
+        changes = _git(folder, "status", "--porcelain", "--", ":/", *results)
+    except OSError:  # no git
         return {"commit": None, "dirty": None}
-    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
+    except subprocess.CalledProcessError as problem:
+        if "safe.directory" not in problem.stderr:  # no repository, or no commit yet
+            return {"commit": None, "dirty": None}
+        return {"commit": _commit_of_others(folder), "dirty": None}
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def _commit_of_others(folder: Path) -> str | None:
+    """Return the commit of a checkout that git does not trust, and say that it does not."""
+    try:
+        # Only for this command, which reads a name and runs nothing.
+        commit = _git(folder, "-c", "safe.directory=*", "rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):  # an older git, or no commit yet
+        commit = None
+    warnings.warn(
+        f"the repository of {str(folder)!r} belongs to another user, so git does not say whether "
+        "it was changed, and the provenance of results cannot either; if you trust it, allow it "
+        "with `git config --global --add safe.directory PATH`.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return commit

@@ -7,13 +7,16 @@ architecture.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 State = Mapping[str, Tensor]
+# Numbers of 16 bits are kept and read, and never computed with: they become float32.
+HALVES = (torch.float16, torch.bfloat16)
+FLOATS = (*HALVES, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,108 @@ def float_dtype(state: State) -> torch.dtype:
             f"state has values of the types {sorted(map(str, dtypes))}; it must be one."
         )
     return dtypes.pop()
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return float16 and bfloat16 as float32, and other types as they are.
+
+    Examples
+    --------
+    >>> widened(torch.ones(1).half()).dtype, widened(torch.ones(1).double()).dtype
+    (torch.float32, torch.float64)
+    """
+    return tensor.float() if tensor.dtype in HALVES else tensor
+
+
+def widened_model(model: nn.Module) -> nn.Module:
+    """Return the model, in float32 if what is trained of it has 16 bits.
+
+    Examples
+    --------
+    >>> widened_model(torch.nn.Linear(2, 1).half()).weight.dtype
+    torch.float32
+    """
+    half = any(p.dtype in HALVES for p in trainable_parameters(model).values())
+    return model.float() if half else model
+
+
+def check_types(model: nn.Module) -> None:
+    """Raise a `TypeError` if a parameter is no float, or a buffer is complex.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> layer.steps = nn.Parameter(torch.ones(2, dtype=torch.int64), requires_grad=False)
+    >>> check_types(layer)
+    Traceback (most recent call last):
+    TypeError: model has the parameter 'steps' of type torch.int64; parameters must be real floats.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dtype not in FLOATS:
+            raise TypeError(
+                f"model has the parameter {name!r} of type {parameter.dtype}; parameters must be "
+                "real floats."
+            )
+    for name, buffer in model.named_buffers():
+        if buffer.is_complex():
+            raise TypeError(
+                f"model has the buffer {name!r} of type {buffer.dtype}; complex numbers are not "
+                "supported, and would lose their imaginary parts."
+            )
+
+
+def in_one_type(state: State, trained: Iterable[str], name: str) -> dict[str, Tensor]:
+    """Return a state in the one type of its trained parameters, float32 where that has 16 bits.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+    trained : iterable of str
+        Which of it are trained parameters.
+    name : str
+        What to call the state.
+
+    Raises
+    ------
+    TypeError
+        If a trained parameter is no real float, or another value is complex.
+    ValueError
+        If floats are of more than one type. Others than trained parameters may have fewer bits.
+
+    Examples
+    --------
+    >>> half = {"w": torch.ones(1).half(), "steps": torch.tensor(3)}
+    >>> {name: value.dtype for name, value in in_one_type(half, ["w"], "state").items()}
+    {'w': torch.float32, 'steps': torch.int64}
+    >>> in_one_type({"w": torch.ones(1), "b": torch.ones(1).double()}, ["w", "b"], "state")
+    Traceback (most recent call last):
+    ValueError: state['b'] is torch.float64 where 'w' is torch.float32; all must be of one type.
+    """
+    trained = [key for key in trained if key in state]
+    for key in state:
+        dtype = state[key].dtype
+        if dtype not in FLOATS and (key in trained or dtype.is_complex or dtype.is_floating_point):
+            raise TypeError(f"{name}[{key!r}] is {dtype}; it must be real floats of 16 to 64 bits.")
+    floats = trained or [key for key in state if state[key].is_floating_point()]
+    for key in floats:
+        _check_same(name, key, state[key].dtype, floats[0], state[floats[0]].dtype)
+    if not floats:
+        return dict(state)
+    computed = widened(state[floats[0]].new_empty(0)).dtype
+    for key, value in state.items():
+        if value.is_floating_point() and torch.promote_types(value.dtype, computed) != computed:
+            _check_same(name, key, value.dtype, floats[0], computed)
+    return {
+        key: value.to(computed) if value.is_floating_point() else value
+        for key, value in state.items()
+    }
+
+
+def _check_same(name: str, key: str, dtype: torch.dtype, other: str, wanted: torch.dtype) -> None:
+    if dtype != wanted:
+        raise ValueError(
+            f"{name}[{key!r}] is {dtype} where {other!r} is {wanted}; all must be of one type."
+        )
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda_utils.checks import brief, is_count
+from tda_utils.checks import brief, check_count, is_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
 from tda_utils.plots.pictures import picture_table, pictures_of_samples
@@ -74,6 +74,7 @@ def explore_pairs(
             raise ValueError(f"summaries[{name!r}] has no pair with a p-value to draw.")
     if not is_count(points, len(looks), 5000):
         raise ValueError(f"points must be between {len(looks)} and 5000, not {brief(points)}.")
+    check_count("seed", seed, least=0)
     first = summaries[next(iter(looks))]
     rng = np.random.default_rng(seed)
     table = pd.concat(

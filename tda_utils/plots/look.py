@@ -190,4 +190,6 @@ def checked_methods(by_method: object, name: str) -> list[str]:
         raise ValueError(
             f"{name} must map at least one method to its values, not {brief(by_method)}."
         )
+    if unnamed := [key for key in by_method if not isinstance(key, str)]:
+        raise TypeError(f"{name} has the method {brief(unnamed[0])}, but names must be texts.")
     return list(by_method)

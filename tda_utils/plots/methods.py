@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, PercentFormatter
 from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
+from tda_utils.reliability import checks
 from tda_utils.reliability.significance import null_reference, significant, snr_threshold
 
 QUANTITY_TITLES = {
@@ -62,10 +63,17 @@ def p_by_checkpoints(curves: Mapping[str, xr.DataArray]) -> Figure:
     looks = style.looks_of(style.checked_methods(curves, "curves"))
     for name, curve in curves.items():
         if not isinstance(curve, xr.DataArray) or curve.dims != ("checkpoints",):
-            found = getattr(curve, "dims", type(curve).__name__)
+            found = curve.dims if isinstance(curve, xr.DataArray) else brief(curve)
             raise ValueError(
                 f"curves[{name!r}] must be a DataArray over (checkpoints,), not {found}."
             )
+        checks.check_numbers(f"curves[{name!r}]", curve)
+        if not curve.size or "null_mean_p" not in curve.attrs:
+            raise ValueError(
+                f"curves[{name!r}] must be what mean_p_by_checkpoints returns: not empty, with the "
+                "attribute null_mean_p."
+            )
+        checks.check_probability(f"null_mean_p of curves[{name!r}]", curve.attrs["null_mean_p"])
     figure = style.new_figure(style.TEXT_WIDTH * 0.6, 2.2)
     axes = figure.subplots()
     nulls = sorted({round(curve.attrs["null_mean_p"], 6) for curve in curves.values()})
@@ -254,11 +262,11 @@ def full_set(
     looks = style.looks_of(style.checked_methods(summaries, "summaries"))
     for summary in summaries.values():
         style.check_summary(summary)
-    if not isinstance(with_loo, xr.Dataset) or "loo" not in with_loo.get("method_a", ()):
+    if not _is_agreement(with_loo) or "loo" not in with_loo["method_a"].values.tolist():
         raise ValueError("with_loo must be what agreement returns, with 'loo' among its methods.")
     figure = style.new_figure(style.TEXT_WIDTH, 0.75 + 0.24 * len(looks))
     ratios, fractions, correlations = figure.subplots(1, 3, sharey=True)
-    kind, sentences = with_loo.attrs["kind"].title(), []
+    kind, sentences = str(with_loo.attrs["kind"]).title(), []
     for row, (name, look) in zip(range(len(looks), 0, -1), looks.items(), strict=True):
         summary = summaries[name]
         _draw_ratios(ratios, summary, look, row, alpha)
@@ -293,6 +301,22 @@ def full_set(
         figure,
         "Signal over noise, significant pairs and agreement with leave-one-out. "
         + " ".join(sentences),
+    )
+
+
+def _is_agreement(result: object) -> bool:
+    """Return whether this has what `agreement` returns: square matrices of methods."""
+    return (
+        isinstance(result, xr.Dataset)
+        and all(
+            name in result
+            and result[name].dims == ("method_a", "method_b")
+            and result[name].dtype.kind in "fiu"
+            for name in ("correlation", "null_low", "null_high")
+        )
+        and result["method_a"].values.tolist() == result["method_b"].values.tolist()
+        and result.get_index("method_a").is_unique
+        and {"of", "kind"} <= set(result.attrs)
     )
 
 
@@ -346,7 +370,7 @@ def agreement_matrices(agreements: Mapping[tuple[str, str], xr.Dataset]) -> Figu
     Correlation matrices between 2 methods. Pearson of mean: LOO-ATS -1.00.
     """
     if not isinstance(agreements, Mapping) or not all(
-        isinstance(key, tuple) and len(key) == 2 and isinstance(value, xr.Dataset)
+        isinstance(key, tuple) and len(key) == 2 and _is_agreement(value)
         for key, value in agreements.items()
     ):
         raise TypeError(

@@ -260,12 +260,12 @@ def _chosen_pairs(
 
 def _check_pair(name: str, pair: tuple[int, int], scores: xr.DataArray) -> None:
     checks.check_labels("scores", scores, "train", "test")
-    for dim, index in zip(("train", "test"), pair, strict=True):
-        found = sum(label == index for label in scores[dim].values.tolist())
-        if found != 1:
-            where = "is not" if not found else f"is {found} times"
+    for dim, label in zip(("train", "test"), pair, strict=True):
+        places = _places(scores, dim, label)
+        if len(places) != 1:
+            where = "is not" if not places else f"is {len(places)} times"
             raise ValueError(
-                f"{name} has {dim} index {brief(index)}, which {where} in the scores' coordinate"
+                f"{name} has {dim} index {brief(label)}, which {where} in the scores' coordinate"
                 f" {dim!r}."
             )
     if not np.isfinite(scores.isel(_positions(scores, pair)).values).sum() > 1:
@@ -275,11 +275,28 @@ def _check_pair(name: str, pair: tuple[int, int], scores: xr.DataArray) -> None:
         )
 
 
+def _places(data: xr.Dataset | xr.DataArray, dim: str, label: object) -> list[int]:
+    """Return where a label is along a dim, as xarray finds it; True is no 1."""
+    index = data.get_index(dim)
+    if isinstance(label, np.ma.MaskedArray):
+        return []
+    if isinstance(label, xr.DataArray | np.ndarray) and label.ndim == 0:
+        label = np.asarray(label)[()]
+    if isinstance(label, bool | np.bool_) and index.dtype != bool:
+        return []
+    try:
+        found = np.zeros(len(index), bool)
+        found[index.get_loc(label)] = True
+    except Exception:  # pandas has several, for what is no label and for one that is not there
+        return []
+    return np.flatnonzero(found).tolist()
+
+
 def _positions(summary: xr.Dataset | xr.DataArray, pair: tuple[int, int]) -> dict[str, int]:
     """Return where a pair lies along train and test."""
     return {
-        dim: int(np.flatnonzero(summary[dim].values == index)[0])
-        for dim, index in zip(("train", "test"), pair, strict=True)
+        dim: _places(summary, dim, label)[0]
+        for dim, label in zip(("train", "test"), pair, strict=True)
     }
 
 

@@ -17,6 +17,7 @@ from tda_utils.arrays import plain_array
 from tda_utils.checks import check_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
+from tda_utils.reliability.scale import scaled
 
 
 @style.journal
@@ -123,8 +124,13 @@ def checked_pictures(pictures: Any, name: str, size: int | None = None) -> np.nd
         return array / 255
     if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
         raise ValueError(f"{name} must hold finite real numbers, not {array.dtype} or NaN.")
-    array = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must hold numbers that float64 can.")
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high <= 1:
         return array
-    return (array - low) / ((high - low) or 1.0)
+    near_one, _ = scaled(array)
+    low, high = near_one.min(), near_one.max()
+    return (near_one - low) / ((high - low) or 1.0)

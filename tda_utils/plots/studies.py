@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,7 @@ def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
     """
     looks = style.looks_of(style.checked_methods(shares, "shares"))
     for name, one in shares.items():
-        if not isinstance(one, xr.Dataset) or not {"share", "low", "high"} <= set(one):
+        if not _has(one, ("share", "low", "high"), "source", SOURCE_TITLES):
             raise TypeError(
                 f"shares[{name!r}] is not what variance_shares returns: a Dataset of share, low "
                 "and high."
@@ -88,6 +88,17 @@ def noise_sources(shares: Mapping[str, xr.Dataset]) -> Figure:
         figure,
         f"Shares of the variance of the scores by source, with intervals of {level:.0%}. "
         + " ".join(sentences),
+    )
+
+
+def _has(one: object, variables: Sequence[str], dim: str, labels: Iterable[str]) -> bool:
+    """Return whether this is a Dataset of real numbers over one dim with these labels."""
+    return (
+        isinstance(one, xr.Dataset)
+        and all(name in one and one[name].dims == (dim,) for name in variables)
+        and all(one[name].dtype.kind in "fiu" for name in variables)
+        and one.get_index(dim).is_unique
+        and set(labels) <= set(one.get_index(dim))
     )
 
 
@@ -152,7 +163,9 @@ def reliability_by(
     for panel in studies.values():
         for methods in panel.values():
             for name in style.checked_methods(methods, "studies"):
-                if not isinstance(methods[name], xr.Dataset) or "measure" not in methods[name].dims:
+                one = methods[name]
+                known = _has(one, ("value", "low", "high"), "measure", MEASURE_TITLES)
+                if not known or not {"members", "test", "alpha"} <= set(one.attrs):
                     raise TypeError(
                         f"studies has for {name!r} a {type(methods[name]).__name__}; it must be "
                         "what overall_reliability returns."
@@ -254,7 +267,8 @@ def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     """
     if not isinstance(correlations, pd.DataFrame):
         raise TypeError(f"correlations is a {type(correlations).__name__}; it must be a DataFrame.")
-    values = correlations.to_numpy(float)
+    numeric = all(pd.api.types.is_numeric_dtype(kind) for kind in correlations.dtypes)
+    values = correlations.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
     if not values.size or np.nanmax(np.abs(values), initial=0) > 1 + 1e-9:
         raise ValueError("correlations must hold numbers from -1 to 1, at least one.")
     rows, columns = values.shape

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from tda_utils.checks import brief, check_choice, check_count
+from tda_utils.checks import brief, check_choice, check_count, check_seed
 from tda_utils.reliability import checks
 from tda_utils.reliability.significance import summarise
 
@@ -87,7 +87,12 @@ def agreement(
     check_choice("kind", kind, ("pearson", "spearman"))
     checks.check_test(test)
     check_count("permutations", permutations, least=1)
+    check_seed("seed", seed)
     names = list(scores_by_method)
+    if unnamed := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(
+            f"scores_by_method has the method {brief(unnamed[0])}, but names must be texts."
+        )
     summaries = [_summary_of(name, scores_by_method[name], test) for name in names]
     tables = np.stack(
         [_matched(s, summaries[0], n)[of].values for n, s in zip(names, summaries, strict=True)]
@@ -115,9 +120,10 @@ def _summary_of(name: str, entry: xr.DataArray | xr.Dataset, test: checks.Test) 
         checks.check_labels(f"scores_by_method[{name!r}]", summary, "train", "test")
         return summary
     checks.check_summary(f"scores_by_method[{name!r}]", entry)
-    if entry.attrs.get("test", test) != test:
+    made_with = entry.attrs.get("test", test)
+    if not isinstance(made_with, str) or made_with != test:
         raise ValueError(
-            f"scores_by_method[{name!r}] is a summary made with test={entry.attrs['test']!r},"
+            f"scores_by_method[{name!r}] is a summary made with test={brief(made_with)},"
             f" which must be the test={test!r} asked for."
         )
     return entry

@@ -354,7 +354,7 @@ def significant(
     """
     values = checks.checked_p(p)
     checks.check_probability("alpha", alpha)
-    if correction not in ("bh", "by", None):
+    if correction is not None and not (isinstance(correction, str) and correction in ("bh", "by")):
         raise ValueError(f'correction must be "bh", "by" or None, not {brief(correction)}.')
     tested = np.isfinite(values)
     rejected = np.where(tested, values, np.inf) <= _largest_p(values[tested], alpha, correction)

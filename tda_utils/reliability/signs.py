@@ -67,7 +67,7 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     TypeError, ValueError
-        If these are no scores, or they carry no drift, or one that is not of these scores.
+        If these are no scores, or they carry no drift, or one that is no number.
 
     Examples
     --------
@@ -84,11 +84,6 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
         )
     drift = scores.coords["drift"].reset_coords(drop=True)
     checks.check_numbers("the coordinate 'drift' of scores", drift)
-    if not set(drift.dims) <= set(scores.dims):
-        raise ValueError(
-            f"scores has a coordinate 'drift' of dimensions {drift.dims}; they must be among the "
-            f"{scores.dims} of scores."
-        )
     corrected = (_signed(scores.drop_vars("drift")) - _signed(drift)).transpose(*scores.dims)
     return corrected.assign_attrs({**scores.attrs, "drift": "removed"}).rename(scores.name)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from tda_utils.checks import check_count
+from tda_utils.checks import check_count, check_seed
 from tda_utils.reliability import checks
 from tda_utils.reliability.scale import in_unit, scaled, scaled_scores
 
@@ -256,6 +256,7 @@ def variance_shares(
     checks.check_crossed(scores)
     check_count("resamples", resamples, least=1)
     checks.check_probability("level", level)
+    check_seed("seed", seed)
     values = scores.transpose(*checks.CROSSED, "train", "test").values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("scores are not all finite; leave out the pairs or members that are not.")

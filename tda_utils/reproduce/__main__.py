@@ -2,6 +2,10 @@
 
 import sys
 
-from tda_utils.reproduce.cli import main
+from tda_utils import edge
 
-sys.exit(main())
+edge.guard("bayes-tda")  # before the imports, which take a moment
+
+from tda_utils.reproduce.cli import main  # noqa: E402
+
+sys.exit(main(sys.argv[1:]))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from tda_utils import edge
 from tda_utils.face import installed_for
 from tda_utils.reproduce.manifest import SIZES, Manifest, check, load_manifest
 from tda_utils.reproduce.notebook import ManifestError, all_of
 from tda_utils.terms import PROTOCOLS
+from tda_utils.texts import brief_problem
 
 
 class _Version(argparse.Action):
@@ -23,35 +25,54 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command on one line, whatever an argument holds."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(brief_problem(ValueError(message)))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of ``bayes-tda``.
 
     Returns
     -------
     int
-        0 if all went well, 1 if a run failed, 2 for bad input, 130 if interrupted.
+        0 if all went well, 1 if a run failed, 2 for bad input, 130 if interrupted, 141 if nobody
+        reads on.
 
     Examples
     --------
     >>> main(["check", "--manifest", "nowhere.yaml"])  # the sentence goes to stderr
     2
     """
+    if arguments is None:  # a process of its own
+        edge.guard("bayes-tda")
     options = _parser().parse_args(arguments)
     try:
         with installed_for(f"bayes-tda {options.command}"):
             return _command(options)
     except (ManifestError, ImportError) as error:
+        if edge.SIGNALS:  # in the middle of an import
+            return _interrupted()
         missing = isinstance(error.__cause__, ModuleNotFoundError)  # as `installed_for` raises it
         if isinstance(error, ImportError) and not missing:
             raise
         print(f"bayes-tda: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"bayes-tda: error: {error}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print(
-            "\nbayes-tda: interrupted; finished scores are kept, and the same command goes on.",
-            file=sys.stderr,
-        )
-        return 130
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    return edge.interrupted(
+        "bayes-tda: interrupted; finished scores are kept, and the same command goes on."
+    )
 
 
 def _command(options: argparse.Namespace) -> int:
@@ -74,10 +95,15 @@ def _command(options: argparse.Namespace) -> int:
     return command(_find_manifest(options.manifest), options)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Prints its help as anything else is printed; argparse's own way hides a full disk."""
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bayes-tda", description="Make the paper's figures from the notebooks."
-    )
+    parser = _Parser(prog="bayes-tda", description="Make the paper's figures from the notebooks.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="execute notebooks and write figures, tables, numbers")

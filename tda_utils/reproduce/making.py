@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tda_utils.edge import few_open_files
 from tda_utils.experiments.provenance import git_state
 from tda_utils.experiments.store import adopt
 from tda_utils.experiments.tallies import made_here
@@ -18,6 +19,8 @@ from tda_utils.reproduce.runner import Outcome, execute, short_path
 
 #: What a notebook is executed with, in a process of its own; it is looked for before the first is.
 NEEDED = ("papermill", "ipykernel", "torch")
+#: What the sockets of a kernel and the libraries take, with some to spare.
+OPEN_FILES = 256
 
 
 def run(manifest: Manifest, options: argparse.Namespace) -> int:
@@ -27,6 +30,8 @@ def run(manifest: Manifest, options: argparse.Namespace) -> int:
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ModuleNotFoundError(f"No module named {missing[0]!r}", name=missing[0])
+    if few := few_open_files(OPEN_FILES):
+        raise ManifestError(few)
     runs, store = _planned(manifest, options)
     git = git_state(manifest.folder)  # before the results change anything
     outcomes = []

@@ -192,8 +192,8 @@ def load_manifest(path: str | Path) -> Manifest:
     """
     from tda_utils.reproduce.form import read_document  # not needed for `bayes-tda --help`
 
+    document = read_document(Path(path))
     path = Path(path).resolve()
-    document = read_document(path)
     figures = {name: _figure(name, entry) for name, entry in document["figures"].items()}
     used = {figure.notebook: None for figure in figures.values()}
     for notebook in document["sizes"]:
@@ -279,7 +279,7 @@ def _parameter_problems(
         for name, value in parameters.items():
             if name not in known:
                 problems.append(f"{where}: {unknown_name('parameter', name, free)}")
-            elif not fits(value, known[name].annotation):
+            elif foreign_part(value) is None and not fits(value, known[name].annotation):
                 hint = " (in YAML write 1.0e-3, not 1e-3)" if isinstance(value, str) else ""
                 problems.append(
                     f"{where}.{name} is {value!r}, but the notebook declares "
@@ -313,6 +313,8 @@ def _caption_problems(
     ]
     for figure in manifest.figures.values():
         for size in manifest.sizes[notebook] if figure.notebook == notebook else ():
+            if value_problems(manifest, notebook, size):
+                continue  # of which the caption may tell
             try:
                 shown = manifest.caption(figure, size)
             except ManifestError as error:

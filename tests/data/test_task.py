@@ -1,6 +1,8 @@
 """A task: its tensors are checked, its samples chosen, its content known by a fingerprint."""
 
 import copy
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -120,3 +122,55 @@ def test_arrays_that_do_not_fit_are_named(changes, error, facts):
     good = {"train_x": [[1.0], [2.0]], "train_y": [0, 1], "test_x": [[1.5]], "test_y": [1]}
     Task.from_arrays(**good)
     refused(error, lambda: Task.from_arrays(**{**good, **changes}), *facts)
+
+
+def test_samples_are_data_wherever_their_tensors_come_from():
+    """A tensor that is part of a graph, or that numpy has no type for, has a fingerprint."""
+    plain = Task.from_arrays([[1.0, 2.0], [3.0, 4.0]], [0, 1], [[5.0, 6.0]], [0])
+    graph = replace(plain, train_x=plain.train_x.clone().requires_grad_())
+    assert not graph.train_x.requires_grad and graph.fingerprint() == plain.fingerprint()
+    halves = replace(plain, train_x=plain.train_x.bfloat16())
+    assert halves.fingerprint() != plain.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "facts"),
+    [
+        (
+            {"train_x": np.ma.masked_array([[1.0], [9.0]], [[0], [1]])},
+            ValueError,
+            ["1 of 2", "masked"],
+        ),
+        ({"train_x": [np.ma.masked_array([1.0], [True]), [1.0]]}, ValueError, ["1 of 2", "masked"]),
+        ({"train_y": np.ma.masked_array([0, 1], [0, 1])}, ValueError, ["1 of 2", "masked"]),
+        ({"train_x": [[1.0], [1e300]]}, ValueError, ["1e+300", "float32"]),
+        ({"train_y": np.array([0, 2**64 - 1], "u8")}, ValueError, [2**64 - 1, "int64"]),
+        ({"train_y": np.int64(1)}, ValueError, ["()", (2,)]),
+        ({"train_y": [True, False]}, TypeError, ["integers", "bool"]),
+        ({"train_x": torch.ones(2, 1).to_sparse()}, TypeError, ["sparse", "dense"]),
+        ({"train_x": torch.ones(2, 1, device="meta")}, TypeError, ["meta", "memory"]),
+    ],
+)
+def test_arrays_that_are_not_what_they_seem_are_named(changes, error, facts):
+    given = {"train_x": [[1.0], [2.0]], "train_y": [0, 1], "test_x": [[1.0]], "test_y": [0]}
+    refused(error, lambda: Task.from_arrays(**(given | changes)), *changes, *facts)
+
+
+def test_tensors_without_numbers_at_hand_are_named():
+    plain = Task.from_arrays([[1.0], [2.0]], [0, 1], [[5.0]], [0])
+    for field, value in {
+        "train_x": plain.train_x.to_sparse(),
+        "test_y": plain.test_y.to("meta"),
+        "train_index": plain.train_index.to_sparse(),
+        "attributed": torch.tensor([0], device="meta"),
+    }.items():
+        change = partial(replace, plain, **{field: value})
+        refused(TypeError, change, field, str(value.layout), "dense")
+    refused(TypeError, lambda: plain.select(train=torch.tensor([0]).to_sparse()), "positions")
+    refused(TypeError, lambda: replace(plain, name=3), "name is 3", "text")
+
+
+def test_numpys_integers_are_counts_and_true_is_none():
+    task = Task.from_arrays([[1.0], [2.0], [3.0]], [0, 1, 0], [[5.0]], [0], classes=np.uint8(2))
+    assert task.attribute_only(np.int64(2)).n_attributed == 2
+    refused(ValueError, lambda: task.attribute_only(True), "positions is True", "integers")

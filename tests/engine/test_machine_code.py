@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import sys
 
 import numba
 import numpy as np
@@ -16,14 +17,15 @@ KEY = ("(float64,)", ("x86_64", "cpu"), ("bytes", ""))
 
 
 @pytest.fixture
-def fresh(tmp_path):
+def fresh(tmp_path, monkeypatch):
     """Return the function of a file as a process that has just started has it."""
 
     def build(what="one"):
-        path = tmp_path / "module.py"
+        path = tmp_path / "kept_here.py"
         path.write_text(SOURCE.format(what=what) + "    return found\n")
-        spec = importlib.util.spec_from_file_location("module", path)
+        spec = importlib.util.spec_from_file_location("kept_here", path)
         module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "kept_here", module)  # where numba finds its globals
         spec.loader.exec_module(module)
         return keep_code(numba.njit(module.total))
 
@@ -31,7 +33,7 @@ def fresh(tmp_path):
 
 
 def files(tmp_path):
-    return sorted((tmp_path / "__pycache__").glob("module.total*"))
+    return sorted((tmp_path / "__pycache__").glob("kept_here.total*"))
 
 
 def compiled_again(function):

@@ -1,5 +1,6 @@
 """What is to be trained: values of a recipe, starts and orders."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -95,3 +96,9 @@ def test_a_hook_on_a_gradient_is_refused_as_copies_would_lose_it():
 
     for kind in ("register_hook", "register_post_accumulate_grad_hook"):
         refused(ValueError, lambda kind=kind: initial_state(lambda: build(kind), 1), "'0.bias'")
+
+
+def test_numpys_numbers_are_those_of_python():
+    given = Recipe(epochs=np.uint8(200), batch_size=np.int8(100), lr=np.float32(0.5), crop=None)
+    assert repr(given) == repr(Recipe(epochs=200, batch_size=100, lr=0.5))
+    refused(ValueError, lambda: Recipe(epochs=2**64), "epochs is", 2**64, 2**64 - 1)

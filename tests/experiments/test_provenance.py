@@ -64,3 +64,21 @@ def test_without_a_commit_or_git_nothing_is_claimed(tmp_path, monkeypatch):
     assert provenance.git_state(tmp_path) == unknown
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.git_state(tmp_path) == unknown
+
+
+def test_of_a_repository_of_somebody_else_the_commit_is_told_and_nothing_is_run(
+    repository, monkeypatch
+):
+    mine = provenance.git_state(repository)
+    trap = repository / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {repository}/sprung\n")
+    trap.chmod(0o755)
+    with (repository / ".git" / "config").open("a") as config:
+        config.write(f"[core]\n\tfsmonitor = {trap}\n")
+    # As git's own tests have it: everything belongs to another user.
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.warns(RuntimeWarning, match="belongs to another user") as said:
+        found = provenance.git_state(repository / "paper")
+    assert found == {"commit": mine["commit"], "dirty": None}
+    assert len(said) == 1 and "safe.directory" in str(said[0].message)
+    assert not (repository / "sprung").exists()

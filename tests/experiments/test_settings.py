@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from tda_utils.data.load import PER_CLASS, load_task
@@ -106,3 +107,13 @@ def test_runs_are_the_first_seeds_or_all_pairs_of_them():
     assert Settings(members=2, seeds=[7, 5, 9]).runs == (Run(7, 7), Run(5, 5))
     crossed = Settings(members=2, orders=3, seeds=(7, 5, 9)).runs
     assert crossed == tuple(Run(first, second) for first in (7, 5) for second in (7, 5, 9))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_numpys_numbers_are_those_of_python(kind) -> None:
+    """`uint8` has no 10 * 50, and a file is not named by the type of a number."""
+    numbers = {"per_class": 50, "members": 10, "checkpoints": 3, "epochs": 4, "attributed": 149}
+    given = Settings(**{name: kind(value) for name, value in numbers.items()}, damping=kind(1))
+    plain = Settings(**numbers, damping=1)
+    assert repr(given) == repr(plain) and repr(given.recipe) == repr(plain.recipe)
+    assert type(Settings(damping=np.float32(0.5)).damping) is float

@@ -1,6 +1,7 @@
 """Single pairs: what is drawn is what was given, and the text says so in numbers."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy import stats
@@ -109,3 +110,25 @@ def test_scores_that_never_vary_can_be_drawn() -> None:
 )
 def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], facts) -> None:
     refused(error, call, *facts)
+
+
+def test_a_pair_is_found_as_xarray_finds_it() -> None:
+    dated = SCORES.assign_coords(train=pd.date_range("2020", periods=9))
+    for train in (dated["train"].values[3], dated["train"][3], pd.Timestamp("2020-01-04")):
+        assert "train 2020-01-04" in outputs.alt_text(plots.concept(dated, {"One": (train, 7)}))
+    for odd, where in ((True, "is not"), (np.ma.masked, "is not"), ([7], "is not")):
+        named = SCORES.assign_coords(test=range(12))
+        refused(
+            ValueError,
+            lambda odd=odd, named=named: plots.concept(named, {"One": (100, odd)}),
+            where,
+        )
+    twice = SCORES.assign_coords(train=[100] * 9)
+    refused(ValueError, lambda: plots.concept(twice, {"One": (100, 7)}), "'One'", 100, "9 times")
+
+
+def test_what_is_finite_of_a_pair_is_drawn() -> None:
+    holed = SCORES.where(SCORES["member"] != 447)
+    assert "p nan" in outputs.alt_text(plots.concept(holed, {"One": (100, 7)}))
+    nothing = SCORES * np.nan
+    refused(ValueError, lambda: plots.concept(nothing, {"One": (100, 7)}), "'One'", "finite")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -128,3 +131,57 @@ def test_a_dataset_carries_the_attributes_of_its_scores_once() -> None:
 def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], facts) -> None:
     with np.errstate(divide="ignore"):
         refused(error, call, *facts)
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_member_that_is_there_twice_is_named(holes: bool) -> None:
+    values = noise(1)
+    if holes:
+        values[:, :, 0, 0] = np.nan
+    twice = labelled(np.concatenate([values, values[[2]]]))
+    with pytest.warns(RuntimeWarning, match="members 468 and 512 with the same score"):
+        checks.check_members_differ(twice)
+    same_name = twice.assign_coords(member=[*range(6), 2])
+    refused(
+        ValueError,
+        lambda: checks.check_members_differ(same_name),
+        *("scores", "member 2 twice", "2 and 6", "drop_isel(member=6)"),
+    )
+    with pytest.warns(RuntimeWarning, match="members 2 and 6"):
+        checks.check_members_differ(twice.drop_vars("member"))
+
+
+def test_members_that_only_look_alike_are_no_repetition() -> None:
+    values = noise(2)
+    values[1:3] = 0
+    values[3:5] = np.nan
+    # One pair in which the others have one score, and one label for all.
+    values[[0, 5], :, 1, 1] = 2.5
+    scores = labelled(values).assign_coords(member=np.zeros(6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checks.check_members_differ(scores)
+        # Without any spread it is `summarise` that warns.
+        checks.check_members_differ(labelled(np.full((3, 1, 2, 2), 2.5)))
+
+
+def test_samples_have_one_plain_label_each() -> None:
+    checks.check_labels("scores", GOOD.drop_vars("train"), "train", "test")
+    mixed = np.empty(5, object)
+    mixed[:] = [1, "b", None, 2.5, (1, 2)]
+    checks.check_labels("scores", GOOD.assign_coords(train=mixed), "train")
+    index = pd.MultiIndex.from_product([[0], range(5)], names=["a", "b"])
+    levels = GOOD.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "train"))
+    refused(
+        ValueError,
+        lambda: checks.check_labels("mine", levels, "train"),
+        *("mine", "2 labels", "train", "reset_index('train')"),
+    )
+
+
+def test_numbers_that_float64_cannot_hold_are_refused() -> None:
+    large = GOOD.astype(np.longdouble) * np.longdouble(10) ** 400
+    if np.isinf(np.longdouble(10) ** 400):
+        pytest.skip("longdouble is float64 here")
+    checks.check_numbers("scores", GOOD.astype(np.longdouble))
+    refused(ValueError, lambda: checks.check_numbers("scores", large), "scores", 630, "float64")

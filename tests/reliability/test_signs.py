@@ -48,3 +48,18 @@ def test_drift_share_of_known_scores():
 )
 def test_bad_input_gets_one_clear_sentence(call, facts):
     refused(ValueError, call, *facts)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8])
+def test_integers_do_not_wrap(dtype) -> None:
+    values = np.array([0, 1, np.iinfo(dtype).max, np.iinfo(dtype).min], dtype)
+    scores = xr.DataArray(values, dims="train", attrs={"sign": "upweighting"})
+    np.testing.assert_array_equal(removal_signed(scores), -values.astype(float))
+    drifting = scores.assign_coords(drift=np.array(np.iinfo(dtype).max, dtype))
+    expected = values.astype(float) - float(np.iinfo(dtype).max)
+    np.testing.assert_array_equal(remove_drift(drifting), expected)
+
+
+def test_a_drift_that_is_no_number_is_named() -> None:
+    scores = xr.DataArray([1.0, 2.0], dims="train").assign_coords(drift=("train", ["a", "b"]))
+    refused(TypeError, lambda: remove_drift(scores), "drift", "real numbers", "<U1")

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tda_utils import edge
+from tda_utils.reproduce import making
 from tda_utils.reproduce.cli import main
 from tests.reproduce.conftest import changed, command, holds, manifest, write
 from tools import ROOT
@@ -82,3 +84,37 @@ def test_the_command_and_the_module_are_one():
         for command in (["-c", start], ["-m", "tda_utils.reproduce", "--version"])
     ]
     assert outputs[0] == outputs[1] != ""
+
+
+def test_a_full_disk_is_said_of_help_and_of_what_is_listed(tmp_path):
+    path = write(tmp_path, manifest())
+    for arguments in (["--help"], ["list", "--manifest", str(path)]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "tda_utils.reproduce", *arguments],
+                cwd=ROOT,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr == "bayes-tda: error: [Errno 28] No space left on device.\n"
+
+
+def test_a_run_needs_more_open_files_than_a_shell_may_allow(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(making, "OPEN_FILES", 1 << 40)
+    assert command("run", "--all", manifest=write(tmp_path, manifest())) == 2
+    holds(capsys.readouterr().err, "open files", str(1 << 40), "ulimit -n")
+
+
+def test_an_interrupt_in_the_middle_of_an_import_is_no_missing_package(
+    tmp_path, monkeypatch, capsys
+):
+    def interrupted(*_):
+        raise ImportError("the C extensions failed") from ModuleNotFoundError("tau")
+
+    monkeypatch.setattr(making, "run", interrupted)
+    monkeypatch.setattr(edge, "SIGNALS", [2])
+    assert command("run", "--all", manifest=write(tmp_path, manifest())) == 130
+    assert "interrupted" in capsys.readouterr().err

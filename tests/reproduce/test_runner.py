@@ -15,7 +15,16 @@ import pytest
 from tda_utils.reproduce import runner
 from tda_utils.reproduce.manifest import load_manifest, plan
 from tda_utils.reproduce.runner import execute
-from tests.reproduce.conftest import GOOD, PARAMETERS, command, entry, holds, manifest, write
+from tests.reproduce.conftest import (
+    GOOD,
+    PARAMETERS,
+    changed,
+    command,
+    entry,
+    holds,
+    manifest,
+    write,
+)
 from tools import ROOT
 
 # Seconds after which a run is taken to hang, which is an error and says nothing of its speed.
@@ -282,16 +291,18 @@ FOREIGN_VALUES = {
 }
 
 
+@pytest.mark.parametrize("declared", ["dict | list | None = None", "float = 1.0e-3"])
 @pytest.mark.parametrize("value", FOREIGN_VALUES)
 def test_a_parameter_that_json_cannot_say_is_one_sentence_and_the_others_run(
-    value, tmp_path, pretending, capsys
+    value, declared, tmp_path, pretending, capsys
 ):
     ran = pretending(of_every_figure)
-    path = write(tmp_path, manifest())
-    anything = PARAMETERS.replace("rate: float = 1.0e-3", "rate: dict | list | None = None")
-    (tmp_path / "notebooks" / "02_bad.py").write_text(anything)
+    path = write(tmp_path, changed(figures__broken__caption="At {rate}."))
+    source = PARAMETERS.replace("rate: float = 1.0e-3", f"rate: {declared}")
+    (tmp_path / "notebooks" / "02_bad.py").write_text(source)
     text = path.read_text().replace(
-        "  02_bad:\n    quick: {}", f"  02_bad:\n    quick: {{rate: [{value}]}}"
+        "  02_bad:\n    quick: {}\n    full: {}",
+        f"  02_bad:\n    quick: {{rate: {value}}}\n    full: {{rate: {value}}}",
     )
     path.write_text(text)
     assert command("run", "--all", manifest=path) == 1
@@ -301,7 +312,8 @@ def test_a_parameter_that_json_cannot_say_is_one_sentence_and_the_others_run(
     holds(failed, "02_bad", "sizes.02_bad.quick.rate", FOREIGN_VALUES[value])
     assert "3 of 4 notebook runs done" in said.out
     assert command("check", manifest=path) == 2
-    holds(capsys.readouterr().err, "sizes.02_bad.quick.rate", FOREIGN_VALUES[value])
+    for line, size in zip(capsys.readouterr().err.splitlines(), ("quick", "full"), strict=True):
+        holds(line, f"sizes.02_bad.{size}.rate", FOREIGN_VALUES[value])
 
 
 def _no_constant(name):

@@ -1,5 +1,6 @@
 """Notebooks made from their sources: the same bytes each time, and old outputs kept on failure."""
 
+import os
 import re
 import shutil
 
@@ -152,3 +153,17 @@ def test_a_pair_that_does_not_agree_is_named(tmp_path, monkeypatch, capsys, suff
     assert refresh_notebooks.main(["--check"]) == 1
     (sentence,) = capsys.readouterr().err.splitlines()
     assert said in sentence and NOTEBOOK.stem in sentence and "make refresh" in sentence
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"cells": ' + "[" * 20_000, "9" * 5_000, '{"nbformat": 4}', None]
+)
+def test_a_stored_file_that_is_no_notebook_is_one_sentence(content, tmp_path):
+    source = tmp_path / "01_line.py"
+    source.write_text("# %%\n1 + 1\n")
+    if content is None:
+        os.mkfifo(source.with_suffix(".ipynb"))
+    else:
+        source.with_suffix(".ipynb").write_text(content)
+    said = refresh_notebooks.difference(source)
+    assert "01_line.ipynb" in said and "\n" not in said and said.endswith(".")

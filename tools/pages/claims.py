@@ -7,7 +7,6 @@ the verdict, not the other way round.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from tda_utils.terms import METHOD_LABELS
+from tda_utils.texts import read_json
 
 ESTIMATORS = tuple(label for method, label in METHOD_LABELS.items() if method != "loo")
 SUPPORTED, REFUTED, OPEN = "supported", "not supported", "not decided"
@@ -56,7 +56,7 @@ class Results:
     def numbers(self, name: str) -> dict[str, Any]:
         """Return the numbers of a figure, of this protocol or of both."""
         own = self.folder / "numbers" / f"{name}-{self.protocol}.json"
-        return json.loads((own if own.is_file() else own.with_stem(name)).read_text())
+        return read_json(own if own.is_file() else own.with_stem(name))
 
     @cached_property
     def by_size(self) -> pd.DataFrame:

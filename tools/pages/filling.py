@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tda_utils.reproduce.shown import code_in_markdown
+from tda_utils.texts import brief_problem
 from tools import ROOT
 
 
@@ -71,13 +72,18 @@ def write_or_check(
     Returns
     -------
     int
-        1 if the page is out of date and was to be checked, else 0.
+        1 if the page is out of date and was to be checked, 2 if it cannot be made, else 0.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
     options = parser.parse_args(arguments)
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    after = make(before)
+    try:
+        after = make(before)
+    except (OSError, ValueError, LookupError) as problem:  # a file of results that is none
+        said = f"{type(problem).__name__}: {brief_problem(problem)}"
+        print(f"{path.name} cannot be made ({said}).", file=sys.stderr)
+        return 2
     if not options.check:
         path.write_text(after, encoding="utf-8")
     elif after != before:

@@ -8,7 +8,6 @@ No number in them is typed: all come from paper/figures.yaml, paper/tables and p
 
 from __future__ import annotations
 
-import json
 import sys
 
 import pandas as pd
@@ -16,6 +15,7 @@ import pandas as pd
 from tda_utils.reproduce.manifest import Manifest, load_manifest
 from tda_utils.reproduce.shown import alt_in_markdown, as_markdown
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
+from tda_utils.texts import read_json
 from tools import ROOT
 from tools.pages.filling import fill, parameter, repository, write_or_check
 
@@ -27,7 +27,7 @@ def results(manifest: Manifest) -> str:
         stem = f"significant_fraction-{protocol}"
         tables[protocol] = pd.read_csv(manifest.folder / "tables" / f"{stem}.csv")
         tables[protocol] = tables[protocol].set_index("method")
-        sizes[protocol] = json.loads((manifest.folder / "numbers" / f"{stem}.json").read_text())
+        sizes[protocol] = read_json(manifest.folder / "numbers" / f"{stem}.json")
     size = sizes["paired"]
     lines = [
         f"MNIST3, CNN2-L, {size['members']} members x {size['checkpoints']} checkpoints, "
@@ -48,7 +48,7 @@ def results(manifest: Manifest) -> str:
         lines.append(f"| {METHOD_LABELS[method]} | {' | '.join(cells)} |")
     nulls = []
     for protocol in sizes:
-        numbers = json.loads((manifest.folder / "numbers" / f"mean_p-{protocol}.json").read_text())
+        numbers = read_json(manifest.folder / "numbers" / f"mean_p-{protocol}.json")
         nulls += [
             f"{numbers['null mean p']:.3f}",
             _percent(sizes[protocol]["null fraction"]),
@@ -98,7 +98,7 @@ def sources(manifest: Manifest) -> str:
 def benchmarks(manifest: Manifest) -> str:
     """Return the measured ratios beside their targets, with the machine and the versions."""
     folder = manifest.folder.parent / "benchmarks" / "results"
-    record = json.loads((folder / "bench.json").read_text())
+    record = read_json(folder / "bench.json")
     said = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
     parameters = {point["parameters"] for point in record["growth"]}
     caption = (
@@ -125,7 +125,7 @@ def three_digits(value: float) -> str:
 def cost(manifest: Manifest) -> str:
     """Return what the paper's size costs, with the arithmetic."""
     folder = manifest.folder.parent / "benchmarks" / "results"
-    record = json.loads((folder / "cost.json").read_text())
+    record = read_json(folder / "cost.json")
     machine, total = record["machine"], record["core hours"]
     nodes, cores, longest = record["nodes"], record["cores"], record["longest file"]
     lines = [

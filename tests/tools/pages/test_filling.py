@@ -1,7 +1,10 @@
 """Generated parts of pages: filled, checked, and named where one is missing."""
 
+import os
+
 import pytest
 
+from tda_utils.texts import read_json
 from tools.pages import filling
 
 PAGE = "By hand.\n<!-- begin sum -->\nold\n<!-- end sum -->\nBy hand.\n"
@@ -32,3 +35,18 @@ def test_checking_changes_nothing_and_writing_ends_the_difference(tmp_path, caps
     assert run("--check") == 1 and path.read_text() == "older"
     assert run() == 0 and path.read_text() == "olnew"
     assert run("--check") == 0
+
+
+@pytest.mark.parametrize("content", ["[" * 20_000, "9" * 5_000, '{"share": NaN}', "{", None])
+def test_a_file_of_numbers_that_is_none_is_one_sentence(content, tmp_path, capsys):
+    numbers = tmp_path / "numbers.json"
+    if content is None:
+        os.mkfifo(numbers)
+    else:
+        numbers.write_text(content)
+    page = tmp_path / "page.md"
+    page.write_text("as it was")
+    assert filling.write_or_check(page, lambda _: str(read_json(numbers)), "", []) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "page.md" in said and str(numbers) in said
+    assert page.read_text() == "as it was"
