@@ -10,8 +10,8 @@ from torch import nn
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, Task, sample_posterior
 from tda_utils.engine.modules import ModuleNetwork, explained
-from tda_utils.engine.recipe import initial_state
-from tda_utils.engine.training import state_losses
+from tda_utils.engine.recipe import Job, initial_state
+from tda_utils.engine.training import state_losses, train_states
 from tests.plain import losses_on_test, plain_loop
 from tests.refusals import refused
 from tests.tiny import (
@@ -188,10 +188,6 @@ class Twofold(nn.Module):
     [
         (Twofold, ["gives a tuple in training mode", "tensor of logits"]),
         (
-            lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4)),
-            ["a batch of 1 sample", "layer '1' (BatchNorm1d)"],
-        ),
-        (
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).requires_grad_(False),
             ["no trainable parameter", "at least one"],
         ),
@@ -202,6 +198,14 @@ def test_a_step_that_fails_is_explained_in_one_sentence(build, facts):
     same = build()  # Frozen parameters have to be the same for each call.
     train = partial(sample_posterior, lambda: same, task, recipe, seeds=(1,))
     refused(ValueError, train, "model", *facts)
+
+
+def test_a_layer_that_raises_is_named(tiny_task):
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4))
+    data = (model, tiny_task.train_x, tiny_task.train_y, Recipe(epochs=1, keep_last=1))
+    job = Job(initial_state(lambda: model, 1), [[torch.tensor([3])]])
+    call = partial(train_states, *data, [job])
+    refused(ValueError, call, "model", "a batch of 1 sample", "layer '1' (BatchNorm1d)")
 
 
 def test_the_layer_that_gradients_do_not_come_back_to_is_named():
