@@ -143,6 +143,8 @@ def _inner_products(one: Block, other: Block) -> Tensor:
     if isinstance(one, Dense) and isinstance(other, Dense):
         return _products(one.values, other.values)
     if isinstance(one, Outer) and isinstance(other, Outer):
+        if one.bias != other.bias:  # One of the two has been scaled, the other was ordinary.
+            one, other = _with_input_of_bias(one), _with_input_of_bias(other)
         by_input = one.inputs @ other.inputs.T + float(one.bias)
         by_input = by_input.repeat_interleave(one.repeats, 0).repeat_interleave(other.repeats, 1)
         return (one.errors @ other.errors.T).mul_(by_input)
