@@ -120,3 +120,13 @@ def test_lengths_are_given_where_all_gradients_are_of_an_ordinary_size(size):
 def test_a_factor_that_nears_the_end_of_float32_is_seen(errors, inputs, leaves):
     block = Outer(torch.full((1, 2), errors), torch.full((1, 3), inputs).float(), 1, bias=False)
     assert leaves_float32([block]) == leaves
+
+
+def test_gradients_that_were_scaled_meet_ordinary_ones():
+    """Training gradients may lie far from one, and test gradients not."""
+    errors, inputs = torch.tensor([[2.0, 3.0]]), torch.tensor([[5.0, 7.0]])
+    ordinary = Outer(errors, inputs, repeats=1, bias=True)
+    with_one = Outer(errors, torch.tensor([[5.0, 7.0, 1.0]]), repeats=1, bias=False)
+    wanted = (errors @ errors.T) * (inputs @ inputs.T + 1)
+    for pair in ((ordinary, with_one), (with_one, ordinary), (with_one, with_one)):
+        torch.testing.assert_close(gram([pair[0]], [pair[1]]), wanted)

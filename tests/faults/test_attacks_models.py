@@ -136,7 +136,8 @@ LAYERS = {
         lambda rows, one: torch.where(rows[:, :1] > 0, one(rows), rows), linear()
     ),
     "sorted": lambda: Layer(lambda rows: rows.sort(1).values),
-    "complex": lambda: Layer(lambda rows: torch.fft.fft(rows).abs()),
+    # Squared, since the length itself has a kink where group norm puts a coefficient: at zero.
+    "complex": lambda: Layer(lambda rows: torch.fft.fft(rows).abs().square()),
 }
 # Each mixes the samples of a batch.
 MIXERS = {
