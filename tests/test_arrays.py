@@ -39,7 +39,7 @@ class Raising:
         torch.nn.Parameter(TENSOR.detach()),
         torch.complex(TENSOR, -TENSOR).conj().imag,
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_numbers_of_any_library_are_plain_numbers(values) -> None:
     found = plain_array("x", values)
@@ -62,7 +62,7 @@ def test_views_that_pytorch_does_not_take_are_left_to_the_caller_in_native_order
         (xr.Dataset({"a": ("n", ROWS[0])}), ["Dataset"]),
         ([torch.ones(2, requires_grad=True)], ["requires_grad"]),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_has_no_plain_numbers_is_named(values, facts) -> None:
     refused(TypeError, lambda: plain_array("test_x", values), "test_x", *facts)
