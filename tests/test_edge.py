@@ -18,6 +18,8 @@ def run(code, *, shell="exec", **options):
     """Run code in a process of its own, from a shell, and return its status, output and errors."""
     command = ["sh", "-c", f'{shell} "$0" -c "$1"', sys.executable, GUARDED + code]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    # Whatever started the tests may ignore interrupts, as a shell's background does.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     done = subprocess.run(command, cwd=ROOT, text=True, check=False, **options)
     return done.returncode, done.stdout, done.stderr
 
