@@ -514,7 +514,8 @@ def _check_lone_sample(model: nn.Module, task: Task, recipe: Recipe) -> None:
     left = task.n_train % recipe.batch_size
     if left != 1 and recipe.batch_size != 1:
         return
-    probe = copied_model(model).train()
+    probe = copied_model(model)
+    probe.train()
     # As small as a batch of two that it could train on, so that nothing else is to blame.
     inputs = task.train_x[:1].to(next(model.parameters()).dtype)
     with torch.random.fork_rng(devices=[]), torch.no_grad():

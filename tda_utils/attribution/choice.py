@@ -76,11 +76,13 @@ def _to_try(
 
     And whether it reads values.
     """
-    own = copied_model(model).double().eval()
+    own = copied_model(model).double()
+    own.eval()  # Which a model of one's own may have return nothing.
     try:
         reads = reads_values(own, like_parameters(own, images))
     except Exception:  # A layer that takes one type of number only.
-        own = copied_model(model).eval()
+        own = copied_model(model)
+        own.eval()
         reads = reads_values(own, like_parameters(own, images))
     images = like_parameters(own, images)
     return own, images, labels.to(images.device), reads
