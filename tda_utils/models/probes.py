@@ -216,7 +216,8 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
             if problem is None and reads_values(own, some[:1].clone()):
                 some = _distinct(inputs, COMPANY_OF_READERS).to(dtype)
             problem = problem or _other_in_company(own, some, len(some))
-            problem = problem or _other_in_company(own, _crowd(some, inputs, large), COMPANY)
+            for split in inputs:
+                problem = problem or _other_in_company(own, _crowd(split, large).to(dtype), COMPANY)
             if problem is None or dtype == torch.float64:
                 break
     if problem is not None:
@@ -287,10 +288,10 @@ def _distinct(inputs: Sequence[Tensor], most: int) -> Tensor:
     return torch.stack(kept)
 
 
-def _crowd(some: Tensor, inputs: Sequence[Tensor], large: bool) -> Tensor:
-    """Return these samples and many more."""
-    most = min(CROWD, CROWD_NUMBERS // max(some[0].numel(), 1)) // (10 if large else 1)
-    return torch.cat([some, *(split[:most].to(some) for split in inputs)])[: max(most, len(some))]
+def _crowd(inputs: Tensor, large: bool) -> Tensor:
+    """Return as many samples as are looked at together."""
+    most = min(CROWD, CROWD_NUMBERS // max(inputs[0].numel(), 1)) // (10 if large else 1)
+    return inputs[: max(most, COMPANY)]
 
 
 def check_alone_in_training(model: nn.Module, inputs: Tensor, what: str) -> None:
@@ -326,7 +327,8 @@ leave-one-out cannot.
         # Each time of a fresh copy: what a layer remembers of a call is no mixing.
         return copied_model(own)(samples.clone())
 
-    some = _crowd(_distinct([inputs], COMPANY), [inputs], large=_is_large(model)).double()
+    crowd = _crowd(inputs, large=_is_large(model))
+    some = torch.cat([_distinct([inputs], COMPANY), crowd])[: len(crowd)].double()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             alone = [logits(some[row : row + 1]) for row in range(min(COMPANY, len(some)))]

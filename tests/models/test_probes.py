@@ -54,7 +54,7 @@ MIXING = {
     "softmax": lambda h: h.softmax(0),
     "size": lambda h: h / len(h),
     "largest": lambda h: h / h.abs().max(),
-    "many": lambda h: h - h.mean(0) if len(h) > 10 else h,
+    "many": lambda h: h - h.mean(0) if len(h) == len(INPUTS) else h,
     "branch": lambda h: h if h.abs().sum() > 1.5 * h[0].abs().sum() else -h,
 }
 ALONE = {
