@@ -125,7 +125,8 @@ class Posterior:
         ValueError
             If there is no state, members differ in their number of checkpoints, a name or shape
             does not fit the model, a value is not finite, seeds do not count as many as members, or
-            epochs not as many as checkpoints, or parameters are of more than one type of float.
+            epochs not as many as checkpoints, or parameters are of more than one type of float, in
+            one state or over all.
         TypeError
             If states are not nested so, a state holds something else than tensors, or a parameter
             is no real float.
@@ -222,6 +223,7 @@ class Posterior:
         source: str,
     ) -> Posterior:
         """Make a posterior of states that fit the model and are shared with nobody."""
+        _check_one_type(states)
         if seeds is not None:
             seeds = checked_seeds("seeds", seeds)
             if len(seeds) != len(states):
@@ -514,7 +516,8 @@ def _check_lone_sample(model: nn.Module, task: Task, recipe: Recipe) -> None:
     left = task.n_train % recipe.batch_size
     if left != 1 and recipe.batch_size != 1:
         return
-    probe = copied_model(model).train()
+    probe = copied_model(model)
+    probe.train()
     # As small as a batch of two that it could train on, so that nothing else is to blame.
     inputs = task.train_x[:1].to(next(model.parameters()).dtype)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -602,6 +605,20 @@ def _check_nested(states: object) -> None:
                 "its checkpoints: write [[a], [b]] for two members (training runs), [[a, b]] for "
                 "two checkpoints of one."
             )
+
+
+def _check_one_type(states: list[list[dict[str, Tensor]]]) -> None:
+    """Raise a `ValueError` unless the floats of all states are of one type."""
+    first = None
+    for m, member in enumerate(states):
+        for c, state in enumerate(member):
+            own = next((value.dtype for value in state.values() if value.is_floating_point()), None)
+            first = own if first is None else first
+            if own != first:
+                raise ValueError(
+                    f"states are of {first} and, that of member {m} and checkpoint {c}, counted "
+                    f"from zero, of {own}; all must be of one type, since scores are."
+                )
 
 
 def _checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

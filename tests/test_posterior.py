@@ -335,6 +335,23 @@ METHODS = [
 ]
 
 
+@pytest.mark.parametrize("nested", [lambda a, b: [[a], [b]], lambda a, b: [[a, b]]])
+def test_states_of_two_types_make_no_posterior(nested, tmp_path):
+    """Scores have one type, and say in one word in which the members were trained."""
+    one = build_mlp().state_dict()
+    two = {name: value.double() for name, value in one.items()}
+    for first, second in ((one, two), (two, one)):
+        states, facts = nested(first, second), [s["0.weight"].dtype for s in (first, second)]
+        refused(ValueError, partial(Posterior.from_state_dicts, build_mlp(), states), *facts)
+        for member, kept in enumerate(states):
+            (tmp_path / f"seed-{member}").mkdir(exist_ok=True)
+            for epoch, state in enumerate(kept):
+                torch.save(state, tmp_path / f"seed-{member}" / f"epoch-{epoch}.pt")
+        refused(ValueError, partial(Posterior.from_folder, build_mlp(), tmp_path), *facts)
+    half = {name: value.half() for name, value in one.items()}
+    assert Posterior.from_state_dicts(build_mlp(), nested(one, half)).samples[1:]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("method", METHODS, ids=lambda pair: f"{pair[0].__name__} {pair[1]}")
 def test_scores_of_states_of_16_bits_are_those_of_the_same_numbers_in_float32(

@@ -14,9 +14,9 @@ from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import STEP_STREAM, derived_seed
 from tda_utils.engine.recipe import Job, Recipe
 from tda_utils.engine.training import state_losses
+from tda_utils.models.probes import check_alone_in_training
 from tda_utils.models.states import (
     State,
-    check_no_batch_norm,
     state_of,
     tied_names,
     trainable_parameters,
@@ -78,8 +78,9 @@ def ats(
     check_inputs(posterior, task, protocol)
     with_memory = protocol == "paired" and posterior.adam is not None
     if protocol == "released" or with_memory:
-        check_no_batch_norm(
-            posterior.model,
+        check_alone_in_training(
+            posterior.module(0, 0),
+            task.train_x,
             "a step of Adam on one sample in training mode would normalise the sample by itself; "
             "under protocol='paired', Posterior.from_state_dicts(model, posterior.states) has ATS "
             "by a plain gradient step in evaluation mode",

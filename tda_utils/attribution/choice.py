@@ -2,7 +2,8 @@
 
 The fused networks are right by construction. The other fast ways are tried on two samples, in
 float64, and taken apart are only models that read no values of tensors, since a branch may lie
-where two samples do not go. Whatever does not agree is left to a plain loop over samples.
+where two samples do not go. Layers have to take many samples in their places, too, since a model
+may sort its batch. Whatever does not agree is left to a plain loop over samples.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import dense
 from tda_utils.attribution.gradients import (
+    CHUNK,
     FusedGradients,
     GradientMethod,
     LayerGradients,
@@ -49,15 +51,16 @@ def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> Gradien
         raise ValueError("model has no trainable parameter; gradients need at least one.")
     if next(model.parameters()).device.type == "cpu" and is_fusable(model, images):
         return FusedGradients(model, images.shape[-1])
+    many = images[:CHUNK]
     own, images, labels, reads = _to_try(model, images[:2], labels[:2])
     wanted = _by_autograd(own, images, labels)
     layers = separable_layers(own)
     if layers is not None and not reads:
         method = LayerGradients(layers)
-        if method.is_complete(own, images.clone(), labels) and not _trouble(
-            method, own, images, labels, wanted
-        ):
-            return method
+        complete = method.is_complete(own, images.clone(), labels)
+        if complete and method.keeps_places(own, like_parameters(own, many)):
+            if not _trouble(method, own, images, labels, wanted):
+                return method
     trouble = _trouble(VmapGradients(), own, images, labels, wanted)
     if not trouble:
         return VmapGradients()
@@ -76,11 +79,13 @@ def _to_try(
 
     And whether it reads values.
     """
-    own = copied_model(model).double().eval()
+    own = copied_model(model).double()
+    own.eval()  # Which a model of one's own may have return nothing.
     try:
         reads = reads_values(own, like_parameters(own, images))
     except Exception:  # A layer that takes one type of number only.
-        own = copied_model(model).eval()
+        own = copied_model(model)
+        own.eval()
         reads = reads_values(own, like_parameters(own, images))
     images = like_parameters(own, images)
     return own, images, labels.to(images.device), reads

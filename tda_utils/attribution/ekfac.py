@@ -112,7 +112,7 @@ def fit(
         return [total for own in gradients(model, rows, draw) for total in _outer_sums(own)]
 
     sums = _total(module, outer_sums, spaced, draws, workers)
-    bases = [torch.linalg.eigh(total.double())[1].to(total.dtype) for total in sums]
+    bases = [_basis(total) for total in sums]
     pairs = list(zip(bases[::2], bases[1::2], strict=True))
 
     def squares(model: nn.Module, rows: Tensor, draw: Tensor) -> list[Tensor]:
@@ -215,11 +215,28 @@ def _rotated(matrices: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return turned.view(rows, n, columns).transpose(0, 1)
 
 
+def _basis(total: Tensor) -> Tensor:
+    """Return the eigenvectors of a sum, NaN where it has left the range of its numbers."""
+    if not torch.isfinite(total).all():
+        return torch.full_like(total, math.nan)
+    return torch.linalg.eigh(total.double())[1].to(total.dtype)
+
+
 def solve(sample: Sample, damping: float, sign_seed: int = 0) -> tuple[np.ndarray, float]:
     """Return influence with this approximation, (train, test), and NaN: no residual is known."""
+    scores = _solved(sample, damping, sign_seed, None)
+    if not np.isfinite(scores).all() and sample.finite:  # Squares leave float32 before float64.
+        with np.errstate(over="ignore"):
+            scores = _solved(sample, damping, sign_seed, torch.float64).astype(scores.dtype)
+    return scores, math.nan
+
+
+def _solved(
+    sample: Sample, damping: float, sign_seed: int, dtype: torch.dtype | None
+) -> np.ndarray:
     method = sample.gradients
     layers = fit(
-        sample.module,
+        lambda: sample.module(dtype),
         sample.task.train_x,
         method,
         weights=sample.weights,
@@ -228,7 +245,7 @@ def solve(sample: Sample, damping: float, sign_seed: int = 0) -> tuple[np.ndarra
     )
 
     def rotated(split: str, rows: slice) -> list[Block]:
-        model = sample.module()
+        model = sample.module(dtype)
         gradients = method.loss_gradients(model, *sample.chosen(split, rows))
         matrices = method.matrices(model, gradients)
         return [layer.rotated(own) for layer, own in zip(layers, matrices, strict=True)]
@@ -244,4 +261,4 @@ def solve(sample: Sample, damping: float, sign_seed: int = 0) -> tuple[np.ndarra
     scores = torch.cat(sample.in_chunks("test", products), dim=1)
     if sample.weights is not None:
         scores *= sample.weights[sample.task.rows].to(scores)[:, None]
-    return (scores / sample.task.n_train).cpu().numpy(), math.nan
+    return (scores / sample.task.n_train).cpu().numpy()

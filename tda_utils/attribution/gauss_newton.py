@@ -68,10 +68,11 @@ def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     with torch.no_grad():
         logits = model(images).detach()  # Scripted models record even so.
     undefined = np.full((task.n_attributed, task.n_test), np.nan), math.nan
-    if not torch.isfinite(logits).all():
+    if not torch.isfinite(logits.softmax(1)).all():  # A logit of minus infinity rules a class out.
         return undefined
     if logits.shape[1] == 1:  # One class has no loss.
         return np.zeros_like(undefined[0]), 0.0
+    _check_memory(0, n, logits.shape[1], images.device)
     differences = torch.from_numpy(scipy.linalg.helmert(logits.shape[1])).to(images).T
     # The factor on a loss, weight / n, is half in B and half in c.
     halves = (sample.weights_like(images) / n).sqrt()
@@ -82,7 +83,8 @@ def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
         own = sample.module(torch.float64)
         return sample.gradients.logit_gradients(own, images[rows], differences)
 
-    _check_memory(logit_gradients(slice(1)), n, logits.shape[1], images.device)
+    one = sum(part.nbytes for block in logit_gradients(slice(1)) for part in block[:2])
+    _check_memory(one, n, logits.shape[1], images.device)
     jacobian = joined(of_chunks(logit_gradients, n, sample.workers))
     kernel = _mix(_mix(gram(jacobian, jacobian), mixing).T, mixing)
     if not torch.isfinite(kernel).all():  # Parameters so large that gradients overflow.
@@ -268,12 +270,12 @@ def curvature_root(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return root, torch.where(classes == labels, of_label, in_root)
 
 
-def _check_memory(one: list[Block], n: int, logits: int, device: torch.device) -> None:
-    """Raise `OutOfMemory` if kernel and gradients cannot fit, given the gradients of one sample."""
+def _check_memory(one: int, n: int, logits: int, device: torch.device) -> None:
+    """Raise `OutOfMemory` if kernel and gradients cannot fit, given the bytes of one sample's."""
     free, kernel = free_memory(device), 8 * (n * (logits - 1)) ** 2
-    own = sum(part.nbytes for block in one for part in block if isinstance(part, Tensor))
-    # Products of gradients become the kernel in copies; gradients are joined from their parts.
-    needed = 4 * kernel + 2 * n * own
+    # Products of gradients become the kernel in copies, and curvatures their roots; gradients are
+    # joined from their parts.
+    needed = 4 * (kernel + 8 * n * logits**2) + 2 * n * one
     if free is not None and needed > free:
         said = f", about {needed / 1e9:,.1f} GB where {free / 1e9:,.1f} GB are free"
         raise OutOfMemory(_too_large(n, said))

@@ -321,6 +321,43 @@ class LayerGradients:
         used = [ways[id(parameter)] for parameter in trainable_parameters(model).values()]
         return sorted(called) == sorted(self._layers) and set(used) == {1}
 
+    @torch.no_grad()
+    def keeps_places(self, model: nn.Module, images: Tensor) -> bool:
+        """Return whether row n of what each layer takes belongs to sample n.
+
+        A model may sort a batch and put it back, so the samples are given once more in another
+        order.
+        """
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        both = zip(self._taken(model, images), self._taken(model, images[order]), strict=True)
+        return all(
+            len(one) == len(images)
+            and one.shape == other.shape
+            and torch.allclose(
+                one[order], other, rtol=1e-3, atol=1e-3 * float(one.abs().max()), equal_nan=True
+            )
+            for one, other in both
+        )
+
+    def _taken(self, model: nn.Module, images: Tensor) -> list[Tensor]:
+        """Return what each layer takes, in the order of their calls."""
+        taken: list[Tensor] = []
+        hooks = [
+            model.get_submodule(name).register_forward_pre_hook(
+                lambda _, arguments, named: taken.append(
+                    next(iter((*arguments, *named.values()))).clone()
+                ),
+                with_kwargs=True,
+            )
+            for name in self._layers
+        ]
+        try:
+            model(images.clone())
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return taken
+
 
 def _ways_to_leaves(value: Tensor) -> Counter[int]:
     """Return how many steps of the graph behind a value take each leaf, by its identity."""

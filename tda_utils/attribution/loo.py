@@ -23,7 +23,7 @@ from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import NOISE_STREAM, UNPAIRED_STREAM, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
-from tda_utils.models.states import check_no_batch_norm
+from tda_utils.models.probes import check_alone_in_training
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
 
@@ -111,8 +111,9 @@ def loo(
     """
     check_inputs(posterior, task, protocol)
     check_choice("released", released, RELEASED)
-    check_no_batch_norm(
-        posterior.model,
+    check_alone_in_training(
+        posterior.module(0, 0),
+        task.train_x,
         "a sample that is left out by a weight of zero would still be in the statistics of its "
         "batches, so LOO is not defined here; allowed are influence, grad_dot and grad_cos, and "
         "ats by a plain gradient step",

@@ -161,6 +161,9 @@ class ModuleLearner:
             raise
         except Exception as problem:  # Whatever a stranger's model may raise.
             raise explained(problem, self._model, inputs) from problem
+        for parameter in self._trainable.values():
+            if parameter.grad is not None and parameter.grad.layout != torch.strided:
+                parameter.grad = parameter.grad.to_dense()  # As of a sparse embedding.
         self._optimizer.step()
 
     @torch.no_grad()

@@ -221,4 +221,4 @@ def parallel_map_nested(
 def _checked(workers: int | None) -> int:
     workers = available_cores() if workers is None else workers
     check_count("workers", workers)
-    return workers
+    return int(workers)

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from tda_utils.models.states import copied_model
+from tda_utils.models.states import check_no_batch_norm, copied_model
 
 # Of so many samples logits are compared, alone and in company; where a model reads values, of more.
 COMPANY, COMPANY_OF_READERS = 4, 100
+# They are compared once more among so many, as far as their inputs are no more numbers than that:
+# a model may mix large batches only. Of large models a tenth is taken.
+CROWD, CROWD_NUMBERS = 200, 1_000_000
 # Models of more parameters are looked at in their own type of number first.
 LARGE = 1_000_000
 # A model that draws at random is called so often.
@@ -198,8 +201,7 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
     """
     parameters = list(model.parameters())
     kind = parameters[0].dtype if parameters else inputs[0].dtype
-    large = sum(parameter.numel() for parameter in parameters) > LARGE
-    problem = None
+    large, problem = _is_large(model), None
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         # Rounding cannot mislead in float64, which of a large model only says the last word.
         for dtype in (kind, torch.float64) if large else (torch.float64, kind):
@@ -213,7 +215,9 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
             problem = _other_each_time(own, some[:1], alone)
             if problem is None and reads_values(own, some[:1].clone()):
                 some = _distinct(inputs, COMPANY_OF_READERS).to(dtype)
-            problem = problem or _other_in_company(own, some)
+            problem = problem or _other_in_company(own, some, len(some))
+            for split in inputs:
+                problem = problem or _other_in_company(own, _crowd(split, large).to(dtype), COMPANY)
             if problem is None or dtype == torch.float64:
                 break
     if problem is not None:
@@ -249,8 +253,8 @@ def _drawing_layer(model: nn.Module, inputs: Tensor) -> str | None:
     return drawing[0] if drawing else None
 
 
-def _other_in_company(model: nn.Module, inputs: Tensor) -> str | None:
-    """Say which layer makes a sample have other logits in company than alone, or None."""
+def _other_in_company(model: nn.Module, inputs: Tensor, rows: int) -> str | None:
+    """Say which layer makes one of the first samples have other logits in company, or None."""
     try:
         together = model(inputs.clone())
     except (RuntimeError, ValueError, IndexError) as problem:
@@ -261,7 +265,7 @@ def _other_in_company(model: nn.Module, inputs: Tensor) -> str | None:
             f"model gives outputs of shape {tuple(together.shape)} for {len(inputs)} samples; they "
             "must be logits, one row a sample."
         )
-    for row in range(len(inputs)):
+    for row in range(min(rows, len(inputs))):
         one = inputs[row : row + 1]
         if not _alike(together[row : row + 1], model(one.clone())):
             layer = _differing_layer(_calls(model, inputs), _calls(model, one), row)
@@ -282,6 +286,68 @@ def _distinct(inputs: Sequence[Tensor], most: int) -> Tensor:
             if not enough and not any(torch.equal(one, other) for other in kept):
                 kept.append(one)
     return torch.stack(kept)
+
+
+def _crowd(inputs: Tensor, large: bool) -> Tensor:
+    """Return as many samples as are looked at together."""
+    most = min(CROWD, CROWD_NUMBERS // max(inputs[0].numel(), 1)) // (10 if large else 1)
+    return inputs[: max(most, COMPANY)]
+
+
+def check_alone_in_training(model: nn.Module, inputs: Tensor, what: str) -> None:
+    """Raise a `ValueError` if the model, while it trains, mixes the samples of a batch.
+
+    A sample of weight zero would still take part in what becomes of the others. Batch normalisation
+    does so, and it is looked for by name; others are found by their logits, without dropout.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Copies of it are called, in training mode.
+    inputs : Tensor, shape (n, ...)
+        Training samples, of which some are looked at.
+    what : str
+        What cannot be, as the second half of the sentence.
+
+    Examples
+    --------
+    >>> check_alone_in_training(nn.Softmax(dim=0), torch.rand(3, 2), "leave-one-out cannot")
+    Traceback (most recent call last):
+    ValueError: model mixes the samples of a batch while it trains, in the model itself (Softmax); \
+leave-one-out cannot.
+    """
+    check_no_batch_norm(model, what)
+    own = copied_model(model).double()
+    own.train()
+    for module in own.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+
+    def logits(samples: Tensor) -> Tensor:
+        # Each time of a fresh copy: what a layer remembers of a call is no mixing.
+        return copied_model(own)(samples.clone())
+
+    crowd = _crowd(inputs, large=_is_large(model))
+    some = torch.cat([_distinct([inputs], COMPANY), crowd])[: len(crowd)].double()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            alone = [logits(some[row : row + 1]) for row in range(min(COMPANY, len(some)))]
+            if not _alike(logits(some[:1]), alone[0]):
+                return  # It draws at random, which training says by itself.
+            together = logits(some)
+        except Exception:  # What is wrong with the model in training, training says.
+            return
+        for row, single in enumerate(alone):
+            if not _alike(together[row : row + 1], single):
+                calls = (_calls(copied_model(own), part) for part in (some, some[row : row + 1]))
+                raise ValueError(
+                    "model mixes the samples of a batch while it trains, in "
+                    f"{layer_of(model, _differing_layer(*calls, row))}; {what}."
+                )
+
+
+def _is_large(model: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) > LARGE
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

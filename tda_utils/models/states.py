@@ -144,7 +144,7 @@ def in_one_type(state: State, trained: Iterable[str], name: str) -> dict[str, Te
     Raises
     ------
     TypeError
-        If a trained parameter is no real float, or another value is complex.
+        If a trained parameter is no real float, another value is complex, or no tensor.
     ValueError
         If floats are of more than one type. Others than trained parameters may have fewer bits.
 
@@ -158,8 +158,13 @@ def in_one_type(state: State, trained: Iterable[str], name: str) -> dict[str, Te
     ValueError: state['b'] is torch.float64 where 'w' is torch.float32; all must be of one type.
     """
     trained = [key for key in trained if key in state]
-    for key in state:
-        dtype = state[key].dtype
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name}[{key!r}] is a {type(value).__name__}; it must be a tensor. Quantised "
+                "layers and layers with extra states keep other things there."
+            )
+        dtype = value.dtype
         if dtype not in FLOATS and (key in trained or dtype.is_complex or dtype.is_floating_point):
             raise TypeError(f"{name}[{key!r}] is {dtype}; it must be real floats of 16 to 64 bits.")
     floats = trained or [key for key in state if state[key].is_floating_point()]

@@ -206,3 +206,24 @@ def test_ekfac_takes_inputs_that_are_no_images(build, make):
     fine = tda.influence(posterior, task, solver="ekfac", damping=1e3)
     exact = tda.influence(posterior, task, solver="ggn", damping=1e3)
     np.testing.assert_allclose(fine, exact, rtol=1e-2, atol=1e-3 * float(abs(exact).max()))
+
+
+def test_curvature_that_float32_cannot_hold_is_taken_in_float64():
+    task = make_task()
+    inputs = {name: getattr(task, name).flatten(1)[:, :4] * 1e20 for name in ("train_x", "test_x")}
+    task, layer = dataclasses.replace(task, **inputs), nn.Linear(4, 3)
+    with torch.no_grad():
+        layer.weight.mul_(1e-20)
+    found, wanted = (
+        tda.influence(
+            Posterior.from_state_dicts(layer, [[{n: v.to(dtype) for n, v in state.items()}]]),
+            task,
+            solver="ekfac",
+            damping=1e30,
+        )
+        for dtype in (torch.float32, torch.float64)
+        for state in [layer.state_dict()]
+    )
+    assert found.dtype == np.float32 and bool(abs(found).max() > 0)
+    largest = float(abs(wanted).max())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * largest)

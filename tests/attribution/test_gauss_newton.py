@@ -134,6 +134,38 @@ def test_a_kernel_that_does_not_fit_is_refused_before_it_is_made(
     refused(MemoryError, call, *facts)
 
 
+def test_roots_for_many_classes_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
+    def made(*_):
+        raise AssertionError("a root was made")
+
+    monkeypatch.setattr(gauss_newton, "free_memory", lambda device: 10_000_000)
+    monkeypatch.setattr(gauss_newton, "curvature_root", made)
+    layer, samples = nn.Linear(2, 1000), (torch.eye(2), torch.tensor([0, 999]), torch.arange(2))
+    posterior = Posterior.from_state_dicts(layer, [[layer.state_dict()]])
+    call = partial(tda.influence, posterior, Task("words", *samples, *samples, classes=1000))
+    refused(MemoryError, call, "2 training samples", "solver='ekfac'")
+
+
+@pytest.mark.parametrize("solver", ["ggn", "ekfac", "hessian"])
+def test_a_class_that_is_ruled_out_changes_nothing(solver):
+    class Head(nn.Module):
+        def __init__(self, ruled_out):
+            super().__init__()
+            self.head, self.ruled_out = nn.Linear(2, 3).double(), ruled_out
+
+        def forward(self, values):
+            out = values.new_full((len(values), self.ruled_out), -torch.inf)
+            return torch.cat([self.head(values), out], 1)
+
+    samples = (torch.eye(4, 2), torch.tensor([0, 1, 2, 0]), torch.arange(4))
+    task, state = Task("ruled", *samples, *samples, classes=3), Head(0).state_dict()
+    found, wanted = (
+        tda.influence(Posterior.from_state_dicts(Head(own), [[state]]), task, solver=solver)
+        for own in (1, 0)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-7, atol=1e-7 * float(abs(wanted).max()))
+
+
 def test_memory_that_runs_out_on_the_way_is_said_alike(tiny_task, tiny_posterior, monkeypatch):
     def fails(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")

@@ -78,6 +78,22 @@ def test_one_large_feature_takes_no_digits_from_the_scores(size):
     np.testing.assert_allclose(tau, wanted, rtol=0, atol=1e-8 * float(abs(wanted).max()))
 
 
+def test_a_small_damping_where_a_sample_has_no_curvature_takes_no_digits():
+    """One sample: the gradient of another lies almost nowhere in its Hessian."""
+    generator = torch.Generator().manual_seed(0)
+    rows, damping = torch.randn(2, 4, generator=generator), 1e-9
+    splits = ((own, torch.tensor([0]), torch.tensor([n])) for n, own in enumerate(rows[:, None]))
+    task = Task("two", *next(splits), *next(splits), classes=3)
+    layer = nn.Linear(4, 3).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(3, 4, generator=generator))
+    posterior = Posterior.from_state_dicts(layer, [[layer.state_dict()]])
+    found = tda.influence(posterior, task, solver="hessian", damping=damping)
+    # Of a linear model the Hessian is the Gauss-Newton matrix, whose dual solve is exact.
+    wanted = tda.influence(posterior, task, solver="ggn", damping=damping)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
 def test_what_does_not_converge_is_said(tiny_task, tiny_posterior, monkeypatch):
     one = tiny_posterior.select([0])
     call = partial(tda.influence, one, tiny_task.attribute_only([0]), solver="hessian", damping=50)

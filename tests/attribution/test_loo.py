@@ -167,6 +167,18 @@ def test_loo_with_batch_norm_is_refused(normalised, tiny_task, protocol, release
     refused(ValueError, call, "batch normalisation", "layer '1'", "LOO", "grad_dot")
 
 
+def test_a_model_that_mixes_a_batch_in_training_only_is_refused(tiny_task):
+    class Centred(nn.Linear):
+        def forward(self, images):
+            flat = images.flatten(1)
+            return super().forward(flat - flat.mean(0) if self.training else flat)
+
+    posterior = sample_posterior(lambda: Centred(64, 4), tiny_task, SHORT, (446,))
+    for method in (tda.loo, tda.ats):
+        call = partial(method, posterior, tiny_task)
+        refused(ValueError, call, "mixes the samples", "the model itself (Centred)")
+
+
 def test_a_sample_of_weight_zero_is_still_in_the_statistics(tiny_task):
     """Why leave-one-out is refused: the weight leaves the sample in its batch."""
     weights = torch.ones(1, tiny_task.n_train)

@@ -93,6 +93,29 @@ def test_a_step_is_pytorchs_adam_on_the_weighted_mean():
         np.testing.assert_allclose(learner.state()[name], value, rtol=1e-9, atol=1e-12)
 
 
+def test_sparse_gradients_are_those_of_a_dense_layer():
+    images, labels = torch.arange(6).view(3, 2) % 4, torch.tensor([0, 1, 2])
+    recipe, found = Recipe(epochs=1, keep_last=1), []
+
+    class Words(nn.Module):
+        def __init__(self, sparse):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(5, 2, sparse=sparse), nn.Linear(4, 3)
+
+        def forward(self, values):
+            return self.head(self.embed(values.long()).flatten(1))
+
+    state = Words(sparse=False).double().state_dict()
+    for sparse in (False, True):
+        network = ModuleNetwork(Words(sparse).double(), images, torch.float64)
+        learner = network.learner(recipe, state)
+        for _ in range(2):
+            learner.step(network.prepare(images), labels, None)
+        found.append(learner.state())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in state)
+    assert not torch.equal(found[1]["embed.weight"], state["embed.weight"])
+
+
 def test_evaluation_in_batches_equals_one_batch():
     task = make_task(n_test=230)
     model = build_tiny_cnn().double()

@@ -3,6 +3,7 @@
 import os
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,12 @@ from tda_utils.engine.parallel import (
     workers_on,
 )
 from tests.refusals import refused
+
+
+def test_workers_may_be_a_number_of_numpy():
+    """What limits the threads of kernels takes Python's own alone."""
+    threads = parallel_map_nested(lambda item, inner: type(inner), ["a"], workers=np.int64(2))
+    assert threads == [int]
 
 
 def test_parallel_map_keeps_order_raises_and_restores_threads():

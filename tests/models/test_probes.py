@@ -6,6 +6,7 @@ from torch import nn
 
 from tda_utils.models import probes
 from tda_utils.models.probes import (
+    check_alone_in_training,
     check_each_by_itself,
     check_twice_differentiable,
     failing_layer,
@@ -53,6 +54,7 @@ MIXING = {
     "softmax": lambda h: h.softmax(0),
     "size": lambda h: h / len(h),
     "largest": lambda h: h / h.abs().max(),
+    "many": lambda h: h - h.mean(0) if len(h) == len(INPUTS) else h,
     "branch": lambda h: h if h.abs().sum() > 1.5 * h[0].abs().sum() else -h,
 }
 ALONE = {
@@ -79,6 +81,49 @@ def test_a_layer_that_mixes_a_batch_is_named(function):
 @pytest.mark.parametrize("function", ALONE.values(), ids=ALONE)
 def test_a_model_that_treats_each_sample_by_itself_passes(function):
     check_each_by_itself(around(function), INPUTS)
+
+
+class Centring(nn.Module):
+    """Batch normalisation written by oneself: by the batch in training, not in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(5))
+
+    def forward(self, hidden):
+        if not self.training:
+            return hidden - self.mean
+        self.mean = 0.9 * self.mean + 0.1 * hidden.mean(0).detach()
+        return hidden - hidden.mean(0)
+
+
+def test_a_layer_that_mixes_a_batch_in_training_only_is_named():
+    model = nn.Sequential(nn.Linear(4, 5), Centring(), nn.Linear(5, 3)).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_each_by_itself(model, INPUTS)
+    refused(
+        ValueError,
+        lambda: check_alone_in_training(model, INPUTS, "this cannot be"),
+        "batch",
+        "layer '1' (Centring)",
+        "this cannot be",
+    )
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Tanh(),
+        nn.Dropout(0.5),
+        nn.LayerNorm(5),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(5, 5)),  # It turns with each call.
+        nn.AlphaDropout(0.5),  # It draws, which is said elsewhere.
+    ],
+)
+def test_a_layer_that_trains_on_each_sample_by_itself_passes(layer):
+    check_alone_in_training(nn.Sequential(nn.Linear(4, 5), layer), INPUTS, "this cannot be")
 
 
 def test_what_mixes_between_two_layers_is_named_by_what_is_around_it():

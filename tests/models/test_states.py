@@ -183,6 +183,12 @@ def test_a_buffer_that_would_lose_digits_is_named(odd):
     )
 
 
+def test_what_is_no_tensor_in_a_state_is_named():
+    """Quantised layers keep a type there, and layers with extra states anything."""
+    state = {"w": torch.ones(1), "packed.dtype": torch.qint8}
+    refused(TypeError, lambda: in_one_type(state, ["w"], "model"), "model['packed.dtype']", "dtype")
+
+
 def test_a_model_is_in_float32_at_least():
     for dtype, wanted in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
         assert widened_model(nn.Linear(2, 1).to(dtype)).weight.dtype == wanted
