@@ -24,7 +24,7 @@ LIBRARIES = (
 ).split()
 #: Folders of committed results, beside the manifest; a new result there is no change of the code.
 RESULT_FOLDERS = ("figures", "tables", "numbers", "provenance", "studies")
-#: What leads git to another repository than the folder's, as in a hook, or changes what is compared.
+#: What leads git to another repository than the folder's, as in a hook, or to other files of it.
 _LEADS_ASTRAY = tuple(
     f"GIT_{name}"
     for name in "DIR WORK_TREE COMMON_DIR INDEX_FILE OBJECT_DIRECTORY NAMESPACE PREFIX "

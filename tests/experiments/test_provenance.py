@@ -88,7 +88,7 @@ def test_of_a_repository_of_somebody_else_the_commit_is_told_and_nothing_is_run(
 
 
 @pytest.mark.parametrize(
-    "variable, value",
+    ("variable", "value"),
     [
         ("GIT_DIR", "{other}/.git"),
         ("GIT_WORK_TREE", "{other}"),
