@@ -276,7 +276,9 @@ def open_temporary(path: Path) -> tuple[Path, int]:
     The name tells whose it is, where the lock on it cannot.
     """
     own = f"{this_space()}-{os.getpid()}-{started(os.getpid()) or 0}-{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{path.name[:160]}.{own}.tmp")
+    # Names are at most 255 bytes, of which a character can have four.
+    name = path.name.encode(errors="replace")[:160].decode(errors="ignore")
+    temporary = path.with_name(f".{name}.{own}.tmp")
     while True:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | CALMLY, 0o666)
         try:

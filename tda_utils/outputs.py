@@ -40,9 +40,13 @@ WRITING = {
     "font.family": ["DejaVu Sans"],
     "pdf.compression": 6,
     "pdf.fonttype": 42,  # text stays text: it can be searched and edited
+    "pdf.inheritcolor": False,
+    "pdf.use14corefonts": False,
     "savefig.bbox": "standard",
+    "savefig.edgecolor": "auto",
     "savefig.facecolor": "auto",
     "savefig.transparent": False,
+    "text.hinting": "default",
 }
 SIGNIFICANT_DIGITS = 6
 # The type under which JupyterLab draws Vega-Lite itself, whatever the version of the chart.

@@ -240,3 +240,10 @@ def test_the_dead_the_stopped_and_a_number_given_again_are_told_apart():
     assert files.is_dead(child.pid, start) == Path("/proc/self/stat").exists()  # a zombie
     child.wait()
     assert files.is_dead(child.pid, start) and not files.is_dead(os.getpid(), None)
+
+
+def test_a_name_of_as_many_bytes_as_there_may_be_is_written(tmp_path):
+    for name in ("a" * 255, "\u540d" * 85, "\U0001f642" * 63):
+        files.write_whole(tmp_path / name, b"123")
+        assert files.read_whole(tmp_path / name) == b"123"
+    assert len(list(tmp_path.iterdir())) == 3

@@ -62,7 +62,10 @@ def test_saved_twice_gives_the_same_bytes_and_another_figure_others(build, tmp_p
 
 def test_what_the_notebook_has_set_does_not_change_the_bytes(tmp_path) -> None:
     first = save(line_figure(), tmp_path, "first")
-    with matplotlib.rc_context({"savefig.bbox": "tight", "pdf.fonttype": 3, "savefig.dpi": 17}):
+    settings = {"savefig.bbox": "tight", "pdf.fonttype": 3, "savefig.dpi": 17}
+    settings |= {"pdf.inheritcolor": True, "pdf.use14corefonts": True}
+    settings |= {"savefig.edgecolor": "red", "text.hinting": "none"}
+    with matplotlib.rc_context(settings):
         second = save(line_figure(), tmp_path, "second")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 

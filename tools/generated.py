@@ -13,6 +13,8 @@ import stat
 import subprocess
 from pathlib import Path
 
+from tda_utils.files import write_whole
+
 RECORD = ".made"
 
 
@@ -53,13 +55,8 @@ def write(path: Path, text: str, known_by: str | None = None) -> None:
     if (sha256, path.name) not in made_in(path.parent):
         with (path.parent / RECORD).open("a", encoding="utf-8") as record:
             record.write(f"{sha256}  {path.name}\n")
-    # An interruption leaves the old file whole.
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # An interruption leaves the old file whole, and no file of a person is in the way.
+    write_whole(path, text.encode("utf-8"))
 
 
 def content(path: Path) -> bytes | None:

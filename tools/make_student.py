@@ -302,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"make_student: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"make_student: error: {error}.", file=sys.stderr)
+        print(f"make_student: error: {str(error).rstrip('.')}.", file=sys.stderr)
         return 1
     return 0
 

@@ -24,6 +24,12 @@ LIBRARIES = (
 ).split()
 #: Folders of committed results, beside the manifest; a new result there is no change of the code.
 RESULT_FOLDERS = ("figures", "tables", "numbers", "provenance", "studies")
+#: What leads git to another repository than the folder's, as in a hook, or to other files of it.
+_LEADS_ASTRAY = tuple(
+    f"GIT_{name}"
+    for name in "DIR WORK_TREE COMMON_DIR INDEX_FILE OBJECT_DIRECTORY NAMESPACE PREFIX "
+    "LITERAL_PATHSPECS GLOB_PATHSPECS NOGLOB_PATHSPECS ICASE_PATHSPECS".split()
+)
 
 
 def computed_with() -> dict[str, Any]:
@@ -65,25 +71,45 @@ def git_state(folder: Path) -> dict[str, Any]:
     """Commit of a folder's repository, and whether anything but the results differs from it.
 
     Both are None without git or a commit. In a checkout that belongs to somebody else git compares
-    nothing, since the owner's settings might run programs; then a `RuntimeWarning` says so, and
-    only ``dirty`` is None.
+    nothing, since the owner's settings might run programs, and it cannot where its own files are
+    damaged; then a `RuntimeWarning` says so, and only ``dirty`` is None.
     """
     results = [f":(exclude,top,glob)*/{name}/**" for name in RESULT_FOLDERS]
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        changes = _git(folder, "status", "--porcelain", "--", ":/", *results)
+        commit = _git(folder, "rev-parse", "--verify", "HEAD")
     except OSError:  # no git
         return {"commit": None, "dirty": None}
     except subprocess.CalledProcessError as problem:
         if "safe.directory" not in problem.stderr:  # no repository, or no commit yet
             return {"commit": None, "dirty": None}
         return {"commit": _commit_of_others(folder), "dirty": None}
+    try:
+        # What is new counts, also where a user's settings hide it.
+        asked = ["status", "--porcelain", "--untracked-files=normal", "--", ":/", *results]
+        changes = _git(folder, *asked)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        said = getattr(problem, "stderr", None) or str(problem)
+        warnings.warn(
+            f"git does not say whether the repository of {str(folder)!r} was changed, and the "
+            f"provenance of results cannot either: {' '.join(said.split()).rstrip('.')}.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return {"commit": commit, "dirty": None}
     return {"commit": commit, "dirty": bool(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in _LEADS_ASTRAY}
+    # A name of a file can be of any bytes.
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+        ["git", *arguments],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     return done.stdout.strip()
 

@@ -34,6 +34,8 @@ FIRST = ("type", "additionalProperties")
 
 #: What the loader raises besides its own errors where a value is not what its tag says.
 UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
+#: What YAML alone takes for a number: to base 8, with a zero before it, or to base 60, with colons.
+_OF_OLD = re.compile(r"[-+]?(0[0-7_]+|.*:.*)")
 #: A key that is shown as it is.
 _PLAIN_KEY = re.compile(r"[\w.-]{1,80}")
 #: Bytes of the longest manifest, far above what any needs.
@@ -72,6 +74,13 @@ def _number(loader: _UniqueKeys, node: yaml.ScalarNode) -> int | float:
         raise yaml.MarkedYAMLError(
             problem=f"a number ({kind}) of {len(node.value):,} characters is longer than "
             f"{MOST_OF_A_NUMBER}",
+            problem_mark=node.start_mark,
+        )
+    if _OF_OLD.fullmatch(node.value):
+        meant = loader.construct_yaml_int(node) if kind == "int" else "minutes or degrees"
+        raise yaml.MarkedYAMLError(
+            problem=f"{node.value} is {meant} in YAML; write a number in decimals, or a text "
+            "between quotation marks",
             problem_mark=node.start_mark,
         )
     return getattr(loader, f"construct_yaml_{kind}")(node)

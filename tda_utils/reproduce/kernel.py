@@ -2,7 +2,8 @@
 
 Jupyter finds kernels by name, in folders of the user and of the machine, and what is called
 ``python3`` there may be another interpreter with other versions. So none is looked for. And what a
-result was computed with is asked of the kernel that computed it, not of whoever started it.
+result was computed with is asked of the kernel that computed it, not of whoever started it. Nor do
+startup files and settings of IPython, which run before the first cell, have a say in what it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,17 @@ from tda_utils.reproduce.notebook import KERNELSPEC
 
 #: No remarks on transport, nor on being stopped.
 QUIET = ["--log-level=CRITICAL"]
+#: The program of a kernel, as ``ipykernel_launcher``, but for what a user lets every kernel run.
+_START = """\
+import sys
+if sys.path[0] == "":  # while this is loaded; the kernel puts it back
+    del sys.path[0]
+from ipykernel.kernelapp import IPKernelApp
+class Plain(IPKernelApp):
+    def load_config_file(self, *arguments, **options): pass
+    def _run_startup_files(self): pass
+Plain.launch_instance()
+"""
 #: What a kernel is asked in the end; no import of the notebook is relied on.
 _QUESTION = "__import__('tda_utils.experiments.provenance', fromlist=['account']).account()"
 _ENGINE = "bayes-tda"
@@ -40,7 +52,7 @@ class OwnKernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """What is started."""
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        command = [sys.executable, "-c", _START, "-f", "{connection_file}"]
         named = {key: KERNELSPEC[key] for key in ("display_name", "language")}
         return KernelSpec(argv=command, **named)
 

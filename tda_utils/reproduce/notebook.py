@@ -62,12 +62,13 @@ def read_notebook(path: str | Path) -> Any:
     from yaml import YAMLError  # of a notebook's first lines
 
     path = Path(path)
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.py"))
-        raise ManifestError(f"{path.parent.name}/: {unknown_name('notebook', path.stem, known)}")
     try:
         notebook = jupytext.reads(read_plain(path).decode("utf-8"), fmt="py:percent")
     except (OSError, ValueError, YAMLError) as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            known = sorted(p.stem for p in path.parent.glob("*.py"))
+            unknown = unknown_name("notebook", path.stem, known)
+            raise ManifestError(f"{path.parent.name}/: {unknown}") from error
         raise ManifestError(
             f"notebook {path.name} cannot be read: {brief_problem(error)}."
         ) from error

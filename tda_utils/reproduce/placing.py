@@ -249,7 +249,8 @@ def _remove_if_left(path: Path) -> None:
     if fcntl is None:
         return
     try:
-        handle = os.open(path, os.O_RDONLY)
+        # Of what is no folder it says so, and waits for no writer of a pipe.
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return
     try:

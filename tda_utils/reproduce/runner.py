@@ -19,6 +19,7 @@ from typing import Any
 
 from tda_utils.checks import brief
 from tda_utils.experiments.provenance import git_state
+from tda_utils.files import is_there, kind_of
 from tda_utils.reproduce.manifest import (
     FOLDER_PARAMETERS,
     Execution,
@@ -105,10 +106,21 @@ def _execute_notebook(
         c for c in notebook.cells if READERS_ONLY.isdisjoint(c.metadata.get("tags", []))
     ]
     jupytext.write(notebook, source)
+    _make_way(copy)
     parameters = run_parameters(manifest, run, store, output)
     bar = {"desc": run.name, "leave": False, "position": 1} if sys.stderr.isatty() else False
     account, error = run_notebook(source, copy, parameters, manifest.notebooks, bar)
     return account, f"{error} (see {short_path(copy)})" if error else None
+
+
+def _make_way(copy: Path) -> None:
+    """Refuse what is no file in an executed copy's place; a link there is not followed."""
+    if not is_there(copy):
+        return
+    if copy.is_symlink():
+        copy.unlink()
+    elif kind := kind_of(copy.lstat()):
+        raise ManifestError(f"{short_path(copy)} is {kind}; the executed copy has that place")
 
 
 def _install(

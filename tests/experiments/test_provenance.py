@@ -2,10 +2,13 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import subprocess
+import sys
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +85,43 @@ def test_of_a_repository_of_somebody_else_the_commit_is_told_and_nothing_is_run(
     assert found == {"commit": mine["commit"], "dirty": None}
     assert len(said) == 1 and "safe.directory" in str(said[0].message)
     assert not (repository / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GIT_DIR", "{other}/.git"),
+        ("GIT_WORK_TREE", "{other}"),
+        ("GIT_INDEX_FILE", "{other}/.git/index"),
+        ("GIT_LITERAL_PATHSPECS", "1"),
+    ],
+)
+def test_it_is_the_folder_s_own_repository_whatever_a_hook_has_set(
+    variable, value, repository, tmp_path_factory, monkeypatch
+):
+    other = tmp_path_factory.mktemp("other")
+    subprocess.run(["git", "clone", repository, other], check=True, capture_output=True)
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    command = ["git", *who, "commit", "--allow-empty", "-m", "more"]
+    subprocess.run(command, cwd=other, check=True, capture_output=True)
+    (repository / "code.py").write_text("changed")
+    mine = provenance.git_state(repository / "paper")
+    assert mine["dirty"] and mine != provenance.git_state(other)
+    monkeypatch.setenv(variable, value.format(other=other))
+    assert provenance.git_state(repository / "paper") == mine
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is of characters")
+def test_a_file_name_of_any_bytes_is_a_change(repository):
+    with (repository / ".git" / "config").open("a") as config:
+        config.write("[core]\n\tquotepath = false\n[status]\n\tshowUntrackedFiles = no\n")
+    assert provenance.git_state(repository)["dirty"] is False
+    Path(os.fsdecode(bytes(repository) + b"/paper/\xff")).write_text("new")
+    assert provenance.git_state(repository)["dirty"] is True
+
+
+def test_a_damaged_index_loses_no_commit(repository):
+    mine = provenance.git_state(repository)
+    (repository / ".git" / "index").write_bytes(b"DIRC")
+    with pytest.warns(RuntimeWarning, match="git does not say whether .* was changed"):
+        assert provenance.git_state(repository) == {**mine, "dirty": None}

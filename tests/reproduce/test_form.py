@@ -81,6 +81,9 @@ MALFORMED = {
         ["figures", "lower-case letters", "'../../tau'"],
     ),
     "a line more": (changed(figures={"tau\n": entry("01_good", ["table"])}), [r"'tau\n'"]),
+    "to base 8": ("figures: {}\nsizes: {a: {quick: {members: 010}}}", ["line 2", "010 is 8"]),
+    "to base 60": ("figures: {}\nsizes: {a: {quick: {members: 1:30}}}", ["line 2", "1:30 is 90"]),
+    "an hour": ("figures: {}\nsizes: {a: {quick: {rate: 1:30.5}}}", ["line 2", "1:30.5"]),
     "outside too": (changed(figures__tau__notebook="../x"), ["figures.tau.notebook", "'../x'"]),
 }
 

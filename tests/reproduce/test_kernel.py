@@ -71,6 +71,31 @@ def test_a_foreign_kernel_of_the_same_name_is_not_started(foreign, tmp_path):
 
 
 @pytest.mark.kernel
+def test_what_a_user_lets_every_kernel_run_is_not_run(tmp_path, monkeypatch):
+    mark = tmp_path / "run"
+    spring = f"import builtins; builtins.sprung = True; open({str(mark)!r}, 'a').close()\n"
+    settings = f"c.InteractiveShellApp.exec_lines = [{spring.strip()!r}]\n"
+    for name, content in {
+        "ipython/profile_default/startup/00.py": spring,
+        "ipython/profile_default/startup/01.ipy": spring,
+        "ipython/profile_default/ipython_config.py": settings,
+        "ipython/profile_default/ipython_kernel_config.py": settings,
+        "startup.py": spring,
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "startup.py"))
+    account, error = executed(tmp_path, f"{ASK}\nassert '' in sys.path\n")
+    assert error is None and account["computed_with"] == computed_with()
+    assert not mark.exists()
+    source = tmp_path / "01_who.py"
+    source.write_text(ASK)
+    refresh_notebooks.run(source)
+    assert not mark.exists()
+
+
+@pytest.mark.kernel
 def test_a_notebook_is_refreshed_by_this_interpreter_too(foreign, tmp_path):
     source = tmp_path / "01_who.py"
     source.write_text(ASK)

@@ -1,5 +1,7 @@
 """Notebooks as the manifest needs them: the parameters that they declare, and their types."""
 
+import os
+
 import pytest
 
 from tda_utils.reproduce.manifest import check, load_manifest
@@ -57,6 +59,23 @@ def test_parameters_of_a_missing_notebook(tmp_path):
     with pytest.raises(ManifestError) as refused:
         notebook_parameters(tmp_path / "09_x.py")
     holds(str(refused.value), "'09_x'", "did you mean '08_x'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "lay"),
+    [
+        ("a pipe", os.mkfifo),
+        ("a folder", os.mkdir),
+        ("a device", lambda path: path.symlink_to("/dev/zero")),
+        ("No such file", lambda path: path.symlink_to("nowhere")),
+        ("symbolic links", lambda path: path.symlink_to(path.name)),
+    ],
+)
+def test_what_is_no_notebook_is_said_and_not_called_unknown(kind, lay, tmp_path):
+    lay(tmp_path / "01_x.py")
+    with pytest.raises(ManifestError) as refused:
+        notebook_parameters(tmp_path / "01_x.py")
+    holds(str(refused.value), "01_x.py", "cannot be read", kind)
 
 
 def test_a_notebook_that_is_read_is_not_paired_with_its_source(tmp_path):

@@ -218,3 +218,19 @@ def test_a_staging_folder_is_removed_and_so_is_what_a_killed_process_left(tmp_pa
         with staging(tmp_path) as other:
             assert mine.is_dir() and other.is_dir(), "what is held is left alone"
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_staging_folder_is_left_alone_and_not_waited_for(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("mine")
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    os.mkfifo(folder / ".staging-pipe")
+    (folder / ".staging-file").write_text("mine")
+    (folder / ".staging-link").symlink_to(elsewhere)
+    before = set(folder.iterdir())
+    with staging(folder):
+        pass
+    assert set(folder.iterdir()) == before
+    assert (elsewhere / "mine").read_text() == "mine"

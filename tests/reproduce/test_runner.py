@@ -12,7 +12,7 @@ import time
 import nbformat
 import pytest
 
-from tda_utils.reproduce import runner
+from tda_utils.reproduce import kernel, runner
 from tda_utils.reproduce.manifest import load_manifest, plan
 from tda_utils.reproduce.runner import execute
 from tests.reproduce.conftest import (
@@ -354,6 +354,30 @@ def test_a_link_that_a_notebook_leaves_is_no_output(tmp_path, monkeypatch, capsy
     path = write(tmp_path, manifest())
     assert command("run", "share", "--protocol", "paired", manifest=path) == 1
     assert "did not write share-paired.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "lay"), [("a pipe", os.mkfifo), ("a folder", os.mkdir)])
+def test_what_has_the_place_of_an_executed_copy_is_named_and_not_waited_for(
+    kind, lay, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(kernel, "run_notebook", lambda *unused: pytest.fail("it was begun"))
+    path = write(tmp_path, manifest())
+    (tmp_path / "paper" / "runs" / "quick").mkdir(parents=True)
+    lay(tmp_path / "paper" / "runs" / "quick" / "01_good-paired.ipynb")
+    assert command("run", "share", "--protocol", "paired", manifest=path) == 1
+    holds(capsys.readouterr().err, "FAILED", "01_good-paired.ipynb", kind)
+
+
+@pytest.mark.kernel
+def test_a_link_in_an_executed_copy_s_place_is_replaced_and_not_followed(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    path = write(tmp_path, manifest())
+    copy = tmp_path / "paper" / "runs" / "quick" / "01_good-paired.ipynb"
+    copy.parent.mkdir(parents=True)
+    copy.symlink_to(mine)
+    assert command("run", "share", "--protocol", "paired", manifest=path) == 0
+    assert mine.read_text() == "mine" and copy.is_file() and not copy.is_symlink()
 
 
 def test_what_nobody_thought_of_is_one_sentence_and_the_others_run(tmp_path, monkeypatch, capsys):

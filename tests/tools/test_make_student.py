@@ -449,6 +449,18 @@ def test_whatever_else_a_copy_is_it_is_kept(kind, course, capsys):
     assert not os.path.exists(course / "elsewhere.ipynb") or kind == "a link"
 
 
+def test_files_beside_a_copy_are_not_written_through_whatever_their_name(course, tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    handout = next((course / "student").glob("*.ipynb"))
+    (course / "student" / f"{handout.name}.partial").symlink_to(mine)
+    before = handout.read_text()
+    next_edition(course)
+    assert make_student.main([]) == 0
+    assert mine.read_text() == "mine" and (course / "student" / f"{handout.name}.partial").exists()
+    assert handout.read_text() != before and not handout.is_symlink()
+
+
 def test_a_copy_of_a_copy_is_a_file_of_ones_own(course):
     copy = course / "student" / "01_line.ipynb"
     handout = copy.with_name("01_line-Copy1.ipynb")
