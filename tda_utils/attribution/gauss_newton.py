@@ -255,7 +255,7 @@ def curvature_root(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Examples
     --------
     >>> R, c = curvature_root(torch.zeros(1, 2), torch.tensor([0]))
-    >>> (R[0] @ R[0].T).tolist(), (R[0] @ c[0]).tolist()
+    >>> (R[0] @ R[0].T).numpy().round(6).tolist(), (R[0] @ c[0]).numpy().round(6).tolist()
     ([[0.25, -0.25], [-0.25, 0.25]], [-0.5, 0.5])
     """
     p = logits.softmax(1).clamp_min(LEAST)

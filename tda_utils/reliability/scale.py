@@ -37,7 +37,7 @@ def scaled(values: np.ndarray, axes: int | tuple[int, ...] | None = None) -> tup
     >>> powers.ravel()
     array([-662,    3], dtype=int32)
     >>> near_one.round(3)
-    array([[ 0.785, -0.262],
+    array([[ 0.574, -0.191],
            [ 0.   ,  0.625]])
     """
     values = np.asarray(values)

@@ -18,7 +18,7 @@ def modules() -> list[str]:
     Examples
     --------
     >>> modules()[:2]
-    ['tda_utils', 'tda_utils.attribution']
+    ['tda_utils', 'tda_utils.arrays']
     """
     found = pkgutil.walk_packages(tda_utils.__path__, "tda_utils.")
     # A package's __main__ is a command: importing it runs it.
