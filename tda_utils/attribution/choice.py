@@ -26,7 +26,7 @@ from tda_utils.attribution.gradients import (
 from tda_utils.attribution.loop import LoopGradients
 from tda_utils.engine.fused import is_fusable
 from tda_utils.models.probes import failing_layer, layer_of, reads_values
-from tda_utils.models.states import copied_model, trainable_parameters
+from tda_utils.models.states import copied_model, largest_finite, trainable_parameters
 
 # Two ways agree to that part of the largest gradient, and of each but for what rounding leaves.
 TOLERANCES = {torch.float64: (1e-10, 1e-7), torch.float32: (1e-4, 1e-2)}
@@ -128,7 +128,7 @@ def _trouble(
         said = " ".join(str(problem).split())
         return f"{layer_of(model, name)} cannot be worked on for many at once ({said[:150]})"
     of_largest, of_each = TOLERANCES.get(images.dtype, (1e-2, 1e-1))
-    largest = max(float(own.abs().nan_to_num().max()) for own in wanted.values() if own.numel())
+    largest = max(map(largest_finite, wanted.values()))
     pairs = zip(found, method.vectors(model, wanted), strict=True)
     for number, (block, own) in enumerate(pairs):
         rows, values = dense(block), own.values

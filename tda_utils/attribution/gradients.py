@@ -20,7 +20,7 @@ from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer
 from tda_utils.attribution.cross_entropy import cross_entropy, loss_errors, sums_of_others
 from tda_utils.engine.fused import DTYPES, FusedNetwork
 from tda_utils.engine.parallel import parallel_map
-from tda_utils.models.states import trainable_parameters
+from tda_utils.models.states import largest_finite, trainable_parameters
 
 # Gradients of that many samples are computed at a time, which bounds the memory.
 CHUNK = 100
@@ -334,7 +334,7 @@ class LayerGradients:
             len(one) == len(images)
             and one.shape == other.shape
             and torch.allclose(
-                one[order], other, rtol=1e-3, atol=1e-3 * float(one.abs().max()), equal_nan=True
+                one[order], other, rtol=1e-3, atol=1e-3 * largest_finite(one), equal_nan=True
             )
             for one, other in both
         )

@@ -22,6 +22,7 @@ from tda_utils.models.states import (
     State,
     copied,
     copied_model,
+    largest_finite,
     load_state,
     state_of,
     trainable_parameters,
@@ -302,5 +303,5 @@ def _memory_format(model: nn.Module, images: Tensor) -> torch.memory_format:
             logits = probe(sample.clone(memory_format=torch.channels_last))
     except RuntimeError:
         return torch.contiguous_format
-    alike = torch.allclose(logits, usual, rtol=1e-2, atol=1e-2 * float(usual.abs().max()))
+    alike = torch.allclose(logits, usual, rtol=1e-2, atol=1e-2 * largest_finite(usual))
     return torch.channels_last if alike else torch.contiguous_format

@@ -32,6 +32,7 @@ from tda_utils.models.states import (
     copied,
     copied_model,
     float_dtype,
+    largest_finite,
     load_state,
     state_of,
     tied_names,
@@ -459,7 +460,7 @@ def why_not_in_step(model: nn.Module, images: Tensor, labels: Tensor, training: 
         tolerance = 1e-6 if dtype == torch.float64 else 1e-2
         for one, alone in zip(found, wanted, strict=True):
             # Of all values: a gradient that is nought in exact arithmetic is rounding alone.
-            largest = max(float(value.abs().max()) for value in alone.values())
+            largest = max(map(largest_finite, alone.values()))
             for name in {*one, *alone}:
                 if (
                     name not in one

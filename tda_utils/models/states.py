@@ -380,3 +380,14 @@ def all_finite(state: State) -> bool:
     return all(
         bool(torch.isfinite(value).all()) for value in state.values() if value.is_floating_point()
     )
+
+
+def largest_finite(values: Tensor) -> float:
+    """Return the largest absolute value among those that are finite; 0 if none is.
+
+    Examples
+    --------
+    >>> largest_finite(torch.tensor([-2.0, torch.nan, torch.inf]))
+    2.0
+    """
+    return float(values.nan_to_num(0, 0, 0).abs().max()) if values.numel() else 0.0
