@@ -5,6 +5,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,8 @@ def test_an_interrupt_in_the_first_imports_of_every_tool(count, tmp_path):
                     [sys.executable, "-m", module, "check"],
                     cwd=ROOT,
                     env={**environment, "INTERRUPT_AT": str(at)},
+                    # Whatever started the tests may ignore interrupts, as a background does.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                     capture_output=True,
                     text=True,
                     check=False,
