@@ -78,8 +78,13 @@ def _visit_block(writer, node: nodes.Element) -> None:
 
 
 def _accessible(app, page, template, context: dict, doctree) -> None:
-    """Give headings in the navigation a level, and let the keyboard scroll code that is wide."""
-    replaced = {'role="heading">': 'role="heading" aria-level="2">', "<pre>": '<pre tabindex="0">'}
+    """Give headings in the navigation a level, and let the keyboard scroll what is wide."""
+    table = '<div class="table-wrapper'
+    replaced = {
+        'role="heading">': 'role="heading" aria-level="2">',
+        "<pre>": '<pre tabindex="0">',
+        table: table.replace("<div", '<div tabindex="0" role="group" aria-label="table"'),
+    }
     for name in ("furo_navigation_tree", "body"):
         for old, new in replaced.items():
             context[name] = context.get(name, "").replace(old, new)

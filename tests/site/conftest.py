@@ -31,7 +31,8 @@ HEIGHTS = {390: 844, 1280: 900}
 # A phone, a wide screen, and the other set of colours, which width does not change.
 VIEWS = ((390, "light"), (1280, "light"), (1280, "dark"))
 # Listings of the source; one of them is looked at as every other page is.
-LISTINGS, WHOLE_LISTING = "_modules/", "_modules/tda_utils/engine/noise.html"
+LISTINGS = "_modules/"
+WHOLE_LISTINGS = tuple(f"_modules/tda_utils/{name}.html" for name in ("engine/noise", "files"))
 
 
 def pages() -> list[str]:
@@ -52,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def views_of(path: str, at: int) -> tuple[tuple[int, str], ...]:
     """Return the views of a page; listings, all made alike, take one each in turn."""
     turn = at % len(VIEWS)
-    alike = path.startswith(LISTINGS) and path != WHOLE_LISTING
+    alike = path.startswith(LISTINGS) and path not in WHOLE_LISTINGS
     return VIEWS[turn : turn + 1] if alike else VIEWS
 
 
