@@ -14,6 +14,7 @@ from tda_utils.models.probes import (
     reads_values,
 )
 from tests.refusals import refused
+from tests.zoo.networks import OnceSquare
 
 
 class Branch(nn.Module):
@@ -227,18 +228,6 @@ def test_the_innermost_layer_that_fails_is_named():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in fine.modules())
 
 
-class Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, values):
-        ctx.save_for_backward(values)
-        return values.square()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, error):
-        return 2 * ctx.saved_tensors[0] * error
-
-
 class Hidden(torch.autograd.Function):
     """Its backward pass does not say that it depends on the values."""
 
@@ -252,7 +241,7 @@ class Hidden(torch.autograd.Function):
         return 2 * ctx.values * error
 
 
-@pytest.mark.parametrize("function", [Once.apply, Hidden.apply], ids=["once", "hidden"])
+@pytest.mark.parametrize("function", [OnceSquare.apply, Hidden.apply], ids=["once", "hidden"])
 def test_a_layer_without_a_second_derivative_is_named(function):
     """PyTorch itself gives a wrong one without a word."""
     model = around(function)
