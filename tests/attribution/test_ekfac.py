@@ -15,6 +15,7 @@ from tda_utils.attribution.choice import gradient_method
 from tda_utils.attribution.gradients import VmapGradients
 from tests.plain import as_double, autograd_gradients, dense_gauss_newton, mixed_gradients
 from tests.tiny import ARCHITECTURES, NO_IMAGES, SHORT, make_task
+from tests.zoo import plain
 
 DAMPING = 5e-3
 
@@ -32,24 +33,8 @@ def written_out(model, images, draws):
     ordered as ``model.parameters()``.
     """
     gradients = torch.cat([mixed_gradients(model, images, draw) for draw in draws])
-    size, start = gradients.shape[1], 0
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    for layer in model:
-        if not list(layer.parameters()):
-            continue
-        rows, count = layer.weight.shape[0], layer.weight.numel()
-        weight = torch.arange(start, start + count).view(rows, -1)
-        bias = torch.arange(start + count, start + count + rows)[:, None]
-        places = torch.cat([weight, bias], dim=1)
-        start += count + rows
-        of_layer = gradients[:, places]
-        left = torch.linalg.eigh(torch.einsum("nij,nkj->ik", of_layer, of_layer))[1]
-        right = torch.linalg.eigh(torch.einsum("nij,nik->jk", of_layer, of_layer))[1]
-        basis = torch.kron(left, right)
-        diagonal = (of_layer.flatten(1) @ basis).square().sum(0) / len(images)
-        where = places.flatten()
-        matrix[where[:, None], where] = basis @ torch.diag(diagonal) @ basis.T
-    return matrix
+    of_samples = gradients.unflatten(0, (len(images), -1))  # In any order: they are added up.
+    return plain.ekfac(of_samples, plain.blocks(model, by_layer=True))
 
 
 def solved_densely(model, task, matrix, damping=DAMPING):
