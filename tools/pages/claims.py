@@ -1,393 +1,566 @@
-"""The claims of the paper: of each the rule that decides it, and the judge that applies the rule.
+"""The claims of the paper: of each the questions that it asks, and the rule that decides each.
 
-A judge reads the committed tables and numbers of one protocol, and types none: a new result changes
-the verdict, not the other way round.
+A rule reads the committed summaries of studies, and types no number but its borders: a new result
+changes the verdict, not the other way round.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tda_utils.terms import METHOD_LABELS
-from tda_utils.texts import read_json
+from tools.pages import rules
+from tools.pages.evidence import (
+    DATA,
+    FEW_MEMBERS,
+    LEAST_CROSSED,
+    LEAST_SAMPLES,
+    MODELS,
+    Evidence,
+    Number,
+    Study,
+    difference,
+)
 
-ESTIMATORS = tuple(label for method, label in METHOD_LABELS.items() if method != "loo")
-SUPPORTED, REFUTED, OPEN = "supported", "not supported", "not decided"
+ESTIMATORS = tuple(method for method in METHOD_LABELS if method != "loo")
+#: Which source of noise the study with these names has; the order of the table.
+SOURCES = ("initialisation", "order", "interaction")
+#: Training samples of each class, in any study.
+SIZES = (10, 20, 30, 40, 50, 60)
+
+OFTEN, RARE, MOSTLY = 0.5, 0.1, 0.9
+LOW, ALIKE, RELIABLE = 0.5, 0.9, 0.8
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The verdict on one claim under one protocol, with the numbers that it rests on."""
+class View:
+    """A protocol, and which of its leave-one-out scores are looked at."""
 
-    verdict: str
-    said: str
-    numbers: Mapping[str, float]
+    name: str
+    protocol: str
+    loo: str = "loo"
+
+
+PAIRED, RELEASED = View("paired", "paired"), View("released", "released")
+WITHOUT_DRIFT = View("released, drift removed", "released", "loo_without_drift")
+PROTOCOL_VIEWS = (PAIRED, RELEASED)
+VIEWS = (*PROTOCOL_VIEWS, WITHOUT_DRIFT)
+
+
+# ---------------- tables of evidence
+
+#: What is made of a number that stands in a file, by the number of members.
+CHANGES: dict[str, Callable[[Number, int], Number]] = {
+    "": lambda number, members: number,
+    "R / (n - (n - 1) R)": lambda number, n: number.mapped(lambda r: r / (n - (n - 1) * r)),
+    "other sign": lambda number, members: -number,
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: where its numbers stand in a study's file, and how they are written."""
+
+    title: str
+    #: Keys, with ``{loo}``, ``{members}`` and ``{last}``; "A - B" is the difference of two.
+    path: str
+    #: "percent", "p" (three decimals) or "correlation" (two).
+    form: str
+    change: str = ""
+
+    def place(self, study: Study, view: View, members: int) -> str:
+        """Return the path in the study's file."""
+        last = study.content["size"]["checkpoints"]
+        return self.path.format(loo=view.loo, members=members, last=last)
+
+    def of(self, study: Study, view: View, members: int) -> Number:
+        """Return the number of a study."""
+        paths = self.place(study, view, members).split(" - ")
+        found = [CHANGES[self.change](study.number(path), members) for path in paths]
+        return difference(*found) if len(found) > 1 else found[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one study, or several that are compared, say to a question."""
+
+    view: str
+    name: str
+    members: int
+    #: By the title of the column, which study it is and what it says.
+    cells: Mapping[str, tuple[Study, Number]]
+    #: One, or one for each cell that is judged by itself.
+    verdicts: tuple[str, ...]
+    #: Why a study decides nothing whatever its numbers.
+    reason: str = ""
+
+    @property
+    def studies(self) -> tuple[Study, ...]:
+        """The studies of the row, each once."""
+        return tuple({study.file: study for study, _ in self.cells.values()}.values())
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing that a claim says, with the rule that decides it."""
+
+    title: str
+    rule: str
+    columns: tuple[Column, ...]
+    ask: Callable[[Question, Evidence, View], list[Row]]
+    views: tuple[View, ...] = VIEWS
+    #: Whether the claim's verdict is also this one's; else it explains another question.
+    counts: bool = True
+
+    def rows(self, evidence: Evidence) -> list[Row]:
+        """Return the evidence of all views."""
+        return [row for view in self.views for row in self.ask(self, evidence, view)]
+
+    def verdicts(self, evidence: Evidence) -> dict[str, tuple[str, ...]]:
+        """Return the verdicts under each view, of all rows in a row."""
+        return {
+            view.name: tuple(
+                itertools.chain.from_iterable(
+                    row.verdicts for row in self.ask(self, evidence, view)
+                )
+            )
+            for view in self.views
+        }
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, the rule that decides it, and the figures to look at."""
+    """A claim of the paper, the questions that it asks, and the figure to look at."""
 
     text: str
-    rule: str
-    figures: tuple[str, ...]
-    judge: Callable[[Results], Finding]
+    questions: tuple[Question, ...]
+    figure: str
     decides: str
+    #: Other figures on it.
+    more: tuple[str, ...] = field(default=())
 
 
-@dataclass(frozen=True)
-class Results:
-    """The committed tables and numbers of one protocol."""
-
-    folder: Path
-    protocol: str
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a table of this protocol."""
-        return pd.read_csv(self.folder / "tables" / f"{name}-{self.protocol}.csv")
-
-    def numbers(self, name: str) -> dict[str, Any]:
-        """Return the numbers of a figure, of this protocol or of both."""
-        own = self.folder / "numbers" / f"{name}-{self.protocol}.json"
-        return read_json(own if own.is_file() else own.with_stem(name))
-
-    @cached_property
-    def by_size(self) -> pd.DataFrame:
-        """Reliability against training-set size, CNN2-L."""
-        return self.table("by_size")
-
-    def loo(self, table: pd.DataFrame, measure: str) -> pd.DataFrame:
-        """Return the rows of leave-one-out and one measure, in the order of the figure."""
-        return table[(table["method"] == "LOO") & (table["measure"] == measure)]
-
-    @cached_property
-    def agreement(self) -> pd.DataFrame:
-        """Pearson's correlations of means: a row for each two methods, a column a study."""
-        table = self.table("agreement_by_study")
-        return table[table["kind"] == "pearson"].drop(columns="kind").set_index("methods")
+Cells = Mapping[str, Number]
 
 
-def interval(row: Any, percent: bool = True) -> str:
-    """Write a value with its interval.
+def by_study(
+    judge: Callable[[Study, Cells], str | Iterable[str]], of_sources: bool = False
+) -> Callable[[Question, Evidence, View], list[Row]]:
+    """Return how a question is asked of one study after the other.
 
-    Examples
-    --------
-    >>> interval({"value": 0.5, "low": 0.25, "high": 0.75})
-    '50 % (25 to 75 %)'
-    >>> interval({"value": 0.5, "low": 0.25, "high": 0.75}, percent=False)
-    '0.500 (0.250 to 0.750)'
+    Parameters
+    ----------
+    judge
+        From a study and the numbers of the columns, makes a verdict, or one for each method.
+    of_sources
+        Whether the question is what the spread over members comes from: then rounding must be none
+        of it.
     """
-    value, low, high = (float(row[name]) for name in ("value", "low", "high"))
-    if percent:
-        return f"{value:.0%} ({low:.0%} to {high:.0%})".replace("%", " %").replace(" % to", " to")
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+    def ask(question: Question, evidence: Evidence, view: View) -> list[Row]:
+        rows = []
+        for study in evidence.of(view.protocol):
+            numbers = {
+                one.title: one.of(study, view, study.members) for one in question.columns
+            }
+            found = judge(study, numbers)
+            verdicts = (found,) if isinstance(found, str) else tuple(found)
+            reason = study.too_small or ("rounding" if of_sources and study.rounded else "")
+            if reason:
+                verdicts = (rules.OPEN,) * len(verdicts)
+            cells = {title: (study, number) for title, number in numbers.items()}
+            rows.append(Row(view.name, study.name, study.members, cells, verdicts, reason))
+        return rows
+
+    return ask
 
 
-def judged_by(table: pd.DataFrame) -> str:
-    """Say how many members the studies of each panel are judged by.
+# ---------------- claims 1 to 3: how noisy is leave-one-out?
 
-    Examples
-    --------
-    >>> judged_by(pd.DataFrame({"panel": ["A", "A", "B"], "members": [10, 10, 5]}))
-    '(members: A 10, B 5)'
-    """
-    members = table.groupby("panel", sort=False)["members"].min()
-    return f"(members: {', '.join(f'{panel} {count}' for panel, count in members.items())})"
-
-
-def study(row: Any, what: str = "per class") -> str:
-    """Name a study: panel and place in it."""
-    return f"{row['panel']}, {row[what]}" + (" per class" if what == "per class" else "")
+SIGN_UNCERTAIN = Column("noise > mean", "reliability/{members}/{loo}/sign_uncertain", "percent")
+SIGNIFICANT = Column("p < 0.05", "reliability/{members}/{loo}/significant", "percent")
+FOUND = Column("FDR", "reliability/{members}/{loo}/found", "percent")
+PAIRS = Column("independent pairs", "effective_pairs/{loo}", "count")
+ONE_MODEL = Column("mean > 1.96 std", "reliability/{members}/{loo}/one_model", "percent")
+STABILITY = "stability/{loo}/pearson"
+OF_MEAN = Column("mean over members", STABILITY, "correlation")
+OF_ONE = Column("one model", STABILITY, "correlation", "R / (n - (n - 1) R)")
 
 
-# ---------------- the nine claims
+def _overshadowed(study: Study, cells: Cells) -> str:
+    return rules.at_least(cells["noise > mean"], OFTEN)
 
 
-def overshadowed(results: Results) -> Finding:
-    """Judge claim 1: is the noise of one pair larger than its mean?"""
-    rows = results.loo(results.by_size, "sign_uncertain")
-    numbers = {study(row): float(row["value"]) for _, row in rows.iterrows()}
-    often = [value >= 0.5 for value in numbers.values()]
-    verdict = SUPPORTED if all(often) else REFUTED if not any(often) else "depends on the data"
-    said = "; ".join(f"{study(row)} {interval(row)}" for _, row in rows.iterrows())
-    said = f"LOO pairs whose standard deviation exceeds their absolute mean: {said}"
-    return Finding(verdict, f"{said} {judged_by(rows)}", numbers)
+def _found(study: Study, cells: Cells) -> str:
+    there = cells["FDR"].value > 0 and cells["p < 0.05"].low > study.noise
+    return rules.there_and_rare(cells["FDR"], 0, RARE, there)
 
 
-def rare_but_there(results: Results) -> Finding:
-    """Judge claim 2: after correction for many tests, are there trusted pairs, and how many?"""
-    table = results.table("significant_fraction").set_index("method")
-    raw, corrected = (float(table.loc["loo", name]) for name in ("p < 0.05", "after FDR"))
-    null = float(results.numbers("significant_fraction")["null fraction"])
-    numbers = {"p < 0.05": raw, "after FDR": corrected, "noise": null}
-    rows = results.loo(results.by_size, "significant")
-    numbers |= {study(row): float(row["value"]) for _, row in rows.iterrows()}
-    exist, rare = corrected > 0 and raw > null, corrected < 0.1
-    verdict = SUPPORTED if exist and rare else "they exist and are not rare" if exist else REFUTED
-    said = (
-        f"LOO on MNIST3 with 10 per class: {raw:.1%} of all pairs have p < 0.05 (noise: "
-        f"{null:.2%}), {corrected:.1%} after control of the false discovery rate. In all studies, "
-        "before that control: "
-    )
-    said = said.replace("%", " %")
-    said += "; ".join(f"{study(row)} {interval(row)}" for _, row in rows.iterrows())
-    return Finding(verdict, f"{said} {judged_by(rows)}", numbers)
+def _one_model(study: Study, cells: Cells) -> str:
+    number = cells["mean > 1.96 std"]
+    return rules.there_and_rare(number, study.noise_of_one, RARE, number.value > 0)
 
 
-def ground_truth_is_noisy(results: Results) -> Finding:
-    """Judge claim 3: is leave-one-out noisier than the estimators?"""
-    table = results.by_size[results.by_size["measure"] == "sign_uncertain"]
-    values = table.pivot_table(index=["panel", "per class"], columns="method", values="value")
-    numbers = {
-        f"{panel}, {size} per class, {method}": float(value)
-        for (panel, size), row in values.iterrows()
-        for method, value in row.items()
-    }
-    noisy = bool((values["LOO"] >= 0.25).all())
-    some = bool((values["LOO"] >= 0.25).any())
-    verdict = SUPPORTED if noisy else "depends on the data" if some else REFUTED
-    noisier = (values[list(ESTIMATORS)].median(axis=1) < values["LOO"]).sum()
-    said = (
-        "pairs with more noise than mean under LOO: "
-        + "; ".join(
-            f"{panel}, {size} per class {row['LOO']:.0%}"
-            for (panel, size), row in values.iterrows()
-        )
-        + f"; that is more than the median of the four estimators in {noisier} of {len(values)} "
-        f"studies {judged_by(table)}"
-    )
-    return Finding(verdict, said.replace("%", " %"), numbers)
+def _noisy(title: str, border: float) -> Callable[[Study, Cells], str]:
+    return lambda study, cells: rules.below(cells[title], border)
 
 
-def initialisation_or_order(results: Results) -> Finding:
-    """Judge claim 4: which source has the larger share of the variance?"""
-    table = results.table("variance_sources").set_index(["method", "source"])
-    numbers, larger, apart = {}, 0, 0
-    for method in METHOD_LABELS:
-        start, order = table.loc[(method, "initialisation")], table.loc[(method, "order")]
-        numbers |= {f"{method}, initialisation": start["share"], f"{method}, order": order["share"]}
-        larger += start["share"] > order["share"]
-        apart += start["low"] > order["high"]
-    loo = table.loc["loo"]
-    titles = {"interaction": "both together", "epoch": "epoch in all runs"}
-    parts = ", ".join(f"{titles.get(source, source)} {share(loo, source)}" for source in loo.index)
-    said = (
-        f"initialisation has the larger share for {larger} of {len(METHOD_LABELS)} methods, "
-        f"with intervals apart for {apart}; LOO: {parts}"
-    )
-    verdict = OPEN
-    if larger == len(METHOD_LABELS):
-        verdict = SUPPORTED
-    elif larger == 0:
-        verdict = REFUTED
-    return Finding(verdict, said, {name: float(value) for name, value in numbers.items()})
+# ---------------- claim 4: initialisation or batch order?
+
+SHARES = tuple(Column(source, f"variance/{{loo}}/{source}", "percent") for source in SOURCES)
 
 
-def share(table: pd.DataFrame, source: str) -> str:
-    """Write a share of the variance with its interval."""
-    return interval(table.loc[source].rename({"share": "value"}))
+def _initialisation_or_order(question: Question, evidence: Evidence, view: View) -> list[Row]:
+    rows = []
+    for study in evidence.crossed(view.protocol):
+        runs = len(study.values["seeds"]) * study.values["orders"]
+        for method, label in METHOD_LABELS.items():
+            own = View(view.name, view.protocol, method)
+            numbers = {one.title: one.of(study, own, runs) for one in question.columns}
+            reason = study.too_small or _unsafe(study, method)
+            verdict = rules.greater(numbers["initialisation"], numbers["order"])
+            cells = {title: (study, number) for title, number in numbers.items()}
+            verdicts = (rules.OPEN if reason else verdict,)
+            rows.append(Row(view.name, f"{study.name}: {label}", runs, cells, verdicts, reason))
+    return rows
 
 
-def estimates_against_truth(results: Results) -> Finding:
-    """Judge claim 5: do the estimators correlate with leave-one-out?"""
-    table = results.agreement
-    rows = table.loc[[f"LOO, {name}" for name in ESTIMATORS]].abs()
-    typical, itself = rows.median(), table.loc["LOO, LOO"]
-    numbers = {f"{name}, median": float(value) for name, value in typical.items()}
-    numbers |= {f"{name}, LOO with itself": float(value) for name, value in itself.items()}
-    low = typical < 0.5
-    verdict = SUPPORTED if low.all() else REFUTED if not low.any() else "depends on the data"
-    said = "; ".join(
-        f"{name}: {value:.2f}, LOO with itself {itself[name]:.2f}"
-        for name, value in typical.items()
-    )
-    return Finding(
-        verdict, f"median over ATS, IF, GD and GC of the correlation with LOO: {said}", numbers
-    )
-
-
-def families(results: Results) -> Finding:
-    """Judge claim 6: IF like GD, GC steady on MNIST3 only, {ATS, IF} and {GD, GC} together."""
-    table = results.agreement
-    alike = table.loc["IF, GD"]
-    cosine = results.by_size.query("method == 'GC' and measure == 'significant'")
-    least = {panel: float(rows["value"].min()) for panel, rows in cosine.groupby("panel")}
-    inside = table.loc[["ATS, IF", "GD, GC"]].min()
-    across = table.loc[["ATS, GD", "ATS, GC", "IF, GD", "IF, GC"]].max()
-    parts = {
-        "IF and GD alike": bool((alike >= 0.9).all()),
-        "GC steady on MNIST3 and not on CIFAR-10": least["MNIST3"] >= 0.9 > least["CIFAR-10"] + 0.1,
-        "clusters": bool((inside > across).all()),
-    }
-    numbers = {f"IF, GD: {name}": float(value) for name, value in alike.items()}
-    numbers |= {f"GC significant at least: {panel}": value for panel, value in least.items()}
-    held = [name for name, holds in parts.items() if holds]
-    verdict = SUPPORTED if len(held) == len(parts) else REFUTED
-    if held and verdict == REFUTED:
-        verdict = f"in part: {', '.join(held)}"
-    said = (
-        f"correlation of IF and GD {alike.min():.2f} to {alike.max():.2f}; GC significant for at "
-        f"least {least['MNIST3']:.0%} of the pairs on MNIST3, {least['CIFAR-10']:.0%} on CIFAR-10; "
-        f"both correlations within the clusters exceed all across in {int((inside > across).sum())}"
-        f" of {len(inside)} studies"
-    )
-    return Finding(verdict, said.replace("%", " %"), numbers)
-
-
-def size_is_not_monotonic(results: Results) -> Finding:
-    """Judge claim 7: does mean p both rise and fall with the training-set size?"""
-    rows = results.loo(results.by_size, "mean_p")
-    verdicts, said, numbers = [], [], {}
-    for panel, own in rows.groupby("panel", sort=False):
-        own = own.sort_values("per class")
-        numbers |= {study(row): float(row["value"]) for _, row in own.iterrows()}
-        text = " → ".join(f"{row['value']:.3f}" for _, row in own.iterrows())
-        said.append(f"{panel}, {', '.join(str(size) for size in own['per class'])}: {text}")
-        verdicts.append(_turns(own))
-    said = f"mean p of LOO by samples of each class, {'; '.join(said)} {judged_by(rows)}"
-    known = {verdict for verdict in verdicts if verdict}
-    verdict = known.pop() if len(known) == 1 else "depends on the data" if known else OPEN
-    return Finding(verdict, said, numbers)
-
-
-def _turns(own: pd.DataFrame) -> str:
-    """Say whether a curve turns, by steps whose intervals do not overlap; "" for two sizes."""
-    if len(own) < 3:
+def _unsafe(study: Study, method: str) -> str:
+    """Say why rounding may be part of what the sources are held responsible for."""
+    if method != "loo" or study.protocol != "paired":
         return ""
-    pairs = list(itertools.pairwise(own[["value", "low", "high"]].to_dict("records")))
-    rises = any(after["low"] > before["high"] for before, after in pairs)
-    falls = any(after["high"] < before["low"] for before, after in pairs)
-    if rises and falls:
-        return SUPPORTED
-    steps = {after["value"] > before["value"] for before, after in pairs}
-    return REFUTED if len(steps) == 1 else OPEN
+    if study.floor is None:
+        return "floor not measured"
+    return "rounding" if study.rounded else ""
 
 
-def complexity(results: Results) -> Finding:
-    """Judge claim 8: does mean p rise from CNN2-L to CNN3-L to ViT + LoRA?"""
-    rows = results.loo(results.table("by_model"), "mean_p")
-    said, numbers, rising = [], {}, []
-    for panel, own in rows.groupby("panel", sort=False):
-        if len(own) < 2:
-            continue
-        numbers |= {study(row, "model"): float(row["value"]) for _, row in own.iterrows()}
-        text = ", ".join(f"{row['model']} {interval(row, False)}" for _, row in own.iterrows())
-        said.append(f"{panel}: {text}")
-        rising.append(bool(own["value"].is_monotonic_increasing))
-    if not rising:
-        return Finding(OPEN, "no data set has scores of two models", numbers)
-    verdict = SUPPORTED if all(rising) else REFUTED if not any(rising) else "depends on the data"
-    if not rows["model"].str.startswith("ViT").any():
-        verdict += " for CNN2-L and CNN3-L; ViT + LoRA not run at this size"
-    return Finding(verdict, f"mean p of LOO, {'; '.join(said)}", numbers)
+# ---------------- claims 5 and 6: do the methods agree?
 
 
-def more_checkpoints(results: Results) -> Finding:
-    """Judge claim 9: does mean p fall when more checkpoints are averaged?"""
-    table = results.table("mean_p").set_index("method")
-    first, last = table.columns[0], table.columns[-1]
-    numbers = {
-        f"{method}, {column}": float(table.loc[method, column])
-        for method in table.index
-        for column in (first, last)
-    }
-    falls = table[last] < table[first]
-    verdict = SUPPORTED if falls.all() else REFUTED if not falls.any() else "depends on the method"
-    said = f"mean p with {first} and with {last} checkpoints: " + "; ".join(
-        f"{METHOD_LABELS[method]} {row[first]:.3f} → {row[last]:.3f}"
-        for method, row in table.iterrows()
+def _agreement(first: str, second: str, change: str = "", title: str = "") -> Column:
+    pair = f"{METHOD_LABELS[first]}, {METHOD_LABELS[second]}"
+    path = f"agreement/mean/pearson/{first}, {second}"
+    return Column(title or pair, path, "correlation", change)
+
+
+RAW = tuple(
+    _agreement("loo", method, title=f"{METHOD_LABELS[method]} raw") for method in ESTIMATORS
+)
+CEILING = tuple(
+    Column(METHOD_LABELS[method], f"ceiling/pearson/{method}", "correlation")
+    for method in ESTIMATORS
+)
+
+
+def _disagree(study: Study, cells: Cells) -> list[str]:
+    return [rules.below(cells[column.title], LOW) for column in CEILING]
+
+
+def _alike(study: Study, cells: Cells) -> str:
+    return rules.at_least(cells["IF, GD"], ALIKE)
+
+
+def _steady_on_mnist(study: Study, cells: Cells) -> str:
+    verdict = rules.at_least(cells["GC p < 0.05"], MOSTLY)
+    return verdict if study.values["task"] == "mnist3" else rules.opposite(verdict)
+
+
+CLUSTERS = (("ats", "influence"), ("grad_dot", "grad_cos"))
+ACROSS = tuple(itertools.product(*CLUSTERS))
+_TOGETHER = [_agreement(*pair).title for pair in CLUSTERS]
+_APART = [_agreement(*pair).title for pair in ACROSS]
+
+
+def _clustered(study: Study, cells: Cells) -> str:
+    return rules.clustered((cells[name] for name in _TOGETHER), (cells[name] for name in _APART))
+
+
+# ---------------- claims 7 and 8: size of the training set and of the model
+
+MEAN_P = "reliability/{members}/{loo}/mean_p"
+
+
+def _by_size(question: Question, evidence: Evidence, view: View) -> list[Row]:
+    """Compare the sizes of each data set: CNN2-L, trained and tested on sound lists."""
+    rows = []
+    for task, name in DATA.items():
+        usual = [
+            one
+            for one in evidence.of(view.protocol)
+            if (one.values["task"], one.values["model"]) == (task, "cnn2")
+            and one.values["lists"] != "released"
+        ]
+        named = [(str(one.values["per_class"]), one) for one in usual]
+        if len(named) > 1:
+            rows.append(_compared(question, view, name, named, rules.turning))
+    return rows
+
+
+def _by_model(question: Question, evidence: Evidence, view: View) -> list[Row]:
+    """Compare the models on each training set, first those that have members enough."""
+    rows = []
+    groups: dict[tuple[str, int, str], list[Study]] = {}
+    for one in evidence.of(view.protocol):
+        values = one.values
+        groups.setdefault((values["task"], values["per_class"], values["lists"]), []).append(one)
+    for (task, size, lists), studies in groups.items():
+        name = f"{DATA[task]}, {size}" + (" (test images)" if lists == "released" else "")
+        named = [(MODELS[one.values["model"]], one) for one in studies]
+        enough = [(title, one) for title, one in named if not one.too_small]
+        for chosen in (enough, named) if len(enough) not in (0, len(named)) else (named,):
+            if len(chosen) > 1:
+                rows.append(_compared(question, view, name, chosen, rules.rising))
+    return rows
+
+
+def _compared(
+    question: Question,
+    view: View,
+    name: str,
+    named: Sequence[tuple[str, Study]],
+    judge: Callable[[Iterable[Number]], str],
+) -> Row:
+    """Make a row of several studies, all with as many members as the smallest of them has."""
+    members = min(one.members for _, one in named)
+    columns = {column.title: column for column in question.columns}
+    cells = {title: (one, columns[title].of(one, view, members)) for title, one in named}
+    # Whoever is left out of one study is left out of the other only where both have these members.
+    numbers = [number for _, number in cells.values()]
+    steps = [difference(after, before) for before, after in itertools.pairwise(numbers)]
+    reason = next((one.too_small for _, one in named if one.too_small), "")
+    verdict = rules.OPEN if reason else judge(steps)
+    return Row(view.name, name, members, cells, (verdict,), reason)
+
+
+# ---------------- claim 9: more checkpoints
+
+GAINS = tuple(
+    Column(
+        label,
+        f"checkpoints/{{last}}/{method}/halves - checkpoints/1/{method}/halves",
+        "correlation",
     )
-    return Finding(verdict, said, numbers)
+    for method, label in METHOD_LABELS.items()
+)
 
+
+def _steadier(study: Study, cells: Cells) -> list[str]:
+    return [rules.rising([cells[column.title]]) for column in GAINS]
+
+
+#: Said once for all questions.
+SIZE_RULE = (
+    f"A study with {FEW_MEMBERS} members or fewer, or with fewer than {LEAST_SAMPLES} attributed "
+    "samples, decides nothing."
+)
 
 CLAIMS = (
     Claim(
         "The influence of one sample is often overshadowed by initialisation and batch noise.",
-        "Supported if for at least half of the pairs the standard deviation of leave-one-out over "
-        "members exceeds the absolute mean, in every study of CNN2-L.",
-        ("by_size", "mean_against_std"),
-        overshadowed,
-        "How much one sample counts, which is more among few than among many. And the released "
-        "scores hold the drift of continued training, which all pairs of a test sample share: it "
-        "moves the mean away from zero and hides what one sample does.",
+        (
+            Question(
+                "More noise than mean",
+                "Supported if at least half of the pairs have a standard deviation of leave-one-out "
+                "over members that exceeds the absolute mean; refuted if fewer have. Not decided "
+                "where rounding is more than 1 % of leave-one-out, since then neither "
+                "initialisation nor batches need be the cause.",
+                (SIGN_UNCERTAIN,),
+                by_study(_overshadowed, of_sources=True),
+            ),
+        ),
+        "by_size",
+        "How much one sample counts, which is more among few than among many. The released scores "
+        "hold the drift of continued training, which all training samples share. It moves the mean "
+        "away from zero and hides what one sample does; without it the noise is in plain view.",
+        ("mean_against_std",),
     ),
     Claim(
         "Noise-independent train-test pairs are rare, but exist; only there should TDA be trusted.",
-        "They exist if more pairs have p < 0.05 than noise would give and some are left after "
-        "control of the false discovery rate; they are rare if these are fewer than a tenth.",
-        ("significant_fraction", "concept"),
-        rare_but_there,
-        "The test: the released formula lacks the square root of the number of members, so it asks "
-        "whether one model can be trusted, not whether the mean differs from zero.",
+        (
+            Question(
+                "Does the mean differ from zero?",
+                "There are such pairs if more have p < 0.05 than noise gives, and some are left "
+                "after control of the false discovery rate. They are rare if less than a tenth is "
+                "left. Supported if both hold, refuted if they are not rare. That none is left "
+                "refutes nothing, so it decides nothing.",
+                (SIGNIFICANT, FOUND, PAIRS),
+                by_study(_found),
+            ),
+            Question(
+                "Can one model be trusted?",
+                "A pair can be trusted if its mean exceeds 1.96 standard deviations over members. "
+                "Supported if there are more such pairs than noise gives and less than a tenth; "
+                "refuted if there are a tenth or more.",
+                (ONE_MODEL,),
+                by_study(_one_model),
+            ),
+        ),
+        "significant_fraction",
+        "Which question is asked. The released formula asks the second one, about one model, which "
+        "is what the authors' README says; a t-test asks the first, and its answer grows with the "
+        "number of members. The pairs of a study share their members: noise moves thousands of "
+        "them together, as if there were only so many *independent pairs*.",
+        ("concept",),
     ),
     Claim(
         "Ground-truth leave-one-out is itself noisy.",
-        "Supported if in every study of CNN2-L at least a quarter of the pairs have a standard "
-        "deviation over members that exceeds the absolute mean.",
-        ("by_size",),
-        ground_truth_is_noisy,
-        "Retraining shows the noise; in the released scores the drift covers it.",
+        (
+            Question(
+                "Would another seed's leave-one-out agree?",
+                "Supported if the correlation between the leave-one-out scores of two models, "
+                "trained from different seeds, is below one half; refuted if it is at least that.",
+                (OF_ONE,),
+                by_study(_noisy("one model", LOW)),
+            ),
+            Question(
+                "Would the mean over other members agree?",
+                "Supported if the reliability of the mean over members, which is the correlation "
+                "with the mean over as many others, is below 0.8; refuted if it is at least that.",
+                (OF_MEAN,),
+                by_study(_noisy("mean over members", RELIABLE)),
+            ),
+        ),
+        "agreement",
+        "Whether one model is meant or the mean over ten. In the released scores the drift is much "
+        "the same for every seed of a test sample, so that they agree with each other on it.",
     ),
     Claim(
         "Initialisation gives more variance than batch order.",
-        "Supported if its share of the variance in the crossed design is the larger one for all "
-        "five methods, not supported if for none.",
-        ("variance_sources",),
-        initialisation_or_order,
-        "Which variance is meant. Initialisation and order compete for what differs between runs; "
-        "what differs between the checkpoints of one run is another matter, and can be the larger.",
+        (
+            Question(
+                "Shares in the crossed design",
+                "Supported for a method if the share of the initialisation exceeds that of the "
+                "order, with intervals apart; refuted if it is the other way round. A crossed study "
+                f"needs more than {FEW_MEMBERS} models and at least {LEAST_CROSSED} samples. "
+                "Leave-one-out also needs a floor of at most 1 %.",
+                SHARES,
+                _initialisation_or_order,
+                PROTOCOL_VIEWS,
+            ),
+        ),
+        "variance_sources",
+        "Which set. With two batches an epoch there is little order to vary. What initialisation "
+        "and order do together (*interaction*) can be larger than what both do alone; then "
+        "neither of the two is the source.",
     ),
     Claim(
         "Estimated attribution and ground truth disagree: correlations of LOO with the rest are "
         "low.",
-        "Supported if the median over the four estimators of the absolute Pearson correlation of "
-        "means with LOO is below one half in every study.",
-        ("agreement", "agreement_by_study"),
-        estimates_against_truth,
-        "What LOO is: continued training measures something other than retraining does. LOO with "
-        "itself, two halves of the members, says how noisy the means are that estimators are held "
-        "against.",
+        (
+            Question(
+                "Correlation with a noiseless leave-one-out",
+                "The correlation of means with LOO, divided by the square root of LOO's "
+                "reliability: what it would be had LOO no noise. Supported for a method if it is "
+                "below one half; refuted if it is at least that.",
+                (*CEILING, *RAW),
+                by_study(_disagree),
+                PROTOCOL_VIEWS,
+            ),
+        ),
+        "agreement_by_study",
+        "How noisy the ground truth is, which bounds the raw correlation from above, and what it "
+        "is: continued training measures something other than retraining does.",
+        ("agreement",),
     ),
     Claim(
         "IF and GD behave alike; GC is rather stable on MNIST3 and not on CIFAR-10; methods "
         "cluster as {ATS, IF} and {GD, GC}.",
-        "Three parts: the correlation of IF and GD is at least 0.9 in every study; GC is "
-        "significant for at least 90 % of the pairs in every study of MNIST3 and for at least 10 "
-        "points less in some study of CIFAR-10; both correlations within the clusters exceed all "
-        "four across them in every study.",
-        ("agreement_by_study", "by_size", "released_influence"),
-        families,
-        "The solver: the released recursion stops at a multiple of Grad-Dot, so IF and GD are "
-        "one method there. A converged solve is another one.",
+        (
+            Question(
+                "IF and GD behave alike",
+                "Supported if their correlation of means is at least 0.9, refuted if it is less.",
+                (_agreement("influence", "grad_dot"),),
+                by_study(_alike),
+                PROTOCOL_VIEWS,
+            ),
+            Question(
+                "GC is stable on MNIST3 and not on CIFAR-10",
+                "Supported by a study of MNIST3 if at least 90 % of the pairs have p < 0.05, and by "
+                "one of CIFAR-10 if fewer have; refuted otherwise.",
+                (
+                    Column(
+                        "GC p < 0.05", "reliability/{members}/grad_cos/significant", "percent"
+                    ),
+                ),
+                by_study(_steady_on_mnist),
+                PROTOCOL_VIEWS,
+            ),
+            Question(
+                "Clusters, all methods with removal sign",
+                "Supported if both correlations inside the clusters exceed all four across them, "
+                "with intervals apart; refuted if one inside lies below one across.",
+                tuple(_agreement(*pair) for pair in (*CLUSTERS, *ACROSS)),
+                by_study(_clustered),
+                PROTOCOL_VIEWS,
+            ),
+            Question(
+                "Clusters, signs as released",
+                "The same rule, with the sign of ATS and IF that they have in the released code: "
+                "positive where a sample is harmful.",
+                (
+                    *(_agreement(*pair) for pair in CLUSTERS),
+                    *(_agreement(*pair, "other sign") for pair in ACROSS),
+                ),
+                by_study(_clustered),
+                PROTOCOL_VIEWS,
+                counts=False,
+            ),
+        ),
+        "agreement",
+        "The solver, and the sign. The released recursion stops at a multiple of Grad-Dot, so IF "
+        "and GD are one method there, and a converged solve is another one. In the released code "
+        "ATS and IF have the opposite sign of GD and GC: whatever agrees across the clusters then "
+        "counts as disagreement.",
+        ("agreement_by_study", "released_influence"),
     ),
     Claim(
         "Noise is not monotonic in training-set size.",
-        "Supported for a data set if mean p of LOO rises in one step and falls in another, both "
-        "with intervals apart; not supported if all steps go one way.",
-        ("by_size", "list_defect"),
-        size_is_not_monotonic,
+        (
+            Question(
+                "Mean p of LOO by samples of each class",
+                "Supported for a data set if mean p rises in one step and falls in another, both "
+                "beyond the interval of the difference; refuted if every step goes the same way, "
+                "each beyond its interval.",
+                tuple(Column(str(size), MEAN_P, "p") for size in SIZES),
+                _by_size,
+            ),
+        ),
+        "by_size",
         "The intervals: a turn within them may be an accident of ten seeds.",
+        ("list_defect",),
     ),
     Claim(
         "More complex models (CNN2-L < CNN3-L < ViT + LoRA) give noisier attribution.",
-        "Supported if mean p of LOO rises in that order on every data set.",
-        ("by_model",),
-        complexity,
+        (
+            Question(
+                "Mean p of LOO by model",
+                "Supported on a data set if mean p rises in that order, each step beyond the "
+                "interval of the difference; refuted if a step falls beyond its interval. Models "
+                "with members enough are compared by themselves as well.",
+                tuple(Column(model, MEAN_P, "p") for model in MODELS.values()),
+                _by_model,
+            ),
+        ),
+        "by_model",
         "How far each model's training has come after the same number of epochs.",
     ),
     Claim(
         "More checkpoints make scores more stable.",
-        "Supported if mean p is lower with all checkpoints averaged than with the last one alone, "
-        "for all five methods; not supported if for none.",
-        ("mean_p",),
-        more_checkpoints,
+        (
+            Question(
+                "What averaging over all checkpoints adds to stability",
+                "The stability of a method is the reliability of its mean over members, from the "
+                "correlation between halves of them. Supported for a method if it is higher with "
+                "all checkpoints averaged than with the last one alone, beyond the interval of the "
+                "difference; refuted if it is lower.",
+                GAINS,
+                by_study(_steadier),
+                PROTOCOL_VIEWS,
+            ),
+        ),
+        "mean_p",
         "What varies between checkpoints. Averaging removes independent noise; where epochs share "
         "a trend, as in unfinished training, it adds the trend.",
     ),
