@@ -56,6 +56,12 @@ paper: $(COURSE) ## every figure, table and number of the paper; SIZE=full for w
 	    echo 'Without all of MNIST the figure full_mnist will be missing; the others go on.' >&2
 	.venv/bin/bayes-tda run --all --size '$(SIZE)'
 
+ONLY ?=
+STORE ?= paper/runs/store
+.PHONY: studies
+studies: $(COURSE) ## the scores and summaries of all studies of the full size, days on two cores; goes on where it stopped (ONLY="NAME ...", STORE=folder)
+	.venv/bin/bayes-tda studies --store '$(STORE)' $(if $(ONLY),--only $(ONLY))
+
 .PHONY: test
 test: lint test-code student test-notebooks site-test ## all checks
 

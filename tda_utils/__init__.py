@@ -19,7 +19,7 @@ _HOMES = {
     "tda_utils.experiments.names": "STUDY_METHODS",
     "tda_utils.experiments.studies": "study_of",
     "tda_utils.models": "model_builder",
-    "tda_utils.posterior": "PAPER_SEEDS Posterior sample_posterior",
+    "tda_utils.posterior": "HUNDRED_SEEDS PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
         "agreement clearest_pairs crossed_components defined_members drift_share "
         "least_certain_pairs mean_p_by_checkpoints null_ratio null_reference p_values "

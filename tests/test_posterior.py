@@ -446,3 +446,10 @@ def test_a_lone_sample_is_taken_where_it_can_be_normalised():
     # Without batch normalisation, and over the places of an image.
     assert sample_posterior(build_mlp, table_task(), recipe, [1]).members == 1
     assert sample_posterior(build_normalised, make_task(9), recipe, [1]).members == 1
+
+
+def test_the_hundred_seeds_are_the_papers_ten_and_ninety_more():
+    assert len(set(tda.HUNDRED_SEEDS)) == 100
+    assert tda.HUNDRED_SEEDS[:10] == tda.PAPER_SEEDS
+    many = tda.Experiment(seeds=tda.HUNDRED_SEEDS, members=100)
+    assert many.runs[:10] == tda.Experiment().runs and many.runs[99].order == 1089

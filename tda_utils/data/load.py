@@ -21,6 +21,9 @@ TEST_PER_CLASS = {"mnist3": 300, "cifar10": 50}
 #: Training images of the paper's appendix that get scores.
 PAPER_ATTRIBUTED = 100
 CORRECTED_DRAW_SEED = 0
+#: Other draws of training digits, for the smallest list: some sixty of each class are shipped.
+DRAWS, DRAWN_PER_CLASS = (1, 2, 3, 4, 5), 10
+DRAW_SEED = 249
 
 
 def load_task(
@@ -29,6 +32,7 @@ def load_task(
     per_class: int | None = None,
     test_per_class: int | None = None,
     lists: str | None = None,
+    draw: int | None = None,
     pairs: str = "all",
     source: str = "package",
     root: str | Path | None = None,
@@ -51,6 +55,10 @@ def load_task(
         by mistake. ``"released"`` takes those test images and removes those that are also
         evaluation images from the evaluation set; ``"corrected"`` takes a balanced seeded draw from
         the train split. There is no default, so that splits are never mixed silently.
+    draw : {1, 2, 3, 4, 5}, optional
+        Only for MNIST3 with 10 per class: in place of the paper's list, a balanced draw among the
+        training digits that are shipped, each from a seeded stream of its own. Draws may share
+        digits with the list and with each other.
     pairs : {"all", "paper"}
         Only for ``"mnist"``. ``"paper"``: trained on all images, scores for the 100 training and 10
         test images of the paper's appendix. ``"all"``: scores for every training and test image.
@@ -84,9 +92,9 @@ def load_task(
     torch.Size([60, 1, 28, 28])
     """
     numbers = {"per_class": per_class, "test_per_class": test_per_class}
-    check_arguments(name, **numbers, lists=lists, pairs=pairs, source=source)
+    check_arguments(name, **numbers, lists=lists, draw=draw, pairs=pairs, source=source)
     pools = {split: read_pool(name, split, source, root, verify) for split in ("train", "test")}
-    train, test = _choose(name, per_class, lists, pools)
+    train, test = _choose(name, per_class, lists, draw, pools)
     attributed = None
     if pairs == "paper":
         # Positions in the whole set are original indices.
@@ -104,6 +112,7 @@ def check_arguments(
     per_class: int | None = None,
     test_per_class: int | None = None,
     lists: str | None = None,
+    draw: int | None = None,
     pairs: str = "all",
     source: str = "package",
 ) -> None:
@@ -133,6 +142,12 @@ def check_arguments(
             "mistake; pass lists='released' (test images, overlap removed) or "
             "lists='corrected' (train images)."
         )
+    check_choice("draw", draw, DRAWS, optional=True)
+    if draw is not None and (name, per_class) != ("mnist3", DRAWN_PER_CLASS):
+        raise ValueError(
+            f"draw is {draw} for {name} with per_class={brief(per_class)}; other draws are of "
+            f"mnist3 with per_class={DRAWN_PER_CLASS} alone, so leave it out."
+        )
     check_choice("pairs", pairs, ("all", "paper"))
     if pairs == "paper" and name != "mnist":
         raise ValueError("pairs is 'paper'; it must be 'all', except for task 'mnist'.")
@@ -145,7 +160,11 @@ def _paper_pairs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _choose(
-    name: str, per_class: int | None, lists: str | None, pools: dict[str, Pool]
+    name: str,
+    per_class: int | None,
+    lists: str | None,
+    draw: int | None,
+    pools: dict[str, Pool],
 ) -> tuple[Pool, Pool]:
     """Return the training and evaluation images of a task."""
     if per_class is None:
@@ -153,22 +172,25 @@ def _choose(
     arrays = package_file(name)
     test = pools["test"].at(arrays["subset_test"])
     wanted = arrays[f"subset_train_{per_class}"]
+    if draw is not None:
+        return _balanced_draw(name, per_class, [DRAW_SEED, draw]), test
     if not _defective(name, per_class):
         return pools["train"].at(wanted), test
     if lists == "released":
         return pools["test"].at(wanted), test.at(np.setdiff1d(test.index, wanted))
-    return _balanced_draw(package_pool(name, "train"), per_class), test
+    return _balanced_draw(name, per_class, CORRECTED_DRAW_SEED), test
 
 
 def _defective(name: str, per_class: int | None) -> bool:
     return per_class in DEFECTIVE_LISTS.get(name, ())
 
 
-def _balanced_draw(pool: Pool, per_class: int) -> Pool:
-    generator = np.random.default_rng(CORRECTED_DRAW_SEED)
+def _balanced_draw(name: str, per_class: int, seed: int | list[int]) -> Pool:
+    """Draw among the training images that are shipped, whatever else is at hand."""
+    pool, generator = package_pool(name, "train"), np.random.default_rng(seed)
     chosen = [
         generator.choice(np.flatnonzero(pool.labels == label), per_class, replace=False)
-        for label in np.unique(pool.labels)
+        for label in range(CLASSES[name])
     ]
     return pool.at(pool.index[generator.permutation(np.concatenate(chosen))])
 

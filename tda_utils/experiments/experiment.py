@@ -76,6 +76,8 @@ class Experiment(Settings):
     dtype : {"float32", "float64"}
         Type of number in training and after. Initialisations are drawn in float32 and are the same
         in both, and so are batch orders.
+    draw : {1, 2, 3, 4, 5}, optional
+        Other training digits than the paper's, see `load_task`.
     root : path, optional
         Only for ``"mnist"``, and needed there: the folder of its IDX files. Scores are for the
         paper's 100 x 10 pairs. Files of scores do not depend on the folder.

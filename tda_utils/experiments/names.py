@@ -84,7 +84,8 @@ def file_name(settings: Settings, run: Run, values: dict[str, object]) -> str:
     >>> file_name(settings, run, values).rpartition("-")[0]
     'mnist3-10-cnn2/loo-paired-seed446-order724'
     """
-    parts = [settings.task, settings.per_class, settings.lists, settings.model]
+    draw = settings.draw and f"draw{settings.draw}"
+    parts = [settings.task, settings.per_class, settings.lists, draw, settings.model]
     if settings.model == "vit":
         # A hub name or a path stands for its last part; the key tells backbones apart.
         parts += [Path(settings.backbone_name).name, values["image_size"]]

@@ -70,6 +70,7 @@ class Settings:
     orders: int | None = None
     seeds: Sequence[int] = PAPER_SEEDS
     dtype: str = "float32"
+    draw: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("task name", self.task, sorted(CLASSES))
@@ -113,7 +114,7 @@ class Settings:
     @property
     def task_options(self) -> dict[str, object]:
         """What `load_task` is called with, apart from the name and the folder."""
-        names = ("per_class", "test_per_class", "lists")
+        names = ("per_class", "test_per_class", "lists", "draw")
         whole_set = {"pairs": "paper", "source": "idx"} if self.task == "mnist" else {}
         return {name: getattr(self, name) for name in names} | whole_set
 

@@ -84,6 +84,8 @@ class Manifest:
     figures: dict[str, Figure]
     sizes: dict[str, dict[str, dict[str, Any]]]
     facts: dict[str, Any] = field(default_factory=dict)
+    #: Studies beside those that a notebook compares; see `tda_utils.reproduce.studies`.
+    studies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -202,7 +204,8 @@ def load_manifest(path: str | Path) -> Manifest:
     for notebook in used:
         if notebook not in document["sizes"]:
             raise ManifestError(f"sizes: key {notebook!r} is missing; a figure is made by it.")
-    return Manifest(path, figures, document["sizes"], document.get("facts", {}))
+    more = (document.get(name, {}) for name in ("facts", "studies"))
+    return Manifest(path, figures, document["sizes"], *more)
 
 
 def _figure(name: str, entry: dict[str, Any]) -> Figure:

@@ -60,6 +60,19 @@ def test_defective_cifar_lists_need_a_reading(per_class, overlap):
     assert corrected.fingerprint() == again.fingerprint()
 
 
+def test_other_draws_of_mnist3_are_balanced_training_digits_that_stay():
+    listed = load_task("mnist3", per_class=10)
+    drawn = [load_task("mnist3", per_class=10, draw=draw) for draw in (1, 2, 3, 4, 5)]
+    shipped = sources.package_file("mnist3")
+    for task in drawn:
+        assert torch.bincount(task.train_y).tolist() == [10, 10, 10]
+        assert np.isin(task.train_index, shipped["train_index"]).all()
+        assert torch.equal(task.test_x, listed.test_x)
+    assert len({frozenset(task.train_index.tolist()) for task in [listed, *drawn]}) == 6
+    # Scores of them are stored by these digits.
+    assert [int(task.train_index[0]) for task in drawn] == [34296, 47649, 39342, 45677, 10378]
+
+
 def test_test_per_class_keeps_the_first_of_each_class():
     small = load_task("mnist3", per_class=10, test_per_class=4)
     full = load_task("mnist3", per_class=10)
@@ -124,6 +137,11 @@ def test_torchvision_source_reads_idx_files_and_gives_the_same_subset(tmp_path):
         ({"name": "mnist", "source": "idx", "pairs": "some"}, ["pairs is 'some'", "'all'"]),
         ({"name": "mnist3", "per_class": 10, "test_per_class": 0}, ["test_per_class is 0"]),
         ({"name": "mnist3", "per_class": 10, "test_per_class": 301}, [301, "1 to 300"]),
+        ({"name": "mnist3", "per_class": 10, "draw": 0}, ["draw is 0", "1, 2, 3, 4, 5"]),
+        ({"name": "mnist3", "per_class": 10, "draw": True}, ["draw is True", "1, 2, 3, 4, 5"]),
+        ({"name": "mnist3", "per_class": 20, "draw": 1}, ["draw is 1", 20, "per_class=10"]),
+        ({"name": "cifar10", "per_class": 20, "draw": 2}, ["draw is 2", "cifar10", "mnist3"]),
+        ({"name": "mnist", "source": "idx", "draw": 2}, ["draw is 2", "mnist3"]),
         ({"name": "cifar10", "per_class": 10, "lists": "mine"}, ["lists is 'mine'", "'released'"]),
     ],
 )

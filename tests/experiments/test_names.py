@@ -79,9 +79,13 @@ def test_other_images_give_another_file():
         {"task": "cifar10", "per_class": 20},
         {"task": "cifar10", "lists": "released"},
         {"task": "cifar10", "lists": "corrected"},
+        {"draw": 1},
+        {"draw": 2},
     )
     found = [dataclasses.replace(base, **one).file("ats", RUN).name for one in changes]
     assert len(set(found)) == len(changes)
+    # The digits decide, and a folder says to people which they are.
+    assert dataclasses.replace(base, draw=2).file("ats", RUN).parent.name == "mnist3-10-draw2-cnn2"
 
 
 def test_a_posterior_is_shared_by_what_training_does_not_see():

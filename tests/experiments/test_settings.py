@@ -20,6 +20,9 @@ from tda_utils.experiments.settings import Run, Settings
         ({"task": "cifar10"}, ["per_class=10", "lists='released'", "lists='corrected'"]),
         ({"task": "cifar10", "per_class": 30}, ["per_class=30", "lists="]),
         ({"lists": "mine"}, ["lists", "'mine'", "'released'", "'corrected'"]),
+        ({"draw": 6}, ["draw", "6", "1, 2, 3, 4, 5"]),
+        ({"draw": 1, "per_class": 50}, ["draw", "1", "per_class=50", "per_class=10"]),
+        ({"draw": 1, "task": "cifar10", "lists": "corrected"}, ["draw", "1", "cifar10", "mnist3"]),
         ({"test_per_class": 301}, ["test_per_class", "301", "1 to 300"]),
         (
             {"task": "cifar10", "per_class": 20, "test_per_class": 51},
