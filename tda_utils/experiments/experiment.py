@@ -349,13 +349,24 @@ class Experiment(Settings):
         """Folder and name of the files of scores that a study of this experiment sums up."""
         return [self._name(method, run) for method in names.STUDY_METHODS for run in self.runs]
 
+    def floor_scores(self, floor: bool = True) -> list[str]:
+        """Return folder and name of the files of the floor that a study sums up.
+
+        There are none under the released protocol, or where the study is to have no floor.
+        """
+        if self.protocol == "released" or not floor:
+            return []
+        return [self._name("floor", run) for run in self.runs]
+
     @property
     def study_key(self) -> str:
         """A short name for all that the numbers of a study of this experiment depend on."""
-        return names.study_key(self.protocol, self.study_scores)
+        return names.study_key(self.protocol, self.study_scores, self.floor_scores())
 
-    def study_file(self, folder: str | Path) -> Path:
+    def study_file(self, folder: str | Path, floor: bool = True) -> Path:
         """Return the file of a study of this experiment in a folder; it need not be there.
+
+        Its name ends in a key for all that the numbers depend on, the `floor` too.
 
         Examples
         --------
@@ -363,7 +374,8 @@ class Experiment(Settings):
         'mnist3-10-cnn2-paired'
         """
         images_and_model = self.study_scores[0].partition("/")[0]
-        return Path(folder) / f"{images_and_model}-{self.protocol}-{self.study_key}.json"
+        key = names.study_key(self.protocol, self.study_scores, self.floor_scores(floor))
+        return Path(folder) / f"{images_and_model}-{self.protocol}-{key}.json"
 
 
 def _lacks(path: Path) -> bool:

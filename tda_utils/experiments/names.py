@@ -34,7 +34,7 @@ LATER = (("schedule", "constant"), ("crop", None))
 #: version of one that is not among them, renames no study.
 STUDY_METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")
 #: Raise it when the same scores give other numbers than before, so that old studies are left aside.
-STUDY_VERSION = 1
+STUDY_VERSION = 2
 
 
 class Fingerprints(NamedTuple):
@@ -96,6 +96,7 @@ def file_name(settings: Settings, run: Run, values: dict[str, object]) -> str:
     return f"{folder}/{'-'.join(filter(None, parts))}.safetensors"
 
 
-def study_key(protocol: str, files: Sequence[str]) -> str:
+def study_key(protocol: str, files: Sequence[str], floors: Sequence[str] = ()) -> str:
     """Return a short name for a study of these files, named as `file_name` names them."""
-    return key_of({"version": STUDY_VERSION, "protocol": protocol, "scores": list(files)})
+    values = {"version": STUDY_VERSION, "protocol": protocol, "scores": list(files)}
+    return key_of(values | ({"floor_scores": list(floors)} if floors else {}))

@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     studies.add_argument(
         "--only", nargs="+", metavar="NAME", help="only these; 'cifar10-*' is all that begin so"
     )
+    studies.add_argument("--scores", action="store_true", help="compute the scores alone")
     studies.add_argument("--list", action="store_true", help="name them, and which are there")
     studies.add_argument(
         "--store", type=Path, help="folder of scores (default: runs/store by the manifest)"

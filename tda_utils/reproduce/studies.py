@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tda_utils.experiments.experiment import Experiment
+from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.experiments.studies import study_of
 from tda_utils.posterior import HUNDRED_SEEDS, PAPER_SEEDS
 from tda_utils.reproduce.manifest import Manifest
@@ -94,15 +95,26 @@ def make(manifest: Manifest, options: argparse.Namespace) -> int:
             began = time.monotonic()
             print(f"{at} of {len(chosen)}: {name}", flush=True)
             try:
-                study_of(experiment, folder)
+                if options.scores:
+                    _compute(experiment)
+                else:
+                    study_of(experiment, folder)
             except Exception as problem:
                 failed[name] = f"{type(problem).__name__}: {brief_problem(problem).rstrip('.')}"
-            said = "FAILED" if name in failed else "summed up"
+            said = "FAILED" if name in failed else "computed" if options.scores else "summed up"
             print(f"  {said}, {time.monotonic() - began:.0f} s", flush=True)
-    print(f"{len(chosen) - len(failed)} of {len(chosen)} studies lie in {short_path(folder)}")
+    place = short_path(store if options.scores else folder)
+    print(f"{len(chosen) - len(failed)} of {len(chosen)} studies lie in {place}")
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _compute(experiment: Experiment) -> None:
+    """Make the scores that a study sums up, where they are missing."""
+    methods = [*STUDY_METHODS, "floor"] if experiment.floor_scores() else STUDY_METHODS
+    for method in methods:
+        experiment.compute(method)
 
 
 def _chosen(studies: dict[str, Experiment], wanted: list[str] | None) -> dict[str, Experiment]:
