@@ -170,11 +170,12 @@ run-times: $(COURSE) ## time every notebook with nothing stored, for docs/teachi
 	$(PY) -m tools.pages.teaching
 
 .PHONY: readme
-readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md and docs/models.md
+readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md, docs/corrections.md and docs/models.md
 	$(PY) -m tools.pages.readme
 	$(PY) -m tools.pages.teaching
 	$(PY) -m tools.pages.models
 	$(PY) -m tools.pages.reproduction
+	$(PY) -m tools.pages.corrections
 
 .PHONY: house
 house: $(call needs,package) ## draw the picture of the house, docs/house.svg, from the imports

@@ -16,7 +16,7 @@ from tda_utils import edge
 from tda_utils.reproduce import cli
 from tests.faults.attacks import Attacks
 from tools import ROOT, fetch_mnist, house, lock, make_student, measure_notebooks, refresh_notebooks
-from tools.pages import readme, reproduction, teaching
+from tools.pages import corrections, readme, reproduction, teaching
 from tools.site import build as site
 
 
@@ -84,6 +84,7 @@ COMMANDS = {
     "house --check": lambda words: house.main(["--check", *words]),
     "pages.readme --check": lambda words: readme.main(["--check", *words]),
     "pages.teaching --check": lambda words: teaching.main(["--check", *words]),
+    "pages.corrections --check": lambda words: corrections.main(["--check", *words]),
     "pages.reproduction --check": lambda words: reproduction.main(["--check", *words]),
 }
 

@@ -118,14 +118,10 @@ class Question:
         """Return the evidence of all views."""
         return [row for view in self.views for row in self.ask(self, evidence, view)]
 
-    def verdicts(self, evidence: Evidence) -> dict[str, tuple[str, ...]]:
-        """Return the verdicts under each view, of all rows in a row."""
+    def verdicts(self, evidence: Evidence) -> dict[str, list[str]]:
+        """Return the verdicts under each view."""
         return {
-            view.name: tuple(
-                itertools.chain.from_iterable(
-                    row.verdicts for row in self.ask(self, evidence, view)
-                )
-            )
+            view.name: [one for row in self.ask(self, evidence, view) for one in row.verdicts]
             for view in self.views
         }
 
@@ -162,9 +158,7 @@ def by_study(
     def ask(question: Question, evidence: Evidence, view: View) -> list[Row]:
         rows = []
         for study in evidence.of(view.protocol):
-            numbers = {
-                one.title: one.of(study, view, study.members) for one in question.columns
-            }
+            numbers = {one.title: one.of(study, view, study.members) for one in question.columns}
             found = judge(study, numbers)
             verdicts = (found,) if isinstance(found, str) else tuple(found)
             reason = study.too_small or ("rounding" if of_sources and study.rounded else "")
@@ -215,15 +209,15 @@ SHARES = tuple(Column(source, f"variance/{{loo}}/{source}", "percent") for sourc
 def _initialisation_or_order(question: Question, evidence: Evidence, view: View) -> list[Row]:
     rows = []
     for study in evidence.crossed(view.protocol):
-        runs = len(study.values["seeds"]) * study.values["orders"]
         for method, label in METHOD_LABELS.items():
             own = View(view.name, view.protocol, method)
-            numbers = {one.title: one.of(study, own, runs) for one in question.columns}
+            numbers = {one.title: one.of(study, own, study.members) for one in question.columns}
             reason = study.too_small or _unsafe(study, method)
             verdict = rules.greater(numbers["initialisation"], numbers["order"])
             cells = {title: (study, number) for title, number in numbers.items()}
             verdicts = (rules.OPEN if reason else verdict,)
-            rows.append(Row(view.name, f"{study.name}: {label}", runs, cells, verdicts, reason))
+            name = f"{study.name}: {label}"
+            rows.append(Row(view.name, name, study.members, cells, verdicts, reason))
     return rows
 
 
@@ -362,9 +356,9 @@ CLAIMS = (
         (
             Question(
                 "More noise than mean",
-                "Supported if at least half of the pairs have a standard deviation of leave-one-out "
-                "over members that exceeds the absolute mean; refuted if fewer have. Not decided "
-                "where rounding is more than 1 % of leave-one-out, since then neither "
+                "Supported if for at least half of the pairs the standard deviation of "
+                "leave-one-out over members exceeds the absolute mean; refuted if for fewer. Not "
+                "decided where rounding is more than 1 % of leave-one-out, since then neither "
                 "initialisation nor batches need be the cause.",
                 (SIGN_UNCERTAIN,),
                 by_study(_overshadowed, of_sources=True),
@@ -432,8 +426,8 @@ CLAIMS = (
             Question(
                 "Shares in the crossed design",
                 "Supported for a method if the share of the initialisation exceeds that of the "
-                "order, with intervals apart; refuted if it is the other way round. A crossed study "
-                f"needs more than {FEW_MEMBERS} models and at least {LEAST_CROSSED} samples. "
+                "order, with intervals apart; refuted if it is the other way round. A crossed "
+                f"study needs more than {FEW_MEMBERS} models and at least {LEAST_CROSSED} samples. "
                 "Leave-one-out also needs a floor of at most 1 %.",
                 SHARES,
                 _initialisation_or_order,
@@ -477,13 +471,9 @@ CLAIMS = (
             ),
             Question(
                 "GC is stable on MNIST3 and not on CIFAR-10",
-                "Supported by a study of MNIST3 if at least 90 % of the pairs have p < 0.05, and by "
-                "one of CIFAR-10 if fewer have; refuted otherwise.",
-                (
-                    Column(
-                        "GC p < 0.05", "reliability/{members}/grad_cos/significant", "percent"
-                    ),
-                ),
+                "Supported by a study of MNIST3 if at least 90 % of the pairs have p < 0.05, and "
+                "by one of CIFAR-10 if fewer have; refuted otherwise.",
+                (Column("GC p < 0.05", "reliability/{members}/grad_cos/significant", "percent"),),
                 by_study(_steady_on_mnist),
                 PROTOCOL_VIEWS,
             ),

@@ -1,13 +1,12 @@
-"""What the claims are judged by: the committed summaries of studies, and numbers that know their place.
+"""What the claims are judged by: the committed summaries of studies, and the numbers in them.
 
-Each number knows the file that it stands in and the path to it, so that a page can say both, and a
-test can read it again without this code.
+A number is asked for by the path of keys that leads to it, so that a page can say where it stands.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from tda_utils.experiments.store import canonical, checksum
 from tda_utils.experiments.studies import StudySummary
 from tda_utils.posterior import PAPER_SEEDS
 from tda_utils.reliability.significance import TEST_OF, null_reference
+from tda_utils.terms import PROTOCOLS
 from tda_utils.texts import read_json
 
 #: A study with so many members, or fewer, decides nothing.
@@ -53,9 +53,7 @@ class Number:
         >>> Number(0.5, 0.25, 1.0).mapped(lambda value: 2 * value)
         Number(value=1.0, low=0.5, high=2.0, without=())
         """
-        value, low, high, *without = map(
-            function, (self.value, self.low, self.high, *self.without)
-        )
+        value, low, high, *without = map(function, (self.value, self.low, self.high, *self.without))
         return Number(value, low, high, tuple(without))
 
     def __neg__(self) -> Number:
@@ -72,8 +70,8 @@ def difference(after: Number, before: Number) -> Number:
 
     Examples
     --------
-    >>> difference(Number(0.5, 0.4, 0.6), Number(0.2, 0.2, 0.2))
-    Number(value=0.3, low=0.2, high=0.4, without=())
+    >>> difference(Number(0.5, 0.25, 0.75), Number(0.25, 0.25, 0.25))
+    Number(value=0.25, low=0.0, high=0.5, without=())
     >>> found = difference(Number(3, without=(2, 3, 4)), Number(1, without=(0, 1, 2)))
     >>> found.value, found.low, found.high
     (2, 2.0, 2.0)
@@ -109,8 +107,10 @@ class Study:
 
     @property
     def members(self) -> int:
-        """Number of members."""
-        return self.content["size"]["members"]
+        """Number of members; of a crossed study, of trained models."""
+        if self.crossed:
+            return self.content["size"]["members"] * self.values["orders"]
+        return max(map(int, self.content["reliability"]))
 
     @property
     def crossed(self) -> bool:
@@ -151,7 +151,7 @@ class Study:
     @property
     def _design(self) -> str:
         if not self.one_source:
-            return f"crossed {len(self.values['seeds'])} x {self.values['orders']}"
+            return f"crossed {self.content['size']['members']} x {self.values['orders']}"
         return "initialisations only" if self.values["orders"] == 1 else "orders only"
 
     def number(self, path: str) -> Number:
@@ -246,19 +246,17 @@ class Evidence:
             and one.members <= len(PAPER_SEEDS)
         ]
         finer = {_same(one) for one in ordinary if one.precision == "float64"}
-        return [
-            one for one in ordinary if one.precision == "float64" or _same(one) not in finer
-        ]
+        return [one for one in ordinary if one.precision == "float64" or _same(one) not in finer]
+
+    @property
+    def beside(self) -> list[Study]:
+        """Return the other studies that have members: other draws, one source of noise alone."""
+        judged = {one.file for protocol in PROTOCOLS for one in self.of(protocol)}
+        return [one for one in self.studies if not one.crossed and one.file not in judged]
 
     def crossed(self, protocol: str) -> list[Study]:
         """Return the studies of a protocol in which initialisations and orders are crossed."""
         return [one for one in self.studies if one.protocol == protocol and one.crossed]
-
-    def named(self, **values: object) -> Iterator[Study]:
-        """Return the studies, of whatever design, that have these values."""
-        for one in self.studies:
-            if all(one.values.get(name) == value for name, value in values.items()):
-                yield one
 
 
 def _same(study: Study) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
 """Write paper/REPRODUCTION.md: for each claim of the paper a verdict, by a rule and numbers.
 
-No number is typed: all are computed from paper/tables and paper/numbers, and each verdict follows
-from its rule. So a new result changes the verdict, not the other way round.
+No number is typed: all are computed from paper/studies, paper/tables and paper/numbers, and each
+verdict follows from its rule. So a new result changes the verdict, not the other way round.
 
     python -m tools.pages.reproduction           write paper/REPRODUCTION.md
     python -m tools.pages.reproduction --check   exit with 1 if it would change
@@ -9,60 +9,49 @@ from its rule. So a new result changes the verdict, not the other way round.
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tda_utils.data.load import DEFECTIVE_LISTS, load_task
 from tda_utils.reliability.significance import TEST_OF, null_reference
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
+from tda_utils.texts import read_json
 from tools import ROOT
-from tools.pages.claims import CLAIMS, Finding, Results, interval
+from tools.pages import studies, verdicts
+from tools.pages.evidence import Evidence, read_evidence
 from tools.pages.filling import write_or_check
 
 PAPER = ROOT / "paper"
+#: What a difference of the released code is: a mistake, or an answer to another question.
+DEFECT, QUESTION = "defect", "another question"
 
 
-def findings(folder: Path = PAPER) -> dict[int, dict[str, Finding]]:
-    """Judge every claim under every protocol from the results in a folder.
+@dataclass(frozen=True)
+class Results:
+    """The committed tables and numbers of one protocol."""
 
-    Returns
-    -------
-    dict
-        ``{number of the claim, from 1: {protocol: finding}}``.
-    """
-    return {
-        number: {protocol: claim.judge(Results(folder, protocol)) for protocol in PROTOCOLS}
-        for number, claim in enumerate(CLAIMS, start=1)
-    }
+    folder: Path
+    protocol: str
 
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table of this protocol."""
+        return pd.read_csv(self.folder / "tables" / f"{name}-{self.protocol}.csv")
 
-def verdict_of(by_protocol: Mapping[str, Finding]) -> str:
-    """Sum up the verdicts of both protocols.
-
-    Examples
-    --------
-    >>> same, other = (Finding(text, "", {}) for text in ("supported", "not supported"))
-    >>> verdict_of({"paired": same, "released": same})
-    'supported'
-    >>> verdict_of({"paired": same, "released": other})
-    'depends on the protocol (paired: supported; released: not supported)'
-    """
-    verdicts = {protocol: one.verdict for protocol, one in by_protocol.items()}
-    if len(set(verdicts.values())) == 1:
-        return next(iter(verdicts.values()))
-    said = "; ".join(f"{protocol}: {verdict}" for protocol, verdict in verdicts.items())
-    return f"depends on the protocol ({said})"
+    def numbers(self, name: str) -> dict[str, Any]:
+        """Return the numbers of a figure, of this protocol or of both."""
+        own = self.folder / "numbers" / f"{name}-{self.protocol}.json"
+        return read_json(own if own.is_file() else own.with_stem(name))
 
 
-# ---------------- defects of the released code
+# ---------------- differences of the released code
 
 
-def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
-    """Return (defect, measured effect, figure) of each defect of the released code."""
+def defects(folder: Path = PAPER) -> list[tuple[str, str, str, str]]:
+    """Return (what it does, what it is, measured effect, figure) of the released code."""
     released = Results(folder, "released")
     drift, influence = released.numbers("released_drift"), released.numbers("released_influence")
     test, ats = released.numbers("released_test"), released.numbers("released_ats")
@@ -79,6 +68,7 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         (
             "Leave-one-out goes on training from each checkpoint, with the loss of the sample left "
             "out set to zero, and subtracts the loss before that.",
+            DEFECT,
             "The drift that all training samples share is "
             f"{drift['share_one_model_median']['before']:.0%} of the variance of one model's scores"
             " (median); the correlation with leave-one-out from scratch is "
@@ -87,8 +77,12 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
             "released_drift",
         ),
         (
-            "The p-value has neither the square root of n nor a t distribution.",
-            f"Noise gives a mean p of {test['null_mean_p']['released']:.3f}, not "
+            "The p-value has neither the square root of n nor a t distribution: it asks whether "
+            "one model can be trusted, as the authors' README says, not whether the mean differs "
+            "from zero.",
+            QUESTION,
+            "Read as a test of the mean, noise gives a mean p of "
+            f"{test['null_mean_p']['released']:.3f}, not "
             f"{test['null_mean_p']['t']:.1f}; p < 0.05 asks for a ratio of mean to standard "
             "deviation of "
             f"{test['threshold']['released']:.2f} instead of {test['threshold']['t']:.2f}; of the "
@@ -98,6 +92,7 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         ),
         (
             "The influence recursion has a scale of 1e4 and a handful of steps.",
+            DEFECT,
             "It returns a multiple of Grad-Dot: correlation "
             f"{influence['pearson_lissa_grad_dot']['lowest']:.5f} to "
             f"{influence['pearson_lissa_grad_dot']['highest']:.5f}; the residual of the equation "
@@ -106,6 +101,7 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         ),
         (
             "The additional training step has a fresh Adam.",
+            QUESTION,
             f"It is a sign step of length {ats['length']['adam']:.3f}, where the gradient step has "
             f"{ats['plain_length']['least']:.1e} to {ats['plain_length']['largest']:.1e}; weight "
             f"decay alone decides up to {ats['decided_by_weight_decay']['largest']:.0%} of the "
@@ -114,6 +110,7 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         ),
         (
             "ATS and IF have up-weighting sign, the other methods removal sign.",
+            DEFECT,
             "Pearson's correlation of means of IF and GD is "
             f"{signed['influence', 'grad_dot']:.2f}, of ATS and GC "
             f"{signed['ats', 'grad_cos']:.2f}.",
@@ -121,6 +118,7 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         ),
         (
             "CIFAR-10's lists of 10, 30 and 40 of each class index the test split.",
+            DEFECT,
             f"In this order {', '.join(map(str, lists))} of the training images are test images as "
             "well; with 10 of each class the mean p of LOO is "
             f"{_list_effect(Results(folder, 'paired'))} with sound lists.",
@@ -129,6 +127,7 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         (
             "One seed sets initialisation and batch order, and with 30 training samples an epoch is"
             " one batch.",
+            QUESTION,
             "The sources of noise cannot be told apart. In the crossed design the share of the "
             f"batch order in LOO is {sources['shares']['loo']['order']:.0%}, of the initialisation "
             f"{sources['shares']['loo']['initialisation']:.0%}.",
@@ -137,6 +136,7 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
         (
             "Vision transformers are compared under random crops of the test images, with dropout "
             "on in the first one only, and with another initialisation and order in the second.",
+            DEFECT,
             "With nothing left out, the losses differ by "
             f"{wide['median']['all three']:.2g} nats (median), {errors['all three']:.1f} times the "
             f"leave-one-out scores of that model; crops alone by {errors['other crops']:.1f} times,"
@@ -149,12 +149,13 @@ def defects(folder: Path = PAPER) -> list[tuple[str, str, str]]:
 
 
 def _list_effect(results: Results) -> str:
-    rows = results.loo(results.table("list_defect"), "mean_p")
-    rows = rows[rows["per class"] == 10].set_index("panel")
-    return (
-        f"{interval(rows.loc['released lists'], False)} instead of "
-        f"{interval(rows.loc['corrected lists'], False)}"
+    table = results.table("list_defect").query("method == 'LOO' and measure == 'mean_p'")
+    rows = table[table["per class"] == 10].set_index("panel")
+    said = (
+        f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        for row in (rows.loc["released lists"], rows.loc["corrected lists"])
     )
+    return " instead of ".join(said)
 
 
 # ---------------- the page
@@ -162,46 +163,50 @@ def _list_effect(results: Results) -> str:
 
 def page(folder: Path = PAPER) -> str:
     """Return the text of REPRODUCTION.md."""
-    judged = findings(folder)
-    parts = (_top(judged), _claims(judged), _whole_set(folder), _defects(folder), _limits(folder))
-    lines = list(itertools.chain.from_iterable(parts))
+    evidence = read_evidence(folder)
+    names = studies.names_of(evidence, folder)
+    lines = [
+        *_top(evidence),
+        *verdicts.sections(evidence),
+        *studies.other_seeds(evidence),
+        *studies.other_lists(evidence),
+        *studies.other_samples(evidence),
+        *studies.floors(evidence),
+        *_whole_set(folder),
+        *_defects(folder),
+        *_limits(evidence, folder),
+        *studies.times(evidence, folder, names),
+        *studies.commands(names),
+        *_not_done(evidence),
+    ]
     return "\n".join(lines).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _top(judged: Mapping[int, Mapping[str, Finding]]) -> list[str]:
-    lines = [
+def _top(evidence: Evidence) -> list[str]:
+    return [
         "# What holds of the paper",
         "",
-        "<!-- Generated by `make readme` from the committed tables; do not edit. -->",
+        "<!-- Generated by `make readme` from the committed results; do not edit. -->",
         "",
         "Each claim of Nguyen, Seo and Oh (NeurIPS 2023) has a rule below that says beforehand",
-        "what would support it. The verdict follows from the rule and the numbers of this package,",
-        "under both protocols: `paired` computes what the definitions say, `released` what the",
-        "authors' code computes. Intervals are 95 %, over members (claim 4: over initialisations",
-        "and orders).",
+        "what would support it, what would refute it, and when neither is decided. The verdict",
+        "follows from the rule and the numbers of this package, under both protocols: `paired`",
+        "computes what the definitions say, `released` what the authors' code computes, and",
+        "*drift removed* that without the drift of continued training. Intervals are 95 %, over",
+        "members (claim 4: over initialisations and orders).",
         "",
         "LOO is leave-one-out, ATS one additional training step, IF influence, GD Grad-Dot and GC",
         "Grad-Cos. A study is named by data, training samples of each class and network, and *test",
         "images* is CIFAR-10 with the released list, which indexes the test split. Figures are",
         "named as in the gallery; terms are explained in the [glossary](../docs/glossary.md).",
+        "Verdicts that version 0.1 had otherwise are listed in",
+        "[What we got wrong](../docs/corrections.md).",
         "",
-        "| | claim | verdict |",
-        "| --: | --- | --- |",
+        "*Where decided* means that other studies leave the question open; a claim with several",
+        "parts has a verdict on each, by letter.",
+        "",
+        *verdicts.summary(evidence),
     ]
-    for number, claim in enumerate(CLAIMS, start=1):
-        lines.append(f"| {number} | {claim.text} | {verdict_of(judged[number])} |")
-    return [*lines, ""]
-
-
-def _claims(judged: Mapping[int, Mapping[str, Finding]]) -> list[str]:
-    lines = ["## The evidence", ""]
-    for number, claim in enumerate(CLAIMS, start=1):
-        figures = ", ".join(f"`{name}`" for name in claim.figures)
-        lines += [f"### {number}. {claim.text}", "", f"*Rule.* {claim.rule}", ""]
-        for protocol, finding in judged[number].items():
-            lines += [f"- **{protocol}: {finding.verdict}.** {_sentence(finding.said)}"]
-        lines += ["", f"*What decides.* {claim.decides}", "", f"*Figures.* {figures}", ""]
-    return lines
 
 
 def _sentence(text: str) -> str:
@@ -272,45 +277,46 @@ def _whole_set_row(protocol: str, row: pd.Series) -> str:
 
 
 def _defects(folder: Path) -> list[str]:
-    lines = [
-        "## Defects of the released code, and what each does",
-        "",
-        "| what it does | measured effect | figure |",
-        "| --- | --- | --- |",
-    ]
+    rows = (
+        (what, kind, effect.replace("%", " %"), f"`{figure}`")
+        for what, kind, effect, figure in defects(folder)
+    )
     return [
-        *lines,
-        *(
-            f"| {what} | {effect.replace('%', ' %')} | `{figure}` |"
-            for what, effect, figure in defects(folder)
-        ),
+        "## What the released code does otherwise",
         "",
+        "A *defect* makes a number wrong that is meant to be something else. *Another question* is",
+        "answered rightly, but is not the one that the definitions ask.",
+        "",
+        *verdicts.table(("what it does", "it is", "measured effect", "figure"), rows, left=4),
     ]
 
 
-def _limits(folder: Path) -> list[str]:
-    lines = [
+def _limits(evidence: Evidence, folder: Path) -> list[str]:
+    rows = studies.sizes(evidence)
+    for protocol in PROTOCOLS:
+        whole = Results(folder, protocol).numbers("full_mnist")
+        of_loo = {"members": whole["loo members"], "attributed": whole["loo samples"]}
+        parts = {"gradient methods": whole, "LOO": whole | of_loo}
+        for part, size in parts.items():
+            numbers = [
+                f"{size['members']} x {size['checkpoints']}",
+                f"{size['train']:,}",
+                f"{size['attributed']} x {size['test']}",
+            ]
+            name = f"all of MNIST, CNN2-L, {part}"
+            rows.append([name, protocol, *numbers, "float32", verdicts.NONE])
+    header = ["study", "protocol", "members x checkpoints", "trained on", "attributed x test"]
+    return [
         "## At which size",
         "",
-        "| study | protocol | members x checkpoints | trained on | attributed x test |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
-    for protocol in PROTOCOLS:
-        results = Results(folder, protocol)
-        whole = results.numbers("full_mnist")
-        sizes = results.numbers("by_size")["studies"] | {
-            "all of MNIST, CNN2-L, gradient methods": whole,
-            "all of MNIST, CNN2-L, LOO": whole
-            | {"members": whole["loo members"], "attributed": whole["loo samples"]},
-        }
-        for name, size in sizes.items():
-            lines.append(
-                f"| {name} | {protocol} | {size['members']} x {size['checkpoints']} | "
-                f"{size['train']:,} | {size['attributed']} x {size['test']} |"
-            )
-    return [
-        *lines,
+        *verdicts.table([*header, "precision", "floor"], rows, left=2),
+        verdicts.MARKED,
         "",
+    ]
+
+
+def _not_done(evidence: Evidence) -> list[str]:
+    lines = [
         "## What could not be done",
         "",
         "- The numbers in the paper's tables were not at hand, so nothing here is compared with",
@@ -320,8 +326,13 @@ def _limits(folder: Path) -> list[str]:
         "  --size paper` has its size.",
         "- The released code does not run as it is, and it has no scripts for the single sources",
         "  of noise, for CNN3-L and for all of MNIST; `released` there applies its procedures.",
-        "",
     ]
+    if evidence.older:
+        lines += [
+            f"- {len(evidence.older)} summaries of studies are of an older format, and are not",
+            "  judged until they are computed again.",
+        ]
+    return [*lines, ""]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""How a number decides, and how several decisions sum up. A rule looks at intervals, not at values."""
+"""How a number decides, and how decisions sum up: rules look at intervals, not at values."""
 
 from __future__ import annotations
 

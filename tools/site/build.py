@@ -33,6 +33,7 @@ from tools.site import notebooks, reference
 PAGES = (
     "docs/architecture.md",
     "docs/checkpoints.md",
+    "docs/corrections.md",
     "docs/glossary.md",
     "docs/models.md",
     "docs/notation.md",
@@ -59,7 +60,7 @@ def home(readme: dict[str, str]) -> str:
     contents = {
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
-        "Results": ["paper/REPRODUCTION", "gallery"],
+        "Results": ["paper/REPRODUCTION", "docs/corrections", "gallery"],
         "Package": [
             "package",
             "docs/models",

@@ -1,203 +1,258 @@
-"""The claims: their numbers are those of the committed tables, and other tables change verdicts."""
+"""The nine claims: evidence that supports one, refutes it, or leaves it undecided."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
-from statistics import median
-
-import pandas as pd
 import pytest
 
-from tda_utils.terms import METHOD_LABELS, PROTOCOLS
-from tests.tools.pages.conftest import PAPER, rows
+from tda_utils.terms import METHOD_LABELS
+from tests.tools.pages.synthetic import WITHOUT_DRIFT, around, content, evidence
 from tools.pages import claims
+from tools.pages.rules import OPEN, REFUTED, SUPPORTED
 
-ESTIMATORS = tuple(label for method, label in METHOD_LABELS.items() if method != "loo")
-
-
-def measured(name: str, protocol: str, method: str, measure: str, at: str) -> dict[tuple, float]:
-    return {
-        (row["panel"], row[at]): float(row["value"])
-        for row in rows(name, protocol)
-        if row["method"] == method and row["measure"] == measure
-    }
+ESTIMATORS = [method for method in METHOD_LABELS if method != "loo"]
+NOISY, STEADY, WIDE = around(0.8), around(0.05), around(0.3, 0.29)
 
 
-def sizes_of(protocol: str, method: str, measure: str) -> dict[str, float]:
-    found = measured("by_size", protocol, method, measure, "per class")
-    return {f"{panel}, {size} per class": value for (panel, size), value in found.items()}
+def changed(found, path, value):
+    """Set a number of a content; the last key may be two methods."""
+    *keys, last = path.split("/")
+    part = found
+    for key in keys:
+        part = part[key]
+    if isinstance(part, list):
+        row = next(row for row in part if set(row[:2]) == set(last.split(", ")))
+        row[2:] = value
+    else:
+        part[last] = value
+    return found
 
 
-def correlations(protocol: str) -> dict[str, dict[str, float]]:
-    return {
-        row["methods"]: {k: float(v) for k, v in row.items() if k not in ("kind", "methods")}
-        for row in rows("agreement_by_study", protocol)
-        if row["kind"] == "pearson"
-    }
+def verdicts(claim, *contents, view="paired", part=0):
+    question = claims.CLAIMS[claim - 1].questions[part]
+    return question.verdicts(evidence(*contents))[view]
 
 
-def claim_2(protocol: str) -> dict[str, float]:
-    (row,) = (row for row in rows("significant_fraction", protocol) if row["method"] == "loo")
-    record = json.loads((PAPER / "numbers" / f"significant_fraction-{protocol}.json").read_text())
-    values = {name: float(row[name]) for name in ("p < 0.05", "after FDR")}
-    sizes = sizes_of(protocol, "LOO", "significant")
-    return values | {"noise": record["null fraction"]} | sizes
+def one(path, value, **values):
+    return changed(content(**values), path, value)
 
 
-def claim_3(protocol: str) -> dict[str, float]:
-    return {
-        f"{study}, {method}": value
-        for method in ("LOO", *ESTIMATORS)
-        for study, value in sizes_of(protocol, method, "sign_uncertain").items()
-    }
+# Claims that ask one number of each study: the part, its path, and what supports and refutes.
+OF_ONE_NUMBER = [
+    (1, 0, "reliability/10/loo/sign_uncertain", NOISY, STEADY),
+    (2, 0, "reliability/10/loo/found", STEADY, NOISY),
+    (2, 1, "reliability/10/loo/one_model", STEADY, NOISY),
+    (3, 0, "stability/loo/pearson", around(0.8), around(0.95)),
+    (3, 1, "stability/loo/pearson", around(0.7), around(0.9)),
+    (6, 0, "agreement/mean/pearson/influence, grad_dot", around(0.95), around(0.5)),
+    (6, 1, "reliability/10/grad_cos/significant", around(0.95), around(0.5)),
+]
 
 
-def claim_4(protocol: str) -> dict[str, float]:
-    return {
-        f"{row['method']}, {row['source']}": float(row["share"])
-        for row in rows("variance_sources", protocol)
-        if row["source"] in ("initialisation", "order")
-    }
+@pytest.mark.parametrize(("claim", "part", "path", "supports", "refutes"), OF_ONE_NUMBER)
+def test_a_number_supports_refutes_or_leaves_open(claim, part, path, supports, refutes):
+    open_value = around(0.5, 0.49)
+    for value, expected in ((supports, SUPPORTED), (refutes, REFUTED), (open_value, OPEN)):
+        assert verdicts(claim, one(path, value), part=part) == [expected]
+    assert verdicts(claim, one(path, [0.5, None, None]), part=part) == [OPEN]
+    assert verdicts(claim, one(path, [None, None, None]), part=part) == [OPEN]
 
 
-def claim_5(protocol: str) -> dict[str, float]:
-    table = correlations(protocol)
-    studies = table["LOO, LOO"]
-    typical = {
-        f"{study}, median": median(abs(table[f"LOO, {name}"][study]) for name in ESTIMATORS)
-        for study in studies
-    }
-    return typical | {f"{study}, LOO with itself": value for study, value in studies.items()}
+@pytest.mark.parametrize(("claim", "part", "path", "supports", "refutes"), OF_ONE_NUMBER)
+@pytest.mark.parametrize("small", [{"members": 5}, {"attributed": 19}])
+def test_a_small_study_decides_nothing(claim, part, path, supports, refutes, small):
+    path = path.replace("/10/", f"/{small.get('members', 10)}/")
+    for value in (supports, refutes):
+        assert verdicts(claim, one(path, value, **small), part=part) == [OPEN]
+    least = {name: number + 1 for name, number in small.items()}
+    path = path.replace("/5/", "/6/")
+    assert OPEN not in verdicts(claim, one(path, supports, **least), part=part)
 
 
-def claim_6(protocol: str) -> dict[str, float]:
-    alike = {f"IF, GD: {study}": v for study, v in correlations(protocol)["IF, GD"].items()}
-    cosine = measured("by_size", protocol, "GC", "significant", "per class")
-    least = {
-        f"GC significant at least: {panel}": min(v for (p, _), v in cosine.items() if p == panel)
-        for panel, _ in cosine
-    }
-    return alike | least
+@pytest.mark.parametrize("claim", [1, 2, 3])
+def test_released_scores_are_judged_raw_and_without_their_drift(claim):
+    found = content(protocol="released")
+    for name, value, stable in (("loo", 0.02, 0.95), (WITHOUT_DRIFT, 0.8, 0.5)):
+        for measure in ("sign_uncertain", "one_model", "found"):
+            found["reliability"]["10"][name][measure] = around(value)
+        found["stability"][name]["pearson"] = around(stable)
+    raw = verdicts(claim, found, view="released")
+    assert raw != verdicts(claim, found, view="released, drift removed")
+    assert verdicts(claim, found) == []
 
 
-def claim_8(protocol: str) -> dict[str, float]:
-    found = measured("by_model", protocol, "LOO", "mean_p", "model")
-    panels = [panel for panel, _ in found]
-    return {
-        f"{panel}, {model}": value
-        for (panel, model), value in found.items()
-        if panels.count(panel) > 1
-    }
+def test_noise_whose_source_may_be_rounding_decides_nothing():
+    path = "reliability/10/loo/sign_uncertain"
+    assert verdicts(1, one(path, NOISY, floor=0.01)) == [SUPPORTED]
+    assert verdicts(1, one(path, NOISY, floor=0.011)) == [OPEN]
+    # In the finer precision the study is judged; the coarse one is then left out.
+    fine = one(path, NOISY, floor=1e-9, dtype="float64")
+    assert verdicts(1, one(path, STEADY, floor=0.4), fine) == [SUPPORTED]
 
 
-def claim_9(protocol: str) -> dict[str, float]:
-    table = rows("mean_p", protocol)
-    ends = [name for name in table[0] if name != "method"]
-    return {
-        f"{row['method']}, {end}": float(row[end]) for row in table for end in (ends[0], ends[-1])
-    }
+def test_claim_2_asks_of_one_model_and_of_the_mean_apart():
+    found = content()
+    found["reliability"]["10"]["loo"] |= {"found": around(0.6), "one_model": around(0.05)}
+    assert verdicts(2, found, part=0) == [REFUTED]
+    assert verdicts(2, found, part=1) == [SUPPORTED]
 
 
-RECOMPUTED = {
-    1: lambda protocol: sizes_of(protocol, "LOO", "sign_uncertain"),
-    2: claim_2,
-    3: claim_3,
-    4: claim_4,
-    5: claim_5,
-    6: claim_6,
-    7: lambda protocol: sizes_of(protocol, "LOO", "mean_p"),
-    8: claim_8,
-    9: claim_9,
-}
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("number", RECOMPUTED)
-def test_the_numbers_of_a_verdict_are_those_of_the_tables(number, protocol):
-    finding = claims.CLAIMS[number - 1].judge(claims.Results(PAPER, protocol))
-    wanted = RECOMPUTED[number](protocol)
-    assert dict(finding.numbers) == pytest.approx(wanted, abs=1e-12)
-    assert wanted
-
-
-# Rules: another result gives another verdict.
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("tables", "numbers"):
-        shutil.copytree(PAPER / name, tmp_path / name)
-    return tmp_path
-
-
-def verdict(folder: Path, number: int, table: str, change) -> str:
-    path = folder / "tables" / f"{table}-paired.csv"
-    frame = pd.read_csv(path)
-    change(frame)
-    frame.to_csv(path, index=False)
-    return claims.CLAIMS[number - 1].judge(claims.Results(folder, "paired")).verdict
-
-
-def setting(column: str, value: float, **where: str):
-    def change(frame: pd.DataFrame) -> None:
-        chosen = pd.Series(True, index=frame.index)
-        for name, wanted in where.items():
-            chosen &= frame[name.replace("_", " ") if name == "per_class" else name] == wanted
-        assert chosen.any()
-        frame.loc[chosen, column] = value
-
-    return change
-
-
-UNCERTAIN = {"method": "LOO", "measure": "sign_uncertain"}
+def test_claim_2_does_not_take_nothing_found_for_nothing_there():
+    found = content()
+    found["reliability"]["10"]["loo"] |= {"found": [0.0, 0.0, 0.0], "significant": STEADY}
+    assert verdicts(2, found, part=0) == [OPEN]
 
 
 @pytest.mark.parametrize(
-    ("number", "table", "change", "expected"),
-    [
-        (1, "by_size", setting("value", 0.9, **UNCERTAIN), "supported"),
-        (1, "by_size", setting("value", 0.1, **UNCERTAIN), "not supported"),
-        (3, "by_size", setting("value", 0.3, **UNCERTAIN), "supported"),
-        (3, "by_size", setting("value", 0.2, **UNCERTAIN), "not supported"),
-        (2, "significant_fraction", setting("after FDR", 0.05, method="loo"), "supported"),
-        (2, "significant_fraction", setting("after FDR", 0.0, method="loo"), "not supported"),
-        (
-            2,
-            "significant_fraction",
-            setting("after FDR", 0.5, method="loo"),
-            "they exist and are not rare",
-        ),
-        (4, "variance_sources", setting("share", 0.0, source="order"), "supported"),
-        (4, "variance_sources", setting("share", 1.0, source="order"), "not supported"),
-        (9, "mean_p", lambda frame: frame.__setitem__("5", 0.0), "supported"),
-        (9, "mean_p", lambda frame: frame.__setitem__("5", 1.0), "not supported"),
-    ],
+    ("initialisation", "order", "expected"),
+    [(0.3, 0.1, SUPPORTED), (0.1, 0.3, REFUTED), (0.2, 0.21, OPEN)],
 )
-def test_a_rule_follows_the_numbers(number, table, change, expected, folder):
-    assert verdict(folder, number, table, change) == expected
-
-
-@pytest.mark.parametrize(("correlation", "expected"), [(0.1, "supported"), (0.9, "not supported")])
-def test_claim_5_follows_the_correlations(correlation, expected, folder):
-    def change(frame):
-        frame.iloc[:, 2:] = correlation
-
-    assert verdict(folder, 5, "agreement_by_study", change) == expected
+def test_claim_4_asks_every_method_of_every_crossed_set(initialisation, order, expected):
+    sets = [("mnist3", 20), ("mnist3", 50), ("cifar10", 20)]
+    crossed = []
+    for task, size in sets:
+        found = content(task=task, per_class=size, members=5, orders=5, attributed=12)
+        for shares in found["variance"].values():
+            shares |= {"initialisation": around(initialisation), "order": around(order)}
+        crossed.append(found)
+    assert verdicts(4, *crossed) == [expected] * 15
 
 
 @pytest.mark.parametrize(
-    ("values", "reach", "expected"),
+    ("values", "loo", "others"),
     [
-        ((0.1, 0.3, 0.1), 0.01, "supported"),
-        ((0.1, 0.3, 0.1), 0.5, "not decided"),
-        ((0.1, 0.2, 0.3), 0.01, "not supported"),
-        ((0.3, 0.2, 0.1), 0.5, "not supported"),
-        ((0.1, 0.2), 0.01, ""),
+        ({"floor": None}, OPEN, SUPPORTED),
+        ({"floor": 0.02}, OPEN, SUPPORTED),
+        ({"attributed": 11}, OPEN, OPEN),
+        ({"members": 2, "orders": 2}, OPEN, OPEN),
     ],
 )
-def test_a_curve_turns_only_beyond_its_intervals(values, reach, expected):
-    frame = pd.DataFrame({"value": values})
-    frame["low"], frame["high"] = frame["value"] - reach, frame["value"] + reach
-    assert claims._turns(frame) == expected
+def test_claim_4_needs_a_known_floor_for_leave_one_out(values, loo, others):
+    found = content(**({"members": 5, "orders": 5, "attributed": 12} | values))
+    for shares in found["variance"].values():
+        shares["order"] = around(0.01)
+    assert verdicts(4, found) == [loo, *[others] * 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (around(0.3), SUPPORTED),
+        (around(-0.9), SUPPORTED),  # To say the opposite is to disagree.
+        (around(0.7), REFUTED),
+        (around(0.5), OPEN),
+        ([None, None, None], OPEN),  # Leave-one-out repeats nothing, so there is no ceiling.
+    ],
+)
+def test_claim_5_looks_below_the_ceiling_at_each_method(value, expected):
+    found = content()
+    for method in ESTIMATORS:
+        changed(found, f"agreement/mean/pearson/loo, {method}", around(0.45))
+        changed(found, f"ceiling/pearson/{method}", value)
+    assert verdicts(5, found) == [expected] * 4
+    changed(found, "ceiling/pearson/ats", around(0.3))
+    assert verdicts(5, found)[0] == SUPPORTED
+
+
+def clustered(inside, across):
+    found = content()
+    for at, pair in enumerate((*claims.CLUSTERS, *claims.ACROSS)):
+        value = around(inside if at < 2 else across)
+        changed(found, f"agreement/mean/pearson/{', '.join(pair)}", value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("inside", "across", "removal", "released"),
+    [(0.6, 0.2, SUPPORTED, SUPPORTED), (0.3, 0.5, REFUTED, SUPPORTED), (0.3, 0.3, OPEN, SUPPORTED)],
+)
+def test_claim_6_has_its_clusters_with_either_sign(inside, across, removal, released):
+    assert verdicts(6, clustered(inside, across), part=2) == [removal]
+    assert verdicts(6, clustered(inside, across), part=3) == [released]
+    assert not claims.CLAIMS[5].questions[3].counts
+
+
+def test_claim_6_asks_the_opposite_of_cifar():
+    path = "reliability/10/grad_cos/significant"
+    assert verdicts(6, one(path, around(0.5), task="cifar10"), part=1) == [SUPPORTED]
+    assert verdicts(6, one(path, around(0.95), task="cifar10"), part=1) == [REFUTED]
+
+
+def sizes(*values, **others):
+    path = "reliability/10/loo/mean_p"
+    names = (10, 20, 50)
+    return [
+        one(path, around(v, 0.02), per_class=n, **others)
+        for n, v in zip(names, values, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.1, 0.3, 0.1), SUPPORTED),
+        ((0.1, 0.2, 0.3), REFUTED),
+        ((0.3, 0.2, 0.1), REFUTED),
+        ((0.1, 0.11, 0.3), OPEN),
+        ((0.1, 0.3), OPEN),
+    ],
+)
+def test_claim_7_looks_for_a_turn_beyond_the_intervals(values, expected):
+    assert verdicts(7, *sizes(*values)) == [expected]
+
+
+def test_claim_7_tells_refuted_from_not_decided():
+    contents = [*sizes(0.1, 0.2, 0.3), *sizes(0.1, 0.11, 0.3, task="cifar10")]
+    found = verdicts(7, *contents)
+    assert found == [REFUTED, OPEN]
+    assert claims.rules.pooled(found) == "refuted where decided"
+
+
+def test_claim_7_has_no_released_lists_and_no_small_study():
+    assert verdicts(7, *sizes(0.1, 0.2, 0.3, lists="released")) == []
+    (first, second, _), small = sizes(0.1, 0.2, 0.3), content(per_class=50, members=4)
+    assert verdicts(7, first, second, small) == [OPEN]
+
+
+@pytest.mark.parametrize(
+    ("two", "three", "expected"), [(0.1, 0.3, SUPPORTED), (0.3, 0.1, REFUTED), (0.2, 0.21, OPEN)]
+)
+def test_claim_8_compares_models_on_one_set(two, three, expected):
+    path = "reliability/10/loo/mean_p"
+    pair = [one(path, around(two, 0.02)), one(path, around(three, 0.02), model="cnn3")]
+    assert verdicts(8, *pair) == [expected]
+    # A model with few members leaves the others' comparison alone.
+    few = content(model="vit", backbone="tiny", members=3)
+    assert verdicts(8, *pair, few) == [expected, OPEN]
+
+
+def test_claim_8_leaves_members_out_of_both_models_at_once():
+    path = "reliability/10/loo/mean_p"
+    pair = [one(path, around(0.2, 0.1)), one(path, around(0.25, 0.1), model="cnn3")]
+    assert verdicts(8, *pair) == [OPEN]
+    for found in pair:
+        value = found["reliability"]["10"]["loo"]["mean_p"][0]
+        without = [value + 0.01 * (-1) ** member for member in range(10)]
+        found["without"] = {"reliability": {"10": {"loo": {"mean_p": without}}}}
+    assert verdicts(8, *pair) == [SUPPORTED]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.7, SUPPORTED), (0.3, REFUTED), (0.505, OPEN), (None, OPEN)]
+)
+def test_claim_9_asks_each_method_for_its_gain_in_stability(value, expected):
+    found = content()
+    for row in found["checkpoints"]["5"].values():
+        row["halves"] = [None] * 3 if value is None else around(value)
+    assert verdicts(9, found) == [expected] * 5
+
+
+def test_studies_beside_the_paper_are_no_evidence():
+    path = "reliability/10/loo/sign_uncertain"
+    others = [
+        one(path, STEADY, draw=1),
+        one("reliability/100/loo/sign_uncertain", STEADY, members=100),
+        content(draw=2),
+    ]
+    found = evidence(one(path, NOISY), *others)
+    assert [study.name for study in found.of("paired")] == ["MNIST3, 10, CNN2-L"]
+    assert len(found.beside) == len(others)

@@ -86,7 +86,7 @@ def test_every_page_that_was_asked_for_is_there(pages):
     wanted = {f"notebooks/{name}.html" for name in NAMES}
     wanted |= {"index.html", "search.html", "gallery.html", "package.html", "api/index.html"}
     wanted |= {f"docs/{name}.html" for name in ("checkpoints", "glossary", "models", "notation")}
-    wanted |= {"docs/teaching.html"}
+    wanted |= {"docs/corrections.html", "docs/teaching.html"}
     wanted |= {"paper/REPRODUCTION.html", "CONTRIBUTING.html"}
     assert wanted <= pages.keys()
 
