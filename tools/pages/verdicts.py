@@ -168,7 +168,8 @@ def sections(evidence: Evidence) -> list[str]:
         "drift is removed.",
         "",
         "*Floor* is what rounding alone does to the loss of one model, divided by what "
-        f"leave-one-out does; it is measured for paired leave-one-out only. {MARKED}",
+        "leave-one-out does; it is measured for paired leave-one-out only. Its interval covers "
+        f"with the probability that its members allow, `floor/confidence`. {MARKED}",
         "",
     ]
     for number, claim in enumerate(CLAIMS, start=1):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from tda_utils.data.load import load_task
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tests.tools.pages.conftest import PAPER, rows
@@ -360,3 +361,38 @@ def test_what_is_said_of_all_of_mnist_is_in_its_table_and_numbers(protocol):
     for (_, _, members, pairs, *_), row in zip(cells, table.values(), strict=True):
         assert int(members) == int(row["members"])
         assert int(pairs.replace(",", "")) == int(row["pairs"])
+
+
+@pytest.mark.parametrize("row", range(8))
+def test_what_a_difference_of_the_released_code_does_is_measured(row):
+    """Each number that is shown is one of the figure's, rounded as it is shown."""
+    text = plain((PAPER / "REPRODUCTION.md").read_text())
+    section = text.partition("## What the released code does otherwise")[2].partition("\n## ")[0]
+    lines = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) == 8
+    _, kind, said, figure = lines[row]
+    assert kind in (reproduction.DEFECT, reproduction.QUESTION)
+    known = measured(figure.strip("` |"))
+    for number_ in re.findall(r"-?\d+(?:\.\d+)?(?:e-\d+)?(?: %)?", said):
+        assert any(same(number_, [value, math.nan, math.nan]) for value in known), number_
+
+
+def measured(figure: str) -> list[float]:
+    """Return every number of a figure's files, and those that are no measurement."""
+    known = [0.0, 0.5]  # What a solved equation leaves, and the mean p of a fair test.
+    for file in (PAPER / "numbers").glob(f"{figure}*.json"):
+        known += leaves(json.loads(file.read_text()))
+    for file in (PAPER / "tables").glob(f"{figure}-*.csv"):
+        known += [float(one) for one in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", file.read_text())]
+    if figure == "list_defect":
+        lists = [load_task("cifar10", per_class=size, lists="released") for size in (10, 30, 40)]
+        known += [500 - one.n_test for one in lists]
+    return known
+
+
+def leaves(part) -> list[float]:
+    if isinstance(part, dict):
+        return [one for value in part.values() for one in leaves(value)]
+    if isinstance(part, list):
+        return [one for value in part for one in leaves(value)]
+    return [float(part)] if isinstance(part, int | float) else []
