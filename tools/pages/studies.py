@@ -233,7 +233,9 @@ def commands(names: Mapping[str, str]) -> list[str]:
     ]
     intro = (
         "Each command computes what the store lacks, and writes the file. `make readme` writes "
-        "this page from the files, and draws nothing anew."
+        "this page from the files. Where a section names a figure, its numbers are in "
+        "`paper/numbers` and `paper/tables` under that name, and "
+        "`.venv/bin/bayes-tda run FIGURE --size full` makes them."
     )
     return ["## Files and commands", "", intro, "", *table(("file", "command"), rows, left=2)]
 

@@ -80,6 +80,14 @@ def test_released_scores_are_judged_raw_and_without_their_drift(claim):
     assert verdicts(claim, found) == []
 
 
+def test_a_study_without_drift_is_judged_raw_alone():
+    found = content(protocol="released", model="vit", backbone="tiny")
+    del found["signs"][WITHOUT_DRIFT]
+    for claim in (1, 2, 3):
+        assert len(verdicts(claim, found, view="released")) == 1
+        assert verdicts(claim, found, view="released, drift removed") == []
+
+
 def test_noise_whose_source_may_be_rounding_decides_nothing():
     path = "reliability/10/loo/sign_uncertain"
     assert verdicts(1, one(path, NOISY, floor=0.01)) == [SUPPORTED]
