@@ -263,6 +263,41 @@ def all_verdicts(cells: dict[str, str], header: list[str]) -> list[str]:
     return [verdict] * (len(judged) or 1)
 
 
+#: Of tables with one number: the border, and whether being at least that supports the claim.
+BORDERS = {
+    "noise > mean": (0.5, True),
+    "one model": (0.5, False),
+    "mean over members": (0.8, False),
+    "IF, GD": (0.9, True),
+}
+
+
+def test_verdicts_follow_from_the_border_and_the_interval_in_the_file(results):
+    folder, text = results
+    seen = set()
+    for header, lines, said in tables(text):
+        where = places(said)
+        if len(where) != 1 or "verdict" not in header or not set(where) <= set(BORDERS):
+            continue
+        ((title, (path, change)),) = where.items()
+        border, wanted = BORDERS[title]
+        for line in lines:
+            cells = dict(zip(header, line, strict=True))
+            record = record_of(folder, linked(cells["study"])[1])
+            members = int(cells["members"])
+            values = {"loo": LOO.get(cells["protocol"], "loo"), "members": members}
+            _, low, high = number(record, path.format(**values), members, change)
+            verdict = "not decided"
+            if low >= border or high < border:
+                verdict = "supported" if (low >= border) == wanted else "refuted"
+            rounding = title == "noise > mean" and "†" in cells["floor"]
+            if members <= 5 or record["size"]["attributed"] < 20 or rounding:
+                verdict = "not decided"
+            assert cells["verdict"].partition(" (")[0] == verdict
+            seen.add(title)
+    assert seen == set(BORDERS) or not any(tables(text))
+
+
 def test_the_page_is_up_to_date():
     assert reproduction.main(["--check"]) == 0
 
