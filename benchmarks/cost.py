@@ -60,7 +60,8 @@ def images(experiment: Experiment, method: str) -> Images:
     if method == "posterior":
         return Images(training, 0)
     if method == "floor":
-        return Images(FLOOR_DRAWS * training, (FLOOR_DRAWS + 1) * samples * test)
+        trainings = FLOOR_DRAWS + 1  # the member's own, once more
+        return Images(trainings * training, trainings * samples * test)
     retrained = attributed + 1
     if method == "loo" and experiment.protocol == "paired":
         return Images(retrained * training, retrained * samples * test)

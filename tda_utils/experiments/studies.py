@@ -264,7 +264,7 @@ def study_of(experiment: Experiment, folder: str | Path = "", floor: bool = True
         aside, named in a warning, and made again.
     floor : bool
         Whether to hold paired leave-one-out against its floor, see `Experiment.floor`, which takes
-        four more trainings a member. The released protocol has none.
+        a few more trainings a member. The released protocol has none.
 
     Raises
     ------
