@@ -26,6 +26,7 @@ from tda_utils.attribution.ekfac import BASIS_SAMPLES
 from tda_utils.engine.recipe import Job, Recipe, batch_order
 from tda_utils.engine.training import state_losses, train_states
 from tda_utils.experiments.experiment import Experiment
+from tda_utils.experiments.names import FLOOR_DRAWS
 from tda_utils.models import model_builder
 from tda_utils.models.vision_transformer import PAPER_BACKBONE
 from tda_utils.reproduce.manifest import Manifest, load_manifest, plan
@@ -58,6 +59,9 @@ def images(experiment: Experiment, method: str) -> Images:
     training = experiment.recipe.epochs * train
     if method == "posterior":
         return Images(training, 0)
+    if method == "floor":
+        trainings = FLOOR_DRAWS + 1  # the member's own, once more
+        return Images(trainings * training, trainings * samples * test)
     retrained = attributed + 1
     if method == "loo" and experiment.protocol == "paired":
         return Images(retrained * training, retrained * samples * test)

@@ -100,7 +100,7 @@ for values in studies:
         own |= values.get("released", {})
     experiments.append(tda.Experiment(**common | own))
 kept = [bool(summaries) and one.study_file(summaries).is_file() for one in experiments]
-work = {one: tda.STUDY_METHODS for one, done in zip(experiments, kept, strict=True) if not done}
+work = {one: one.study_methods for one, done in zip(experiments, kept, strict=True) if not done}
 
 # %%
 pd.DataFrame(

@@ -118,14 +118,14 @@ def test_a_quick_run_writes_its_results(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["paired", "released"])
-@pytest.mark.parametrize("method", ["posterior", "loo", "ats", "grad_dot"])
+@pytest.mark.parametrize("method", ["posterior", "loo", "floor", "ats", "grad_dot"])
 def test_images_are_counted_as_they_are_used(method, protocol, tmp_path):
     """Twice the epochs are twice the images that are trained on, where a method trains at all."""
     size = {"members": 1, "test_per_class": 2, "protocol": protocol, "store": tmp_path}
     one = tda.Experiment(epochs=2, checkpoints=1, attributed=3, **size)
     two = tda.Experiment(epochs=4, checkpoints=1, attributed=3, **size)
     few, many = cost.images(one, method), cost.images(two, method)
-    trains = method in ("posterior", "loo")
+    trains = method in ("posterior", "loo", "floor")
     assert many.trained == few.trained * (2 if trains else 1)
     assert many.seen == few.seen
 

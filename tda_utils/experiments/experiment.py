@@ -359,6 +359,11 @@ class Experiment(Settings):
         return [self._name("floor", run) for run in self.runs]
 
     @property
+    def study_methods(self) -> tuple[str, ...]:
+        """What a study of this experiment takes, as `compute` names it: the floor, too."""
+        return (*names.STUDY_METHODS, "floor") if self.floor_scores() else names.STUDY_METHODS
+
+    @property
     def study_key(self) -> str:
         """A short name for all that the numbers of a study of this experiment depend on."""
         return names.study_key(self.protocol, self.study_scores, self.floor_scores())

@@ -28,6 +28,7 @@ from tda_utils.experiments.study_numbers import (
     COMPARED,
     KINDS,
     LEVEL,
+    MOST_WITHOUT,
     SAMPLES,
     counted,
     is_crossed,
@@ -263,7 +264,7 @@ def study_of(experiment: Experiment, folder: str | Path = "", floor: bool = True
         aside, named in a warning, and made again.
     floor : bool
         Whether to hold paired leave-one-out against its floor, see `Experiment.floor`, which takes
-        four more trainings a member. The released protocol has none.
+        a few more trainings a member. The released protocol has none.
 
     Raises
     ------
@@ -308,7 +309,8 @@ def _check(experiment: object, floor: object) -> None:
     if len(experiment.runs) < LEAST_RUNS:
         crossed = "" if experiment.orders is None else " or orders"
         raise ValueError(
-            f"members is {experiment.members}; a study needs at least {LEAST_RUNS} members{crossed}."
+            f"members is {experiment.members}; a study needs at least {LEAST_RUNS} "
+            f"members{crossed}."
         )
     if is_crossed(experiment) and experiment.checkpoints < 2:
         raise ValueError(
@@ -476,4 +478,20 @@ def _form_of_members(experiment: Experiment, methods: Sequence[str]) -> dict[str
         "halves": dict.fromkeys(KINDS, _NUMBER),
         "ceiling": dict.fromkeys(KINDS, dict.fromkeys(others, _INTERVAL)),
         "agreement_null": dict.fromkeys(COMPARED, dict.fromkeys(KINDS, [_NUMBER] * 2)),
+        "without": _form_without(experiment, methods),
+    }
+
+
+def _form_without(experiment: Experiment, methods: Sequence[str]) -> dict[str, Any]:
+    members, last = len(experiment.runs), experiment.checkpoints
+    halves = {method: {"halves": [_NUMBER] * members} for method in methods}
+    few = [few for few in counted(experiment) if few <= MOST_WITHOUT]
+    return {
+        "reliability": {
+            str(n): {
+                method: {"mean_p": [_NUMBER] * n} for method in methods if method.startswith("loo")
+            }
+            for n in few
+        },
+        "checkpoints": {str(k): halves for k in {1, last} if members <= MOST_WITHOUT},
     }

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tda_utils.experiments.experiment import Experiment
-from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.experiments.studies import study_of
 from tda_utils.posterior import HUNDRED_SEEDS, PAPER_SEEDS
 from tda_utils.reproduce.manifest import Manifest
@@ -96,7 +95,8 @@ def make(manifest: Manifest, options: argparse.Namespace) -> int:
             print(f"{at} of {len(chosen)}: {name}", flush=True)
             try:
                 if options.scores:
-                    _compute(experiment)
+                    for method in experiment.study_methods:
+                        experiment.compute(method)
                 else:
                     study_of(experiment, folder)
             except Exception as problem:
@@ -108,13 +108,6 @@ def make(manifest: Manifest, options: argparse.Namespace) -> int:
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}.", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _compute(experiment: Experiment) -> None:
-    """Make the scores that a study sums up, where they are missing."""
-    methods = [*STUDY_METHODS, "floor"] if experiment.floor_scores() else STUDY_METHODS
-    for method in methods:
-        experiment.compute(method)
 
 
 def _chosen(studies: dict[str, Experiment], wanted: list[str] | None) -> dict[str, Experiment]:

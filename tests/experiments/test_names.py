@@ -146,5 +146,6 @@ def test_the_key_of_a_study_hangs_on_its_files_in_their_order_and_on_the_protoco
         study_key("released", files),
         study_key("paired", files[::-1]),
         study_key("paired", files[:1]),
+        study_key("paired", files, files[:1]),
     }
-    assert len(keys) == 4
+    assert len(keys) == 5

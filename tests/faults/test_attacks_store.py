@@ -21,10 +21,11 @@ from safetensors.numpy import save
 from tda_utils import files
 from tda_utils.engine.machine_code import KeptCode
 from tda_utils.experiments import locks, store
+from tda_utils.experiments.experiment import Experiment
 from tda_utils.experiments.store import ShardError, obtain, read_shard, write_shard
-from tda_utils.experiments.studies import StudySummary, SummaryError, _read
+from tda_utils.experiments.studies import StudySummary, SummaryError, _read, study_of
 from tda_utils.files import CannotOpen, CannotWrite
-from tests.experiments.test_studies import PAPER, committed
+from tda_utils.reliability.overall import MEASURES
 from tests.faults.attacks import Attacks
 from tests.users import ANN, BEN, ROOT, as_user, shared_folder
 
@@ -601,10 +602,13 @@ def test_names_like_those_of_leftovers_harm_nobody(attacks, tmp_path):
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
-    """A committed summary, its experiment, and a place for it."""
-    experiment = next(committed("paired"))
-    path = experiment.study_file(PAPER / "studies")
-    return experiment, path.read_bytes(), tmp_path_factory.mktemp("studies") / path.name
+    """A summary, its experiment, and a place for it."""
+    folder = tmp_path_factory.mktemp("studies")
+    size = {"members": 3, "checkpoints": 2, "epochs": 2, "attributed": 3, "test_per_class": 2}
+    experiment = Experiment(store=folder / "store", **size)
+    study_of(experiment, folder)
+    path = experiment.study_file(folder)
+    return experiment, path.read_bytes(), path
 
 
 def test_spoilt_summaries_are_refused_or_harmless(attacks, summary):
@@ -631,11 +635,17 @@ def test_sound_summaries_of_another_form_are_refused_or_answer(attacks, summary)
 
     def answers(content):
         one = StudySummary(content)
-        for members in (3, 10):
-            assert all(found["value"].shape == (3,) for found in one.overall(members).values())
-        assert {len(one.correlations(kind)) for kind in ("pearson", "spearman")} == {11}
+        for members in (2, 3):
+            assert all(
+                found["value"].shape == (len(MEASURES),) for found in one.overall(members).values()
+            )
+        for kind in ("pearson", "spearman"):
+            assert len(one.correlations(kind)) == 11
+            assert len(one.stability("loo", kind)) == len(one.ceiling("ats", kind)) == 3
+            assert all(len(one.agreement_null(of, kind)) == 2 for of in ("mean", "std", "p"))
         assert one.size == wanted["size"] and one.finite in (True, False)
-        assert isinstance(one.signal, float | int) and isinstance(one.noise, float | int)
+        assert one.floor["draws"] == 4 and len(one.floor["null_ratio"]) == 3
+        assert all(isinstance(n, float | int) for n in (one.signal, one.noise))
 
     for number in range(250):
         place = chance.choice(everywhere)

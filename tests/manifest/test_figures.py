@@ -7,6 +7,7 @@ import pytest
 
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.reproduce.manifest import FOLDERS, check, load_manifest
+from tda_utils.reproduce.studies import studies_of
 from tools import ROOT
 
 
@@ -31,6 +32,15 @@ def test_every_study_of_the_manifest_is_a_valid_experiment(paper):
             for protocol, more in (("paired", {}), ("released", released)):
                 experiment = Experiment(**own | more, protocol=protocol)
                 assert experiment.data.n_attributed <= experiment.data.n_train
+
+
+def test_every_other_study_is_a_valid_experiment_of_a_name_of_its_own(paper):
+    studies = studies_of(paper)
+    assert len({one.study_file("S") for one in studies.values()}) == len(studies)
+    assert set(paper.studies) <= {name.rpartition("-")[0] for name in studies}
+    for name, one in studies.items():
+        assert one.data.n_attributed <= one.data.n_train, name
+        assert len(one.runs) > 1, name
 
 
 def test_the_readme_names_every_figure_and_its_notebook(paper):

@@ -76,6 +76,11 @@ MALFORMED = {
     "a number for a name": (changed(figures={7: entry("01_good", ["table"])}), ["figures", "7"]),
     "a fact's name": (manifest() | {"facts": {"Alpha": 1}}, ["facts", "'Alpha'"]),
     "a fact that is a list": (manifest() | {"facts": {"alpha": [1]}}, ["facts.alpha", "[1]"]),
+    "a study's name": (
+        manifest() | {"studies": {"Ten_Seeds": {}}},
+        ["studies", "'Ten_Seeds'", "lower-case"],
+    ),
+    "a study that is a number": (manifest() | {"studies": {"ten": 3}}, ["studies.ten", "mapping"]),
     "outside": (
         changed(figures={"../../tau": entry("01_good", ["table"])}),
         ["figures", "lower-case letters", "'../../tau'"],
