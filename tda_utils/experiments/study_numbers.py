@@ -21,18 +21,18 @@ from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.reliability.agreement import agreement
 from tda_utils.reliability.effective import effective_pairs
 from tda_utils.reliability.jackknife import LEAST_MEMBERS, Scale, complete_pairs, interval
-from tda_utils.reliability.overall import MEASURES, _measures, overall_reliability
+from tda_utils.reliability.overall import MEASURES, measures_of, overall_reliability
 from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
 from tda_utils.reliability.scale import reduced
 from tda_utils.reliability.significance import TEST_OF, p_of, signal_to_noise, summarise
 from tda_utils.reliability.signs import removal_signed, remove_drift
 from tda_utils.reliability.stability import (
-    _fisher,
-    _from_log,
-    _log_rest,
-    _single,
-    _stepped_up,
-    _unit,
+    fisher,
+    from_log,
+    log_rest,
+    single_stability,
+    stepped_up,
+    unit,
 )
 from tda_utils.reliability.variance import SOURCES, variance_shares
 
@@ -210,7 +210,7 @@ def _by_checkpoints(scores: Scores, test: str) -> tuple[dict[str, Any], dict[str
             for name, tau in scores.items()
         }
         found[str(k)] = {
-            name: _reliability(tau, test) | {"halves": _ends(_stable(tau), _log_rest, _from_log)}
+            name: _reliability(tau, test) | {"halves": _ends(_stable(tau), log_rest, from_log)}
             for name, tau in last.items()
         }
         if k in (1, most) and members <= MOST_WITHOUT:
@@ -248,7 +248,7 @@ def _of_checkpoints(scores: xr.DataArray, test: str) -> dict[str, Interval]:
 def _of_flat(flat: np.ndarray, test: str) -> dict[str, float | None]:
     """Return the measures of samples (samples, pairs), of the pairs without NaN."""
     flat = flat[:, np.isfinite(flat).all(0)].astype(np.float64)
-    return dict(zip(MEASURES, map(plain, _measures(flat, test, ALPHA)), strict=True))
+    return dict(zip(MEASURES, map(plain, measures_of(flat, test, ALPHA)), strict=True))
 
 
 def _mean_interval(values: Sequence[float | None]) -> Interval:
@@ -276,12 +276,12 @@ def _agreement(averages: Scores, test: str) -> dict[str, Any]:
     for kind in KINDS:
         stable = [_stability_without(one, kind) for one in flat]
         for name, one in zip(names, stable, strict=True):
-            found["stability"][name][kind] = _ends(one, _log_rest, _from_log)
+            found["stability"][name][kind] = _ends(one, log_rest, from_log)
         for of in COMPARED:
             # (members and one, methods, methods): of all members, then without each.
             together = _correlations([one[_called(of, test)] for one in tables], kind)
             found["agreement"][of][kind] = [
-                [names[a], names[b], *_ends(together[:, a, b], _fisher, np.tanh)]
+                [names[a], names[b], *_ends(together[:, a, b], fisher, np.tanh)]
                 for a, b in itertools.combinations(range(len(names)), 2)
             ]
             if of == "mean":
@@ -299,7 +299,7 @@ def _called(of: str, test: str) -> str:
 
 def _correlations(tables: Sequence[np.ndarray], kind: str) -> np.ndarray:
     """Return the correlations of rows of tables, one a method, (rows, methods, methods)."""
-    units = np.stack([[_unit(row, kind) for row in table] for table in tables], axis=1)
+    units = np.stack([[unit(row, kind) for row in table] for table in tables], axis=1)
     return np.clip(units @ units.transpose(0, 2, 1), -1, 1)
 
 
@@ -320,8 +320,8 @@ def _quantities(flat: np.ndarray, test: str) -> dict[str, np.ndarray]:
 
 def _stability_without(flat: np.ndarray, kind: str) -> np.ndarray:
     """Return the stability of the mean of all members, then of as many without each of them."""
-    single, without = _single(flat, kind)
-    return _stepped_up(np.array([single, *without]), len(flat))
+    single, without = single_stability(flat, kind)
+    return stepped_up(np.array([single, *without]), len(flat))
 
 
 def _ends(rows: np.ndarray, to: Scale, back: Scale) -> Interval:
@@ -332,7 +332,7 @@ def _ends(rows: np.ndarray, to: Scale, back: Scale) -> Interval:
 
 def _of_ceiling(correlations: np.ndarray, stable: np.ndarray) -> Interval:
     """Return correlations with leave-one-out, were that known without noise."""
-    low = _ends(stable, _log_rest, _from_log)[1]
+    low = _ends(stable, log_rest, from_log)[1]
     if not stable[0] > 0:
         return UNKNOWN
     if low is None or low <= 0 or not (stable > 0).all():
@@ -343,7 +343,7 @@ def _of_ceiling(correlations: np.ndarray, stable: np.ndarray) -> Interval:
 def _halves(averages: xr.DataArray, kind: str) -> float | None:
     """Return the correlation of the mean over every second member with that over the others."""
     (flat,) = complete_pairs(averages)
-    first, second = (_unit(flat[start::2].mean(0), kind) for start in (0, 1))
+    first, second = (unit(flat[start::2].mean(0), kind) for start in (0, 1))
     return plain(float(np.clip(first @ second, -1, 1)))
 
 
@@ -351,7 +351,10 @@ def _null(averages: Scores, of: str, test: str) -> dict[str, list[float | None]]
     """Return between which correlations of leave-one-out with the first estimator chance lies."""
     first, second = itertools.islice(averages, 2)
     summaries = {name: summarise(averages[name], test) for name in (first, second)}
-    nulls = {kind: agreement(summaries, _called(of, test), kind, test) for kind in KINDS}
+    nulls = {
+        kind: agreement(summaries, _called(of, test), kind, test, permutations=400)
+        for kind in KINDS
+    }
     return {
         kind: [
             plain(one[bound].sel(method_a=first, method_b=second).item())

@@ -80,12 +80,12 @@ def stability(scores: xr.DataArray, kind: Kind = "pearson", level: float = 0.95)
     _check(kind, level)
     (flat,) = complete_pairs(scores)
     checks.check_members_differ(scores)
-    single, without = _single(flat, kind)
+    single, without = single_stability(flat, kind)
     members = len(flat)
     low, high = interval(
-        _stepped_up(single, members), _stepped_up(without, members), level, _log_rest, _from_log
+        stepped_up(single, members), stepped_up(without, members), level, log_rest, from_log
     )
-    value = float(_stepped_up(single, members))
+    value = float(stepped_up(single, members))
     return as_dataset(value, low, high, kind=kind, level=level, members=members)
 
 
@@ -145,7 +145,7 @@ def correlation_of_means(
     flat = complete_pairs(first, _like(first, second))
     members = len(flat[0])
     value, without = _correlation(*flat, kind, of, test)
-    low, high = interval(value, without, level, _fisher, np.tanh)
+    low, high = interval(value, without, level, fisher, np.tanh)
     return as_dataset(value, low, high, kind=kind, of=of, test=test, level=level, members=members)
 
 
@@ -201,9 +201,9 @@ def ceiling(
     flat = complete_pairs(scores, _like(scores, truth))
     members = len(flat[0])
     correlation, without = _correlation(*flat, kind, "mean", "t")
-    single, single_without = _single(flat[1], kind)
-    stable, stable_without = (_stepped_up(one, members) for one in (single, single_without))
-    low, _ = interval(stable, stable_without, level, _log_rest, _from_log)
+    single, single_without = single_stability(flat[1], kind)
+    stable, stable_without = (stepped_up(one, members) for one in (single, single_without))
+    low, _ = interval(stable, stable_without, level, log_rest, from_log)
     value = correlation / math.sqrt(stable) if stable > 0 else math.nan
     ends = np.full(2, np.nan)
     if low > 0 and (stable_without > 0).all():
@@ -238,7 +238,7 @@ def _like(first: xr.DataArray, second: xr.DataArray) -> xr.DataArray:
 # ---------------- stability of a single member
 
 
-def _single(flat: np.ndarray, kind: Kind) -> tuple[float, np.ndarray]:
+def single_stability(flat: np.ndarray, kind: Kind) -> tuple[float, np.ndarray]:
     """Return the stability of one member, from all of them, and without each of them.
 
     That of one hangs on no number of members, so that it can be told from any.
@@ -314,21 +314,21 @@ def _of_halves(correlation: float, size: int, other: int) -> float:
     return (square * linear + math.copysign(root, correlation)) / (2 * leading)
 
 
-def _stepped_up(single: float | np.ndarray, members: int) -> np.ndarray:
+def stepped_up(single: float | np.ndarray, members: int) -> np.ndarray:
     """Return the stability of a mean over members from that of one (Spearman and Brown)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(members * single / (1 + (members - 1) * single))
 
 
-def _log_rest(stable: np.ndarray) -> np.ndarray:
+def log_rest(stable: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(1 - stable, TINY))
 
 
-def _from_log(log_rest: np.ndarray) -> np.ndarray:
+def from_log(log_rest: np.ndarray) -> np.ndarray:
     return 1 - np.exp(log_rest)
 
 
-def _fisher(correlation: np.ndarray) -> np.ndarray:
+def fisher(correlation: np.ndarray) -> np.ndarray:
     return np.arctanh(np.clip(correlation, TINY - 1, 1 - TINY))
 
 
@@ -342,7 +342,7 @@ def _correlation(
 
     def of_these(members: np.ndarray) -> float:
         tables = [_quantity(scores[members], of, test) for scores in (flat, other)]
-        return float(np.clip(np.dot(*(_unit(table, kind) for table in tables)), -1, 1))
+        return float(np.clip(np.dot(*(unit(table, kind) for table in tables)), -1, 1))
 
     everyone = np.ones(len(flat), bool)
     if flat.shape[1] < 2:
@@ -366,7 +366,7 @@ def _quantity(scores: np.ndarray, of: checks.Quantity, test: checks.Test) -> np.
     return snr if of == "snr" else p_of(scores, snr, test)
 
 
-def _unit(values: np.ndarray, kind: Kind) -> np.ndarray:
+def unit(values: np.ndarray, kind: Kind) -> np.ndarray:
     """Return values, or their ranks, with mean 0 and norm 1; NaN if that cannot be."""
     return _ranked(values) if kind == "spearman" else _centred(values)
 
