@@ -15,7 +15,10 @@ test)`` (``checkpoint`` may be missing):
 `mean_p_by_checkpoints`                   do more checkpoints help?
 `variance_components`                     does the noise come from members or from checkpoints?
 `crossed_components`, `variance_shares`   from initialisation, batch order, or checkpoints?
-`overall.overall_reliability`             an experiment in three numbers, with intervals
+`overall.overall_reliability`             an experiment in five numbers, with intervals
+`stability`                               would other members give the same mean?
+`correlation_of_means`, `ceiling`         do two methods' means agree, and as far as they can?
+`effective_pairs`                         how many pairs does seed noise move by themselves?
 `rounding_share`, `defined_members`       how much of leave-one-out is rounding?
 `null_ratio`                              how large is the floor beside it?
 `agreement`                               do two methods tell one story, more than by chance?
@@ -34,6 +37,7 @@ NeurIPS 2023, arXiv 2305.19765.
 
 from tda_utils.face import lazy
 from tda_utils.reliability.agreement import agreement
+from tda_utils.reliability.effective import effective_pairs
 from tda_utils.reliability.overall import mean_p_by_checkpoints
 from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
 from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
@@ -46,15 +50,19 @@ from tda_utils.reliability.significance import (
     summarise,
 )
 from tda_utils.reliability.signs import drift_share, removal_signed, remove_drift
+from tda_utils.reliability.stability import ceiling, correlation_of_means, stability
 from tda_utils.reliability.variance import crossed_components, variance_components, variance_shares
 
 __all__ = [
     "NullReference",
     "agreement",
+    "ceiling",
     "clearest_pairs",
+    "correlation_of_means",
     "crossed_components",
     "defined_members",
     "drift_share",
+    "effective_pairs",
     "least_certain_pairs",
     "mean_p_by_checkpoints",
     "null_ratio",
@@ -65,6 +73,7 @@ __all__ = [
     "rounding_share",
     "significant",
     "snr_threshold",
+    "stability",
     "summarise",
     "variance_components",
     "variance_shares",

@@ -15,6 +15,7 @@ from tda_utils.reliability.scale import reduced
 
 Test = Literal["t", "sign_flip", "released"]
 TESTS = ("t", "sign_flip", "released")
+Quantity = Literal["mean", "std", "p", "snr"]
 #: The variables of a summary.
 QUANTITIES = ("mean", "std", "p", "snr")
 #: The dims of a crossed design.

@@ -10,10 +10,10 @@ from scipy import special, stats
 
 from tda_utils.reliability import checks
 from tda_utils.reliability.scale import scaled
-from tda_utils.reliability.significance import p_of, signal_to_noise, summarise
+from tda_utils.reliability.significance import largest_p, p_of, signal_to_noise, summarise
 
 # What sums up an experiment.
-MEASURES = ("mean_p", "significant", "sign_uncertain")
+MEASURES = ("mean_p", "significant", "found", "sign_uncertain", "one_model")
 
 
 def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.DataArray:
@@ -67,14 +67,15 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.D
 def overall_reliability(
     scores: xr.DataArray, test: checks.Test = "t", alpha: float = 0.05, level: float = 0.95
 ) -> xr.Dataset:
-    r"""Three numbers that sum up an experiment, with intervals over members.
+    r"""Five numbers that sum up an experiment, with intervals over members.
 
     Parameters
     ----------
     scores, test
         As for `summarise`.
     alpha : float
-        A pair is significant if its own p is at most that; no correction for many tests.
+        A pair is significant if its own p is at most that; the false discovery rate for ``found``;
+        for ``one_model`` a score has to be so far from zero as noise alone is with this chance.
     level : float
         Probability that the interval covers, between 0 and 1.
 
@@ -83,10 +84,12 @@ def overall_reliability(
     Dataset, (measure,)
         ``value``, ``low`` and ``high`` of each `measure` over the pairs that have a p-value:
         ``mean_p``, the mean of it; ``significant``, the fraction of pairs whose own is at most
-        `alpha`;
-        ``sign_uncertain``, the fraction of pairs whose standard deviation over members is larger
-        than their absolute mean, so that one model's score may well have the wrong sign. The third
-        hangs least on how many members there are. NaN if no pair has a p-value; the interval is NaN
+        `alpha`, without correction for many tests; ``found``, the fraction that is left with
+        Benjamini and Hochberg's (`significant`); ``sign_uncertain``, the fraction of pairs whose
+        standard deviation over members is larger than their absolute mean, so that one model's
+        score may well have the wrong sign; ``one_model``, the fraction whose absolute mean is
+        larger than 1.96 standard deviations (the normal quantile of `alpha`), so that a single
+        model can be trusted. The last two hang least on how many members there are. NaN if no pair has a p-value; the interval is NaN
         with two members, too.
 
     Raises
@@ -144,7 +147,14 @@ def _measures(flat: np.ndarray, test: checks.Test, alpha: float) -> np.ndarray:
     flat, _ = scaled(flat, 0)
     snr = signal_to_noise(flat.mean(0), flat.std(0, ddof=1))
     p = p_of(flat, snr, test)
-    return np.array([p.mean(), (p <= alpha).mean(), (np.abs(snr) < 1).mean()])
+    numbers = {
+        "mean_p": p.mean(),
+        "significant": (p <= alpha).mean(),
+        "found": (p <= largest_p(p, alpha, "bh")).mean(),
+        "sign_uncertain": (np.abs(snr) < 1).mean(),
+        "one_model": (np.abs(snr) > stats.norm.isf(alpha / 2)).mean(),
+    }
+    return np.array([numbers[measure] for measure in MEASURES])
 
 
 def _logit(fraction: Any) -> np.ndarray:

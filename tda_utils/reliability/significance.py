@@ -357,13 +357,13 @@ def significant(
     if correction is not None and not (isinstance(correction, str) and correction in ("bh", "by")):
         raise ValueError(f'correction must be "bh", "by" or None, not {brief(correction)}.')
     tested = np.isfinite(values)
-    rejected = np.where(tested, values, np.inf) <= _largest_p(values[tested], alpha, correction)
+    rejected = np.where(tested, values, np.inf) <= largest_p(values[tested], alpha, correction)
     fraction = float(rejected[tested].mean()) if tested.any() else float("nan")
     attributes = dict(p.attrs, alpha=alpha, correction=correction or "none", fraction=fraction)
     return xr.DataArray(rejected, p.coords, p.dims, name="significant", attrs=attributes)
 
 
-def _largest_p(p: np.ndarray, alpha: float, correction: str | None) -> float:
+def largest_p(p: np.ndarray, alpha: float, correction: str | None) -> float:
     """Return the p-value up to which pairs are significant; -1 if there is none.
 
     Step-up: the largest of the m sorted p-values that is at most its share k / m of the level. Held

@@ -11,6 +11,7 @@ from tda_utils.reliability.overall import mean_p_by_checkpoints, overall_reliabi
 from tda_utils.reliability.significance import (
     null_reference,
     p_values,
+    significant,
     summarise,
 )
 from tests.refusals import refused
@@ -42,8 +43,11 @@ def test_overall_reliability_is_that_of_the_summary(test):
     wanted = {
         "mean_p": summary["p"].mean(),
         "significant": (summary["p"] < 0.05).mean(),
+        "found": significant(summary["p"]).mean(),
         "sign_uncertain": (abs(summary["snr"]) < 1).mean(),
+        "one_model": (p_values(scores, "released") < 0.05).mean(),
     }
+    assert overall["measure"].values.tolist() == list(wanted)
     for measure, value in wanted.items():
         assert float(overall["value"].sel(measure=measure)) == pytest.approx(float(value))
     assert overall.attrs["members"] == 6
@@ -67,7 +71,7 @@ def test_intervals_cover_what_another_ensemble_would_say_on_average(members, eff
 
     flat = [draw().values.reshape(members, -1) for _ in range(300)]
     wanted = np.mean([overall._measures(one, "t", 0.05) for one in flat], axis=0)
-    covered, covered_by_bootstrap = np.zeros(3), np.zeros(3)
+    covered, covered_by_bootstrap = np.zeros(5), np.zeros(5)
     for _ in range(60):
         scores = draw()
         one = overall_reliability(scores)
