@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
-from scipy import special, stats
+from scipy import stats
 
 from tda_utils.reliability import checks
+from tda_utils.reliability.jackknife import interval
 from tda_utils.reliability.scale import scaled
 from tda_utils.reliability.significance import largest_p, p_of, signal_to_noise, summarise
 
 # What sums up an experiment.
 MEASURES = ("mean_p", "significant", "found", "sign_uncertain", "one_model")
+
+#: A fraction of fewer pairs, or of all but fewer, has no interval.
+LEAST_PAIRS = 5
 
 
 def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.DataArray:
@@ -89,8 +91,10 @@ def overall_reliability(
         standard deviation over members is larger than their absolute mean, so that one model's
         score may well have the wrong sign; ``one_model``, the fraction whose absolute mean is
         larger than 1.96 standard deviations (the normal quantile of `alpha`), so that a single
-        model can be trusted. The last two hang least on how many members there are. NaN if no pair has a p-value; the interval is NaN
-        with two members, too.
+        model can be trusted. The last two hang least on how many members there are. NaN if no
+        pair has a p-value. The interval is NaN where no honest one can be given: with two members,
+        for ``found``, and for a fraction that fewer than `LEAST_PAIRS` pairs have, or all but so
+        few.
 
     Raises
     ------
@@ -100,11 +104,10 @@ def overall_reliability(
     Notes
     -----
     The interval is for what another ensemble of as many members would say on average: the
-    jackknife's standard error over members, on the logit scale, where fractions near 0 and 1 have
-    room, and :math:`t_{n-1}` of them to either side (B. Efron and C. Stein, The jackknife estimate
-    of variance, Annals of Statistics, 1981). The bootstrap would draw members with replacement; but
-    members that repeat make means look certain, and its intervals cover too rarely (the tests
-    measure both).
+    jackknife's over members (`tda_utils.reliability.jackknife`), on the scale of the arcsine of the
+    root, where fractions near 0 and 1 vary as much as others. Which pairs are found hangs on all
+    the others, so that one member more or less moves ``found`` by leaps, of which the jackknife
+    makes no interval.
 
     Examples
     --------
@@ -123,17 +126,15 @@ def overall_reliability(
     flat = flat[:, np.isfinite(flat).all(0)]
     n = len(flat)
     value = _measures(flat, test, alpha)
-    reach = np.full(len(MEASURES), np.nan)
-    if n > 2:
-        without = _logit([_measures(np.delete(flat, i, 0), test, alpha) for i in range(n)])
-        reach = stats.t.isf((1 - level) / 2, n - 1) * np.sqrt((n - 1) * without.var(0))
-    low, high = (special.expit(_logit(value) + side * reach) for side in (-1, 1))
+    without = np.array([_measures(np.delete(flat, i, 0), test, alpha) for i in range(n)])
+    low, high = interval(value, without, level, _arcsine, _from_arcsine)
+    unknown = ~_has_interval(value, flat.shape[1])
+    low[unknown] = high[unknown] = np.nan
     return xr.Dataset(
         {
             "value": ("measure", value),
-            # The logit of exactly 0 or 1 was moved inwards.
-            "low": ("measure", np.minimum(low, value)),
-            "high": ("measure", np.maximum(high, value)),
+            "low": ("measure", low),
+            "high": ("measure", high),
         },
         coords={"measure": list(MEASURES)},
         attrs=dict(summary.attrs, alpha=alpha, level=level),
@@ -157,5 +158,15 @@ def _measures(flat: np.ndarray, test: checks.Test, alpha: float) -> np.ndarray:
     return np.array([numbers[measure] for measure in MEASURES])
 
 
-def _logit(fraction: Any) -> np.ndarray:
-    return special.logit(np.clip(fraction, 1e-3, 1 - 1e-3))
+def _has_interval(value: np.ndarray, pairs: int) -> np.ndarray:
+    """Return for which of the `MEASURES` an interval can be given."""
+    few = np.minimum(value, 1 - value) * pairs < LEAST_PAIRS
+    return ~few & (np.array(MEASURES) != "found")
+
+
+def _arcsine(fraction: np.ndarray) -> np.ndarray:
+    return np.arcsin(np.sqrt(fraction))
+
+
+def _from_arcsine(angle: np.ndarray) -> np.ndarray:
+    return np.sin(np.clip(angle, 0, np.pi / 2)) ** 2

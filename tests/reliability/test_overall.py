@@ -71,27 +71,34 @@ def test_intervals_cover_what_another_ensemble_would_say_on_average(members, eff
 
     flat = [draw().values.reshape(members, -1) for _ in range(300)]
     wanted = np.mean([overall._measures(one, "t", 0.05) for one in flat], axis=0)
-    covered, covered_by_bootstrap = np.zeros(5), np.zeros(5)
+    covered, covered_by_bootstrap, given = np.zeros((3, 5))
     for _ in range(60):
         scores = draw()
         one = overall_reliability(scores)
+        given += one["low"].notnull().values
         covered += (one["low"].values <= wanted) & (wanted <= one["high"].values)
         if members == 10:
             low, high = bootstrap_interval(scores.values.reshape(members, -1), generator)
             covered_by_bootstrap += (low <= wanted) & (wanted <= high)
-    assert (covered >= 0.85 * 60).all(), covered
+    # Where few pairs lie on one side, an interval is seldom given.
+    often = given > 60 / 2
+    assert often[:2].all() and not given[overall.MEASURES.index("found")]
+    assert (covered >= 0.85 * given)[often].all(), (covered, given)
     if members == 10:
         assert covered_by_bootstrap.min() < 0.8 * 60, covered_by_bootstrap
 
 
 @given(score_arrays())
-def test_intervals_contain_the_value_and_lie_between_0_and_1(scores):
-    one = overall_reliability(scores)
-    known = one.sizes["measure"] if scores.sizes["member"] > 2 else 0
-    assert int(one["low"].notnull().sum()) == known
+def test_intervals_contain_the_value_and_are_given_for_enough_pairs_on_both_sides(scores):
+    wide = labelled(np.tile(scores.values, (1, 1, 4, 4)))
+    one = overall_reliability(wide)
+    pairs = one["value"] * wide[0, 0].size
+    enough = (pairs >= 5) & (wide[0, 0].size - pairs >= 5) & (one["measure"] != "found")
+    enough &= scores.sizes["member"] > 2
+    np.testing.assert_array_equal(one["low"].notnull(), enough)
     inside = (one["low"] >= 0) & (one["low"] <= one["value"])
     inside &= (one["value"] <= one["high"]) & (one["high"] <= 1)
-    assert int(inside.sum()) == known
+    np.testing.assert_array_equal(inside, enough)
 
 
 def test_pairs_without_a_p_value_are_left_out_and_none_at_all_gives_nan():
