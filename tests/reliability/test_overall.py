@@ -71,19 +71,19 @@ def test_intervals_cover_what_another_ensemble_would_say_on_average(members, eff
 
     flat = [draw().values.reshape(members, -1) for _ in range(300)]
     wanted = np.mean([overall._measures(one, "t", 0.05) for one in flat], axis=0)
-    covered, covered_by_bootstrap, given = np.zeros((3, 5))
+    covered, covered_by_bootstrap, offered = np.zeros((3, 5))
     for _ in range(60):
         scores = draw()
         one = overall_reliability(scores)
-        given += one["low"].notnull().values
+        offered += one["low"].notnull().values
         covered += (one["low"].values <= wanted) & (wanted <= one["high"].values)
         if members == 10:
             low, high = bootstrap_interval(scores.values.reshape(members, -1), generator)
             covered_by_bootstrap += (low <= wanted) & (wanted <= high)
     # Where few pairs lie on one side, an interval is seldom given.
-    often = given > 60 / 2
-    assert often[:2].all() and not given[overall.MEASURES.index("found")]
-    assert (covered >= 0.85 * given)[often].all(), (covered, given)
+    often = offered > 60 / 2
+    assert often[:2].all() and not offered[overall.MEASURES.index("found")]
+    assert (covered >= 0.85 * offered)[often].all(), (covered, offered)
     if members == 10:
         assert covered_by_bootstrap.min() < 0.8 * 60, covered_by_bootstrap
 
