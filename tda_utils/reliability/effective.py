@@ -62,7 +62,9 @@ def effective_pairs(scores: xr.DataArray) -> float:
     members, pairs = flat.shape
     if members < LEAST_MEMBERS or not pairs:
         return math.nan
-    centred = flat - flat.mean(0)
+    # Against one of them first, so that members that are the same differ by nothing at all.
+    centred = flat - flat[0]
+    centred = centred - centred.mean(0)
     products = centred @ centred.T
     square_of_sum, sum_of_squares = _traces(products)
     if not square_of_sum > 0:

@@ -195,7 +195,7 @@ def ceiling(
     >>> dims = ("member", "train", "test")
     >>> scores, truth = (xr.DataArray(signal + one, dims=dims) for one in noise)
     >>> round(stability(truth)["value"].item(), 2), round(ceiling(scores, truth)["value"].item(), 2)
-    (0.67, 1.0)
+    (0.66, 1.0)
     """
     _check(kind, level)
     flat = complete_pairs(scores, _like(scores, truth))
@@ -316,8 +316,9 @@ def _of_halves(correlation: float, size: int, other: int) -> float:
 
 def stepped_up(single: float | np.ndarray, members: int) -> np.ndarray:
     """Return the stability of a mean over members from that of one (Spearman and Brown)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(members * single / (1 + (members - 1) * single))
+    # Not above zero where less is shared than so many members can share: the mean has no variance.
+    whole = 1 + (members - 1) * np.asarray(single)
+    return members * single / np.where(whole > TINY, whole, np.nan)
 
 
 def log_rest(stable: np.ndarray) -> np.ndarray:

@@ -127,6 +127,24 @@ def test_null_interval_covers_unrelated_methods_with_row_and_column_effects() ->
     assert np.mean(widths) > 1.4 * if_pairs_were_independent
 
 
+def test_few_shuffles_keep_the_level() -> None:
+    """Of 40 draws the 1st and the 40th lie too close together if the draws are all there is."""
+    rng, outside = np.random.default_rng(20), 0
+    for repeat in range(500):
+        effects = rng.normal(size=(2, 1, 6, 1)) + rng.normal(size=(2, 1, 1, 7))
+        tables = effects + rng.normal(size=(2, 1, 6, 7))
+        summary = {
+            name: xr.Dataset(
+                dict.fromkeys(("mean", "std", "p", "snr"), (("train", "test"), table[0]))
+            )
+            for name, table in zip("ab", tables, strict=True)
+        }
+        result = agreement(summary, permutations=20, seed=repeat).isel(method_a=0, method_b=1)
+        outside += not result["null_low"] <= result["correlation"] <= result["null_high"]
+    # 5 % of 500 is 25, give or take 5; positions that end at the draws themselves give 49.
+    assert 12 <= outside <= 38
+
+
 def test_null_interval_equals_shuffling_by_hand() -> None:
     """Both samples of one side shuffled, pair by pair, gives the same interval."""
     methods = {k: v for k, v in three_methods().items() if k != "influence"}

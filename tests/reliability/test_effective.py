@@ -23,7 +23,7 @@ def test_the_number_is_found_with_as_few_members_as_ten(deviations):
     variances = np.square(deviations)
     wanted = variances.sum() ** 2 / (variances**2).sum()
     few = [effective_pairs(with_spectrum(deviations, 10, generator)) for _ in range(200)]
-    assert np.median(few) == pytest.approx(wanted, rel=0.12)
+    assert np.median(few) == pytest.approx(wanted, rel=0.2)
     many = effective_pairs(with_spectrum(deviations, 500, generator))
     assert many == pytest.approx(wanted, rel=0.12)
 
