@@ -391,8 +391,8 @@ if output:
 #
 # ## Next
 #
-# This is the last notebook of the course. If you left out **notebook 10**, go back to it: it puts
-# the same questions to a model of your own.
+# **Notebook 12** asks how much of a single model's leave-one-out is there to be measured. If you
+# left out **notebook 10**, go back to it: it puts the same questions to a model of your own.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises
