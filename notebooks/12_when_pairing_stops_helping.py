@@ -411,6 +411,9 @@ def rounding_of(protocol: str, method: str, scores: xr.DataArray) -> list:
     return [protocol, method, float(np.median(difference / spread)), correlation]
 
 
+# %% [markdown]
+# Now for every method, under both protocols:
+
 # %%
 found_again = [
     rounding_of(one.protocol, method, scores)
