@@ -126,13 +126,14 @@ def what_it_takes(numbers: Mapping[str, Any]) -> str:
     quantiles = stats.norm.isf(LEVEL / 2) + stats.norm.isf(1 - POWER)
     return (
         f"The paired ratio at {many:,} is {other['|mean| / std']:.3f}, where pure noise over "
-        f"{members} members gives {of_noise:.3f}: only what exceeds that tells of an effect. If "
-        f"the effect of a digit among {few} falls as a digit's share of the training set does, it is "
+        f"{members} members gives {of_noise:.3f}: only what exceeds that tells of an effect. "
+        f"If the effect of a digit among {few} falls as its share of the training set does, it is "
         f"{one['|mean|']:.2g} x {few} / {many:,} = {effect:.2g} nats, or {ratio:.2g} of the "
         f"measured standard deviations ({other['std']:.2g} nats). A t-test at {LEVEL} finds that "
         f"in {POWER:.0%} of cases with ({quantiles:.2f} / {ratio:.2g})^2 = "
-        f"{(quantiles / ratio) ** 2:,.0f} members. That is a mean "
-        "over so many models: what one digit does to one of them stays below what another seed does."
+        f"{(quantiles / ratio) ** 2:,.0f} members. That is "
+        "a mean over so many models: what one digit does to one of them stays below what another "
+        "seed does."
     ).replace("%", " %")
 
 
