@@ -45,7 +45,7 @@ loo_members: int = 3  # of these members, how many are retrained for leave-one-o
 loo_samples: int = 8  # training digits that are left out, drawn among those attributed
 released: dict = {}  # sizes that differ under protocol="released", such as {"loo_samples": 2}
 floor_members: int = 2  # of the members of leave-one-out, those whose floor of rounding is measured
-double_members: int = 1  # members that are trained in float64 as well, with a floor of their own
+double_members: int = 2  # members that are trained in float64 as well, with a floor of their own
 double_samples: int = 2  # of the digits that are left out, those left out in float64 as well
 data: str = ""  # folder of MNIST's four IDX files; empty: the stand-in of 150 shipped digits
 protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
