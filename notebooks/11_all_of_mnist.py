@@ -401,6 +401,9 @@ rounding = committed.get("rounding", {})
 pd.DataFrame(rounding.get("precision", {})).T.map(lambda value: f"{value:.2g}")
 
 # %% [markdown]
+# More digits do not help: both ratios are near one. A change of one part in 10¹⁶ has 28,125 steps
+# to grow in, and half of them are enough.
+#
 # Only a mean over many members can find what one sample in sixty thousand does. How many? The
 # t-test finds, at the level 0.05, a mean of $r$ standard deviations four times in five if
 # $\sqrt n\,r$ is $1.96 + 0.84$: the quantiles of the normal distribution that belong to the level
