@@ -208,43 +208,6 @@ np.testing.assert_allclose(noise_p.mean(), null.mean_p, atol=0.02)
 np.testing.assert_allclose((noise_p < 0.05).mean(), null.fraction_significant, atol=0.01)
 
 # %% [markdown]
-# ## Could the noise be rounding?
-#
-# Numbers of 32 bits have seven digits, and each step of a training rounds anew. So one may ask how
-# much of a score is rounding. We repeat the first member with numbers of 64 bits, from its
-# initialisation on, and attribute some training digits again. The table holds the median over pairs
-# of the difference, in units of that pair's standard deviation over members, and the correlation of
-# the scores with 32 and with 64 bits.
-
-# %%
-few = task.attribute_only(6)
-digits = few.train_index[few.rows].numpy()
-build = tda.model_builder("cnn2", channels=1)
-first = int(tau["member"][0])
-precise = tda.sample_posterior(lambda: build().double(), few, experiment.recipe, seeds=[first])
-rounding = []
-for name, values in scores.items():
-    single = values.sel(train=digits, member=[first])
-    double = tda.attribute(precise, few, name, protocol=protocol)
-    difference = np.abs(double.values - single.values).mean(axis=(0, 1))
-    spread = values.sel(train=digits).mean("checkpoint").std("member", ddof=1)
-    row = {
-        "method": name,
-        "difference / std over members": float(np.median(difference / spread)),
-        "correlation": float(np.corrcoef(single.values.ravel(), double.values.ravel())[0, 1]),
-    }
-    rounding.append(row)
-precision = pd.DataFrame(rounding)
-precision.set_index("method").map("{:.2g}".format)
-
-# %% tags=["nbval-check-output"]
-worst = precision["difference / std over members"].max()
-print("rounding is less than a thousandth of the noise, for every method:", bool(worst < 1e-3))
-assert worst < 1e-3
-
-# %% [markdown]
-# It is not rounding. What differs between members is what they have learned.
-#
 # ## How many pairs can be trusted?
 #
 # Testing many pairs at a level of 0.05 calls one in twenty significant even if all is noise. The
@@ -385,7 +348,6 @@ if output:
         output,
         f"significant_fraction-{protocol}",
     )
-    save_table(precision, output, f"precision-{protocol}")
     save_table(mean_p.reset_index(), output, f"mean_p-{protocol}")
     save_table(fractions, output, f"significant_fraction-{protocol}")
     seeds = [int(seed) for seed in tau["member"].values]
@@ -395,7 +357,8 @@ if output:
 # ## What you saw
 #
 # - An attribution is a distribution. One model gives one draw from it.
-# - The spread is not rounding: numbers of 64 bits give nearly the same scores.
+# - The spread is not rounding: numbers of 64 bits give nearly the same scores, as
+#   [notebook 12](12_when_pairing_stops_helping.ipynb) shows. There it is asked where that ends.
 # - Pairs with a large mean tend to have a large spread, too; what counts is the ratio.
 # - Where many pairs are tested a correction is due, and it takes pairs away.
 # - At the top of the list are pairs on which all members agree, and you have seen their digits.

@@ -25,7 +25,9 @@
 # - compare the influence of one sample among few and among many with the noise beside it;
 # - say how influence functions are computed where the exact solve is out of reach (EK-FAC), and
 #   what is given up;
-# - work out what a handful of leave-one-out retrainings can show, and what it cannot.
+# - work out what a handful of leave-one-out retrainings can show, and what it cannot;
+# - tell the effect of one sample from what rounding does to the same training run, and say how many
+#   members it would take to see that effect.
 #
 # ## What you need
 #
@@ -42,6 +44,9 @@ epochs: int = 3  # epochs of training; the paper has 15
 loo_members: int = 3  # of these members, how many are retrained for leave-one-out, at least 2
 loo_samples: int = 8  # training digits that are left out, drawn among those attributed
 released: dict = {}  # sizes that differ under protocol="released", such as {"loo_samples": 2}
+floor_members: int = 2  # of the members of leave-one-out, those whose floor of rounding is measured
+double_members: int = 2  # members that are trained in float64 as well, with a floor of their own
+double_samples: int = 2  # of the digits that are left out, those left out in float64 as well
 data: str = ""  # folder of MNIST's four IDX files; empty: the stand-in of 150 shipped digits
 protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
 output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
@@ -55,6 +60,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from scipy import stats
 
 import tda_utils as tda
@@ -192,6 +198,69 @@ by_size.map(lambda value: f"{value:.2g}")
 # not on the digit. In the stand-in the mean falls and the noise does not. But its two rows differ
 # in the number of epochs, too, so they do not say that the size alone did it.
 #
+# ## Where the answer of one model ends
+#
+# Computers round. In float32, the usual type of number, every result is off by about one part in
+# ten million. Suppose that nothing is left out and that only the initialisation is changed by so
+# little. The losses after training change, too, and the longer the training, the more. That change
+# is the **floor**. A leave-one-out score that does not exceed it says nothing of its model: another
+# computer, which rounds elsewhere, would give another score.
+#
+# `Experiment.floor` trains each member anew from four such starts. Float64 has more than twice the
+# digits, so there the same is tried from a change a billion times smaller. All of this is about
+# leave-one-out from scratch: the section is paired, whatever `protocol` says.
+
+# %% tags=["experiments"]
+from_scratch = replace(some, protocol="paired", checkpoints=checkpoints)
+rounded = replace(experiment, protocol="paired", checkpoints=checkpoints, members=floor_members)
+in_double = replace(rounded, members=double_members, dtype="float64")
+left_out_in_double = replace(in_double, attributed=double_samples)
+work |= {from_scratch: ["loo"], rounded: ["floor"], in_double: ["floor"]}
+work |= {left_out_in_double: ["loo"]}
+
+# %%
+single, double = from_scratch.scores("loo"), left_out_in_double.scores("loo")
+floors = {"float32": rounded.floor(), "float64": in_double.floor()}
+rows = {}
+for precision, values in (("float32", single[:floor_members]), ("float64", double)):
+    both = floors[precision], values
+    of_floor, of_loo = (float(abs(one.mean("checkpoint")).median()) for one in both)
+    rows[precision] = {
+        "members": values.sizes["member"],
+        "digits": values.sizes["train"],
+        "|floor|": of_floor,
+        "|LOO|": of_loo,
+        "floor / LOO": of_floor / of_loo,
+    }
+by_precision = pd.DataFrame(rows).T
+by_precision.map(lambda value: f"{value:.2g}")
+
+# %% [markdown]
+# `|floor|` and `|LOO|` are medians in nats, and the last column is their ratio: near zero the
+# answer of one model is known, near one it is not defined. In the stand-in, which takes fifteen
+# steps, the floor is far below leave-one-out.
+#
+# A second look at the same thing: one member and one digit that is left out, in float32 and in
+# float64. If leave-one-out is a property of the model, the scores of the test digits agree.
+
+# %%
+shared_members = single.sel(member=double["member"], train=double["train"])
+same = xr.corr(shared_members.mean("checkpoint"), double.mean("checkpoint"), "test")
+by_digit = {str(int(one["train"])): float(one) for one in same.isel(member=0)}
+for index, one in by_digit.items():
+    print(f"training digit {index}, left out in float32 and in float64: correlation {one:.2f}")
+
+# %% [markdown]
+# And how much of what differs from seed to seed is rounding? The mean square of the floor by the
+# variance of leave-one-out over members, for the median pair:
+
+# %%
+by_rounding = (floors["float32"].mean("checkpoint") ** 2).mean(("member", "draw"))
+over_members = single.mean("checkpoint").var("member", ddof=1)
+share_of_rounding = float((by_rounding / over_members).clip(max=1).median())
+print(f"share of the variance over members that rounding explains: {share_of_rounding:.2g}")
+
+# %% [markdown]
 # ## What is left
 #
 # Three questions to each method. **Signal over noise:** how many standard deviations is the mean of
@@ -276,9 +345,10 @@ titles = ["helps" if mean > 0 else "hurts" for mean in best["mean"].values] + ["
 show(tda.plots.images(np.concatenate([train_pictures, test_pictures]), titles=titles, columns=8))
 
 # %% tags=["nbval-check-output"]
-in_order = bool((np.diff(best["p"].values) >= 0).all())
-print("smallest p first:", in_order)
-assert in_order and float(best["p"][0]) == float(summaries["influence"]["p"].min())
+rising = int((np.diff(best["p"].values) >= 0).sum())
+print(f"p does not fall from one pair to the next in {rising} of {best['p'].size - 1} cases")
+assert rising == best["p"].size - 1
+assert float(best["p"][0]) == float(summaries["influence"]["p"].min())
 
 # %% [markdown]
 # A warning about small p-values of gradient methods. They say that the *estimate* repeats from seed
@@ -310,6 +380,55 @@ by_digits[by_size.columns].rename_axis("training digits").map("{:.2g}".format)
 # Among sixty thousand the mean is smaller by far, the noise is smaller, too, but not by as much.
 # These networks were all trained for 15 epochs; but the thirty digits are of three classes and the
 # sixty thousand of ten, and theirs take many more steps.
+#
+# Is the ratio in the last row an effect? Where there is none, a mean over few members is not zero,
+# either. For normal noise the median ratio follows from the t distribution:
+
+# %% tags=["nbval-check-output"]
+few_digits, many_digits = committed["loo by training digits"].values()
+n = committed["loo members"]
+of_noise = stats.t.isf(0.25, n - 1) / np.sqrt(n)
+print(f"median |mean| / std, measured with {n} members: {many_digits['|mean| / std']:.3f}")
+print(f"median |mean| / std of pure noise:            {of_noise:.3f}")
+
+# %% [markdown]
+# So these means are noise, and say nothing of the effect but that it is smaller. And the answer of
+# a single model is not defined, either, where the floor is about as large as leave-one-out. What
+# was measured of all of MNIST:
+
+# %%
+rounding = committed.get("rounding", {})
+pd.DataFrame(rounding.get("precision", {})).T.map(lambda value: f"{value:.2g}")
+
+# %% [markdown]
+# More digits do not help: both ratios are near one. A change of one part in 10¹⁶ has 28,125 steps
+# to grow in, and half of them are enough.
+#
+# Only a mean over many members can find what one sample in sixty thousand does. How many? The
+# t-test finds, at the level 0.05, a mean of $r$ standard deviations four times in five if
+# $\sqrt n\,r$ is $1.96 + 0.84$: the quantiles of the normal distribution that belong to the level
+# and to four fifths. As effect we take that of one of thirty digits, and let it fall as a sample's
+# share of the training set does. That is an assumption; the spread is the measured one.
+
+
+# %% tags=["nbval-check-output"]
+def members_needed(ratio, alpha=0.05, power=0.8):
+    """Return how many members find a mean of so many standard deviations in a share of cases."""
+    return ((stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power)) / ratio) ** 2
+
+
+sizes_of = [int(size) for size in committed["loo by training digits"]]
+effect = few_digits["|mean|"] * sizes_of[0] / sizes_of[1]
+ratio = effect / many_digits["std"]
+print(f"effect: {few_digits['|mean|']:.2g} x {sizes_of[0]} / {sizes_of[1]:,} = {effect:.2g} nats")
+print(f"in units of the noise: {effect:.2g} / {many_digits['std']:.2g} = {ratio:.2g}")
+print(f"members needed: (2.80 / {ratio:.2g})^2 = {members_needed(ratio):,.0f}")
+print(f"and for an effect ten times as large: {members_needed(10 * ratio):,.0f}")
+
+# %% [markdown]
+# Each of these members is trained once with all digits and once more for each digit that is left
+# out. Leaving out a *group* is cheaper: a hundred digits of one kind have, to first order, a
+# hundred times the effect, and need a ten thousandth of the members.
 
 # %% [markdown]
 # The cell below writes the figure, its table and its numbers where `output` says so.
@@ -329,6 +448,11 @@ if output:
         "loo samples": chosen["loo_samples"],
         "methods": table.set_index("method").to_dict("index"),
         "loo by training digits": {str(n): one for n, one in by_size.to_dict("index").items()},
+        "rounding": {
+            "precision": rows,
+            "float32 with float64": by_digit,
+            "share of variance": share_of_rounding,
+        },
     }
     save_numbers(numbers, output, name)
     seeds = [int(seed) for seed in scores["grad_dot"]["member"].values]
@@ -344,6 +468,8 @@ if output:
 # - Signal over noise can be compared between methods whose scores have different units.
 # - Few leave-one-out members make a test that misses most of what is there. Its references, the
 #   mean p and the fraction of pure noise, keep one honest.
+# - After long training, rounding alone can change the loss as much as leaving a sample out does.
+#   Then one model has no answer, and only a mean over many seeds can have one.
 # - Among sixty thousand, so few members cannot tell one sample's leave-one-out from noise.
 #   Estimates repeat from seed to seed all the same, so a small p-value of theirs is no proof that
 #   they are right.
@@ -379,7 +505,17 @@ if output:
 #
 # </details>
 #
-# **4.** What does EK-FAC give up, compared with the exact Gauss-Newton matrix?
+# **4.** The floor of a model is as large as its leave-one-out scores. Is leave-one-out wrong?
+#
+# <details><summary>Answer</summary>
+#
+# Not as a mean over models: rounding is then one more source of noise between them, and the test
+# over members allows for it. What is gone is the answer of that one model. Another computer would
+# give another.
+#
+# </details>
+#
+# **5.** What does EK-FAC give up, compared with the exact Gauss-Newton matrix?
 #
 # <details><summary>Answer</summary>
 #
@@ -391,8 +527,8 @@ if output:
 #
 # ## Next
 #
-# This is the last notebook of the course. If you left out **notebook 10**, go back to it: it puts
-# the same questions to a model of your own.
+# **Notebook 12** asks how much of a single model's leave-one-out is there to be measured. If you
+# left out **notebook 10**, go back to it: it puts the same questions to a model of your own.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises

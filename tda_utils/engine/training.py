@@ -85,8 +85,9 @@ def train_states(
         Models trained at the same time, one a core. Default: the cores that this process may use.
     device : {"auto", "cpu", "cuda"}
         Where to train. On a CUDA card as many models as fit are stacked and trained in step; what
-        is returned lies on the CPU. ``"auto"`` is CUDA where there is a card. Devices agree to
-        about the rounding of float32 times the number of steps.
+        is returned lies on the CPU. ``"auto"`` is CUDA where there is a card. Devices
+        round in their own ways, and training enlarges that: after few steps they agree to about
+        the rounding of float32, after some hundred they need not agree at all.
     describe : str, optional
         Text of the progress bar; no bar without it.
 

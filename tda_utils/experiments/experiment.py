@@ -84,8 +84,9 @@ class Experiment(Settings):
     store : path
         Folder of the finished scores.
     device : {"auto", "cpu", "cuda"}
-        Where to compute; ``"auto"`` is CUDA where there is a card. Scores agree between devices to
-        rounding, so files do not depend on it.
+        Where to compute; ``"auto"`` is CUDA where there is a card. Files do not depend on it,
+        though devices round in their own ways. Scores agree between devices only where the floor is
+        negligible beside them (see `floor`); elsewhere those of a member are two draws of it.
 
     Raises
     ------

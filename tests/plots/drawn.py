@@ -76,6 +76,19 @@ BY_STUDY = pd.DataFrame(
     {"MNIST3, 10": [0.9, -0.25], "CIFAR-10, 10": [np.nan, 0.1]}, ["LOO, ATS", "LOO, IF"]
 )
 
+SIZES = {"null": 1e-7, "loo": 1e-3, "seed": 1.0}
+CHANGES = xr.Dataset(
+    {
+        name: (("member", "checkpoint", "test"), size * SCORES.values[:, :, 0])
+        for name, size in SIZES.items()
+    },
+    {"step": ("checkpoint", [16, 32, 48])},
+)
+RATIOS = pd.DataFrame(
+    {"steps": [15, 480], "value": [0, 0.4], "low": [0, 0.02], "high": [1e-6, 0.5]},
+    ["MNIST3, 10", "CIFAR-10, 50"],
+)
+
 
 def a_model(seed: int) -> xr.DataArray:
     """Scores of one member for one test sample."""
@@ -98,6 +111,9 @@ FIGURES: dict[str, Callable] = {
     "variance_shares": lambda: plots.noise_sources({"loo": CROSSED, "grad_dot": CROSSED}),
     "agreement_by_study": lambda: plots.agreement_by_study(BY_STUDY),
     "reliability_by": lambda: plots.reliability_by(STUDIES, "training-set size"),
+    "floor_by_steps": lambda: plots.floor_by_steps(
+        {"float32": CHANGES, "float64": 1e-6 * CHANGES}, RATIOS
+    ),
     "full_set": lambda: plots.full_set(SUMMARIES, AGREEMENTS["mean", "spearman"]),
     "explore_pairs": lambda: plots.explore_pairs(SUMMARY, PICTURES[:9], PICTURES, points=50),
     "explore_pairs of methods": lambda: plots.explore_pairs(SUMMARIES, points=80),

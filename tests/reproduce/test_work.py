@@ -122,6 +122,6 @@ MANIFEST = load_manifest(ROOT / "paper" / "figures.yaml")
 def test_every_execution_of_the_paper_says_what_it_computes(run, tmp_path):
     files = score_files(work_of(MANIFEST, run, tmp_path))
     assert files
-    assert {file.method for file in files} <= {"posterior", *tda.METHODS}
+    assert {file.method for file in files} <= {"posterior", "floor", *tda.METHODS}
     assert len({file.path for file in files}) == len(files)
     assert not any(tmp_path.iterdir()), "planning computes nothing"

@@ -10,41 +10,19 @@ verdict follows from its rule. So a new result changes the verdict, not the othe
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from tda_utils.data.load import DEFECTIVE_LISTS, load_task
-from tda_utils.reliability.significance import TEST_OF, null_reference
-from tda_utils.terms import METHOD_LABELS, PROTOCOLS
-from tda_utils.texts import read_json
+from tda_utils.terms import PROTOCOLS
 from tools import ROOT
-from tools.pages import studies, verdicts
+from tools.pages import studies, verdicts, whole_set
 from tools.pages.evidence import Evidence, read_evidence
 from tools.pages.filling import write_or_check
+from tools.pages.results import Results
 
 PAPER = ROOT / "paper"
 #: What a difference of the released code is: a mistake, or an answer to another question.
 DEFECT, QUESTION = "defect", "another question"
-
-
-@dataclass(frozen=True)
-class Results:
-    """The committed tables and numbers of one protocol."""
-
-    folder: Path
-    protocol: str
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a table of this protocol."""
-        return pd.read_csv(self.folder / "tables" / f"{name}-{self.protocol}.csv")
-
-    def numbers(self, name: str) -> dict[str, Any]:
-        """Return the numbers of a figure, of this protocol or of both."""
-        own = self.folder / "numbers" / f"{name}-{self.protocol}.json"
-        return read_json(own if own.is_file() else own.with_stem(name))
 
 
 # ---------------- differences of the released code
@@ -172,7 +150,7 @@ def page(folder: Path = PAPER) -> str:
         *studies.other_lists(evidence),
         *studies.other_samples(evidence),
         *studies.floors(evidence),
-        *_whole_set(folder),
+        *whole_set.section(folder),
         *_defects(folder),
         *_limits(evidence, folder),
         *studies.times(evidence, folder, names),
@@ -211,69 +189,6 @@ def _top(evidence: Evidence) -> list[str]:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def _whole_set(folder: Path) -> list[str]:
-    """What the appendix's experiment adds to the claims on noise and on agreement."""
-    lines = [
-        "## All of MNIST",
-        "",
-        "The paper's appendix trains on all of MNIST. No rule above rests on it; it shows where",
-        "claims 1 to 3 and 5 lead when one sample is one of very many. Of the last two columns,",
-        "*FDR* is what is left after control of the false discovery rate, *with LOO* the rank",
-        "correlation of mean scores. Figure `full_mnist`.",
-        "",
-    ]
-    rows = []
-    for protocol in PROTOCOLS:
-        results = Results(folder, protocol)
-        table = results.table("full_mnist")
-        lines += [f"- **{protocol}.** {_sentence(_one_among_many(results, table))}"]
-        rows += [_whole_set_row(protocol, row) for _, row in table.iterrows()]
-    return [
-        *lines,
-        "",
-        "| protocol | method | members | pairs | mean p (noise) | p < 0.05 | FDR | with LOO |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *rows,
-        "",
-    ]
-
-
-def _one_among_many(results: Results, table: pd.DataFrame) -> str:
-    sizes = results.numbers("full_mnist")["loo by training digits"]
-    (few, one), (many, other) = sorted(sizes.items(), key=lambda item: int(item[0]))
-    table = table.set_index("method")
-    loo, estimators = table.loc["loo"], table.drop("loo")
-    found, correlation = estimators["p < 0.05"], estimators["with LOO"]
-    noise = null_reference(int(loo["members"]), TEST_OF[results.protocol])
-    text = (
-        f"from {few} to {int(many):,} training digits the median pair of LOO falls from a mean of "
-        f"{one['|mean|']:.2g} to {other['|mean|']:.2g} nats (without its sign), its standard "
-        f"deviation over members from {one['std']:.2g} to {other['std']:.2g}, and their ratio from "
-        f"{one['|mean| / std']:.2f} to {other['|mean| / std']:.2f}. Of the pairs of LOO "
-        f"{loo['p < 0.05']:.1%} have p < 0.05 (noise: "
-        f"{noise.fraction_significant:.1%}), of those of ATS, IF, GD and GC {found.min():.1%} to "
-        f"{found.max():.1%}; their rank correlations with LOO lie between {correlation.min():.2f} "
-        f"and {correlation.max():.2f}"
-    )
-    return text.replace("%", " %")
-
-
-def _whole_set_row(protocol: str, row: pd.Series) -> str:
-    fractions = (f"{row[name]:.1%}".replace("%", " %") for name in ("p < 0.05", "after FDR"))
-    # Rounded first and then added to zero, so that no zero has a sign.
-    with_loo = "" if row["method"] == "loo" else f"{round(row['with LOO'], 2) + 0:.2f}"
-    cells = (
-        protocol,
-        METHOD_LABELS[row["method"]],
-        f"{row['members']}",
-        f"{row['pairs']:,}",
-        f"{row['mean p']:.3f} ({row['noise: mean p']:.3f})",
-        *fractions,
-        with_loo,
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 def _defects(folder: Path) -> list[str]:
