@@ -71,9 +71,9 @@ def influence(
         diagonal in a Kronecker eigenbasis of each layer, in the model's type of number; time grows
         with the number of samples, memory does not. ``"hessian"``: the exact Hessian by conjugate
         gradients in float64, only where it is positive definite with the damping.
-        ``"lissa"``: what the released code computes: one pass of batches of 8 in file order, scale
-        1e4, no factor 1/n; of more than some thousand batches, those that a damping of 5e-3 makes
-        it forget are left out. Default: ``"ggn"`` under ``protocol="paired"``, ``"lissa"``
+        ``"lissa"``: what the released code computes: one pass over batches of 8 in file order,
+        which ends after 1,002 of them, scale 1e4, no factor 1/n; batches that a larger damping
+        makes it forget are left out. Default: ``"ggn"`` under ``protocol="paired"``, ``"lissa"``
         under ``"released"``.
     damping : float
         Multiple of the identity added to the curvature. The default 5e-3 is the weight decay of the

@@ -14,6 +14,8 @@ from tda_utils.attribution.samples import Sample
 
 LISSA_SCALE = 1e4  # The released code's; so large that the recursion hardly moves.
 LISSA_BATCH = 8
+# It stops once the position of a batch exceeds 1,000, after that batch: two batches later.
+LISSA_BATCHES = 1002
 # What a batch has done shrinks by 1 - damping in each later step; below that it is left out.
 LISSA_FORGOTTEN = 1e-4
 
@@ -21,18 +23,21 @@ LISSA_FORGOTTEN = 1e-4
 def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     """Run the released recursion, on the training or the test side, whichever has fewer samples.
 
-    The released code repeats ``h <- v + (1 - damping) h - H_b h / scale`` over the batches b for
-    each test gradient v. The result is linear in v, ``s = P v / scale``, and each step's matrix is
-    symmetric, so ``grad(z_j) . P v = (P^T grad(z_j)) . v``, where P^T takes the batches in the
-    opposite order: as many recursions as there are training samples instead of test samples.
+    The released code repeats ``h <- v + (1 - damping) h - H_b h / scale`` for each test gradient v,
+    over the batches b of the training samples in file order, and stops after 1,002 of them: of
+    more than 8,016 training samples it sees the first 8,016. The result is linear in v,
+    ``s = P v / scale``, and each step's matrix is symmetric, so
+    ``grad(z_j) . P v = (P^T grad(z_j)) . v``, where P^T takes the batches in the opposite order: as
+    many recursions as there are training samples instead of test samples.
 
-    Only the last batches can be seen in the result. For the others H_b is left out, and what
-    remains of their steps is the geometric series of ``1 - damping``.
+    With a large damping only the last of these can be seen in the result. For the others H_b is
+    left out, and what remains of their steps is the geometric series of ``1 - damping``.
     """
     from_test = sample.task.n_test < sample.task.n_attributed
     own, other = ("test", "train") if from_test else ("train", "test")
     images, labels = sample.training_data(sample.module())
     batches = list(zip(images.split(LISSA_BATCH), labels.split(LISSA_BATCH), strict=True))
+    batches = batches[:LISSA_BATCHES]
     seen = _steps_remembered(len(batches), damping)
     forgotten = sum((1 - damping) ** step for step in range(1, len(batches) - seen + 1))
     batches = batches[-seen:]

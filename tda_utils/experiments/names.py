@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tda_utils.attribution.lissa import LISSA_BATCHES
 from tda_utils.checks import check_choice
 from tda_utils.experiments.settings import Run, Settings
 from tda_utils.experiments.store import key_of
@@ -71,6 +72,10 @@ def values_of(settings: Settings, method: str, run: Run, data: Fingerprints) -> 
         # Named where it is not the default, so that files from before there were two are found.
         if settings.solver not in (None, settings.default_solver):
             values["solver"] = settings.solver
+        # The released recursion went over all batches once. Only a whole set has more than it
+        # takes, so no other file changes its name.
+        if settings.protocol == "released" and settings.per_class is None:
+            values["batches"] = LISSA_BATCHES
     return values
 
 

@@ -13,6 +13,9 @@ from tda_utils.attribution.hessian import hessian_product
 from tests.plain import as_double, autograd_gradients
 from tests.tiny import make_task
 
+# The function of that name hides the module.
+lissa_module = importlib.import_module("tda_utils.attribution.lissa")
+
 
 def test_lissa_equals_the_released_recursion_on_the_test_side(tiny_task, tiny_posterior):
     """One pass over batches of 8 in file order, scale inside the loop and once more at the end."""
@@ -33,6 +36,61 @@ def test_lissa_equals_the_released_recursion_on_the_test_side(tiny_task, tiny_po
     assert tau.attrs["sign"] == "upweighting"
 
 
+def stops_as_released(batches, step):
+    """Call a step for each batch as the released code does, whose stop comes after the step."""
+    num_samples = min(len(batches), 1000)
+    for i, batch in enumerate(batches):
+        step(*batch)
+        if num_samples is not None and i > num_samples:
+            break
+
+
+@pytest.mark.parametrize(
+    ("n_train", "taken"), [(8010, 1002), (8017, 1002), (8100, 1002), (7995, 1000)]
+)
+def test_the_stop_comes_where_the_released_code_has_it(n_train, taken):
+    seen = []
+    stops_as_released([(at,) for at in range(-(-n_train // 8))], seen.append)
+    assert seen == list(range(taken))
+    assert len(range(0, n_train, 8)[: lissa_module.LISSA_BATCHES]) == taken
+
+
+def test_of_many_samples_the_first_1002_batches_are_taken(monkeypatch):
+    """8,100 samples are 1,013 batches; a scale of 300 makes it matter which of them are taken."""
+    task = make_task(n_train=8100, n_test=1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+    posterior = Posterior.from_state_dicts(model, [[model.state_dict()]])
+    monkeypatch.setattr(lissa_module, "LISSA_SCALE", 300.0)
+    # One attributed sample takes the training side, two take that of the one test sample.
+    tau = [
+        tda.influence(posterior, task.attribute_only(rows), protocol="released").values.ravel()
+        for rows in ([4000], [4000, 8090])
+    ]
+    batches = list(zip(task.train_x.double().split(8), task.train_y.split(8), strict=True))
+    train = autograd_gradients(
+        model, task.train_x[[4000, 8090]].double(), task.train_y[[4000, 8090]]
+    )
+    (gradient,) = autograd_gradients(model, task.test_x.double(), task.test_y)
+
+    def plain(over):
+        estimate = gradient
+
+        def step(images, labels):
+            nonlocal estimate
+            product = hessian_product(model, images, labels, estimate)
+            estimate = gradient + (1 - 5e-3) * estimate - product / 300
+
+        stops_as_released(over, step)
+        return -(train @ (estimate / 300)).numpy()
+
+    wanted = plain(batches)
+    np.testing.assert_allclose(tau[0], wanted[:1], rtol=1e-9)
+    np.testing.assert_allclose(tau[1], wanted, rtol=1e-9)
+    # Had it taken the last as many, it would give something else.
+    assert abs(plain(batches[-1002:]) - wanted).max() > 1e-3 * abs(wanted).max()
+
+
 def test_released_influence_is_grad_dot_with_another_name():
     """MNIST3, 10 per class, as the paper sets it up: Pearson correlation below -0.999."""
     task = tda.load_task("mnist3", per_class=10, test_per_class=20)
@@ -41,10 +99,6 @@ def test_released_influence_is_grad_dot_with_another_name():
     influence = tda.influence(posterior, task, protocol="released").values.ravel()
     dots = tda.grad_dot(posterior, task, protocol="released").values.ravel()
     assert np.corrcoef(influence, dots)[0, 1] < -0.999
-
-
-# The function of that name hides the module.
-lissa_module = importlib.import_module("tda_utils.attribution.lissa")
 
 
 @pytest.mark.parametrize("damping", [5e-3, 0.95])

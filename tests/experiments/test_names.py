@@ -44,6 +44,21 @@ def test_files_of_earlier_versions_are_found_again():
     assert named.file("influence", RUN).as_posix() == found[2]
 
 
+def test_the_stop_of_the_released_recursion_renames_what_it_changes_and_no_more():
+    """Of all of MNIST it takes 1,002 of 7,500 batches; other training sets have fewer."""
+    whole = Settings(task="mnist", members=1, protocol="released")
+    stopped = values_of(whole, "influence", RUN, DATA)
+    assert stopped["batches"] == 1002
+    before = {key: value for key, value in stopped.items() if key != "batches"}
+    assert file_name(whole, RUN, stopped) != file_name(whole, RUN, before)
+    largest = Settings(task="cifar10", per_class=60, members=1, protocol="released")
+    assert "batches" not in values_of(largest, "influence", RUN, DATA)
+    paired = dataclasses.replace(whole, protocol="paired")
+    assert "batches" not in values_of(paired, "influence", RUN, DATA)
+    for method in ("posterior", "loo", "ats", "grad_dot", "grad_cos", "floor"):
+        assert "batches" not in values_of(whole, method, RUN, DATA)
+
+
 def test_every_value_that_matters_gives_another_file(monkeypatch):
     settings = Settings(members=2, checkpoints=1, epochs=1)
     changes = [
