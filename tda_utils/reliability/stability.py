@@ -322,14 +322,17 @@ def stepped_up(single: float | np.ndarray, members: int) -> np.ndarray:
 
 
 def log_rest(stable: np.ndarray) -> np.ndarray:
+    """Return the logarithm of what is lacking to a stability of one: its jackknife's scale."""
     return np.log(np.maximum(1 - stable, TINY))
 
 
 def from_log(log_rest: np.ndarray) -> np.ndarray:
+    """Return the stability that `log_rest` was taken of."""
     return 1 - np.exp(log_rest)
 
 
 def fisher(correlation: np.ndarray) -> np.ndarray:
+    """Return Fisher's transform, where correlations near one have room; `tanh` leads back."""
     return np.arctanh(np.clip(correlation, TINY - 1, 1 - TINY))
 
 
