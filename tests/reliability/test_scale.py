@@ -96,6 +96,15 @@ def of_agreement(scores: xr.DataArray) -> dict:
     }
 
 
+def beside(scores: xr.DataArray) -> xr.DataArray:
+    """Return scores of the same sizes in a unit of their own."""
+    return labelled(noise(99, scores.shape))
+
+
+def bounds(found: xr.Dataset) -> dict:
+    return {name: (values.values, 0) for name, values in found.items()}
+
+
 # Name of the function -> what it says of scores, each with its degree: 0 for what has no unit, 1
 # for what has that of the scores, 2 for their squares.
 TABLE = {
@@ -146,8 +155,12 @@ TABLE = {
     },
     "remove_drift": lambda tau: {"left": (reliability.remove_drift(with_drift(tau)).values, 1)},
     "drift_share": lambda tau: {"share": (reliability.drift_share(tau), 0)},
+    "stability": lambda tau: bounds(reliability.stability(tau, "spearman")),
+    "correlation_of_means": lambda tau: bounds(reliability.correlation_of_means(tau, beside(tau))),
+    "ceiling": lambda tau: bounds(reliability.ceiling(tau, beside(tau))),
+    "effective_pairs": lambda tau: {"pairs": (reliability.effective_pairs(tau), 0)},
 }
-TAKES_SCORES = ("scores", "scores_by_method", "summary", "p")
+TAKES_SCORES = ("scores", "scores_by_method", "summary", "p", "first")
 
 
 def test_the_table_has_every_function_of_scores() -> None:
