@@ -29,8 +29,9 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.D
     Returns
     -------
     DataArray, (checkpoints,), float64
-        Mean p over the pairs that have one; coordinate ``checkpoints`` is k. Attributes as
-        `summarise`, without ``checkpoints``.
+        Mean p over the pairs without NaN in any checkpoint, the same for all k, and NaN if there
+        is none; coordinate ``checkpoints`` is k. Attributes as `summarise`, without
+        ``checkpoints``.
 
     Raises
     ------
@@ -55,8 +56,9 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.D
     summaries = [summarise(scores.isel(checkpoint=slice(-k, None)), test) for k in counts]
     attributes = dict(summaries[0].attrs)
     del attributes["checkpoints"]
+    complete = summaries[-1]["p"].notnull()
     return xr.DataArray(
-        [float(summary["p"].mean()) for summary in summaries],
+        [float(summary["p"].where(complete).mean()) for summary in summaries],
         {"checkpoints": list(counts)},
         ("checkpoints",),
         name="mean_p",

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -96,6 +97,20 @@ def of_agreement(scores: xr.DataArray) -> dict:
     }
 
 
+def with_signal(scores: xr.DataArray) -> xr.DataArray:
+    """Return scores with a part that all members share, as large as they are."""
+    largest = float(abs(scores.astype(float)).max())
+    return scores.astype(float) + largest * noise(98, (1, 1, *scores.shape[2:]))
+
+
+def of_kinds(function: Callable[..., xr.Dataset], *scores: xr.DataArray) -> dict:
+    return {
+        (kind, name): (values.values, 0)
+        for kind in ("pearson", "spearman")
+        for name, values in function(*scores, kind).items()
+    }
+
+
 # Name of the function -> what it says of scores, each with its degree: 0 for what has no unit, 1
 # for what has that of the scores, 2 for their squares.
 TABLE = {
@@ -141,6 +156,9 @@ TABLE = {
         for name, values in reliability.variance_shares(crossed(tau), resamples=5).items()
     },
     "agreement": of_agreement,
+    "effective_pairs": lambda tau: {"pairs": (reliability.effective_pairs(tau), 0)},
+    "stability": lambda tau: of_kinds(reliability.stability, with_signal(tau)),
+    "ceiling": lambda tau: of_kinds(reliability.ceiling, with_signal(tau), with_signal(tau)),
     "removal_signed": lambda tau: {
         "turned": (reliability.removal_signed(tau.assign_attrs(sign="upweighting")).values, 1)
     },
