@@ -240,7 +240,8 @@ def variance_shares(
     from them, of the orders (the "pigeonhole" bootstrap: A. B. Owen, Annals of Applied Statistics,
     2007). A resample of :math:`I` levels holds only :math:`1 - 1/I` of their variance, so sums of
     squares are scaled by :math:`I / (I - 1)`, and by the like for orders. With five levels of each
-    such intervals are rough: they are there to tell large shares from small ones.
+    such intervals are rough: they are there to tell large shares from small ones
+    (``docs/coverage.md`` says how often they cover).
 
     Examples
     --------
