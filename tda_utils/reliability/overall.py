@@ -108,7 +108,8 @@ def overall_reliability(
     independent pairs have which each cross their threshold by chance: near 0 and 1 no pair may
     change sides when one member is left out, and the jackknife sees no noise at all.
     The bootstrap would draw members with replacement; but members that repeat make means look
-    certain, and its intervals cover too rarely (the tests measure both).
+    certain, and its intervals cover too rarely (the tests measure both). ``docs/coverage.md`` says
+    how often those given here cover.
 
     Examples
     --------
