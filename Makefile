@@ -170,12 +170,18 @@ run-times: $(COURSE) ## time every notebook with nothing stored, for docs/teachi
 	$(PY) -m tools.pages.teaching
 
 .PHONY: readme
-readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md, docs/corrections.md and docs/models.md
+readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md, docs/corrections.md, docs/coverage.md and docs/models.md
 	$(PY) -m tools.pages.readme
 	$(PY) -m tools.pages.teaching
 	$(PY) -m tools.pages.models
+	$(PY) -m tools.pages.coverage
 	$(PY) -m tools.pages.reproduction
 	$(PY) -m tools.pages.corrections
+
+.PHONY: coverage
+coverage: $(COURSE) ## simulate whether tests and intervals keep their promises, a quarter of an hour, for docs/coverage.md; goes on where it stopped
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.coverage
+	$(PY) -m tools.pages.coverage
 
 .PHONY: house
 house: $(call needs,package) ## draw the picture of the house, docs/house.svg, from the imports

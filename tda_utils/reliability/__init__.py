@@ -29,6 +29,12 @@ The members are the independent draws. Checkpoints of one member follow each oth
 training run, so they are averaged within a member before any test; counting them as further
 independent draws would make every p too small.
 
+A training that diverged has scores that are no numbers. What becomes of them is the same in every
+function: infinite scores are refused, with one sentence. A NaN gives NaN in its own pair of a
+training and a test sample, and in no other. A number over pairs, such as a correlation, a share or
+an interval, is that of the pairs that are complete, without NaN in any member, checkpoint or draw
+of anything that is compared; it is NaN if none is left.
+
 Scores may come from any library: only xarray, NumPy and SciPy are used here.
 
 Source: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training Data Attribution",

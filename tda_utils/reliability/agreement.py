@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -12,12 +11,15 @@ from scipy import stats
 from tda_utils.checks import brief, check_choice, check_count, check_seed
 from tda_utils.reliability import checks
 from tda_utils.reliability.significance import summarise
+from tda_utils.reliability.stability import Kind, unit
+
+Order = np.ndarray | None
 
 
 def agreement(
     scores_by_method: Mapping[str, xr.DataArray | xr.Dataset],
-    of: Literal["mean", "std", "p", "snr"] = "mean",
-    kind: Literal["pearson", "spearman"] = "pearson",
+    of: checks.Quantity = "mean",
+    kind: Kind = "pearson",
     test: checks.Test = "t",
     permutations: int = 200,
     seed: int = 0,
@@ -52,9 +54,10 @@ def agreement(
     -------
     Dataset, (method_a, method_b), float64
         ``correlation``, and ``null_low`` and ``null_high``, the central 95 % of the correlations
-        after shuffling (two unrelated methods leave that interval 5 % of the time). A method that
-        is constant over pairs, or has a NaN (or, for Pearson, an infinite value), has NaN.
-        Coordinate ``sign`` repeats each method's attribute: **signs are never flipped**, so a
+        after shuffling (two unrelated methods leave that interval 5 % of the time). Two methods are
+        correlated over the pairs without NaN in both, also after each shuffle. NaN if fewer than
+        two are left, and for a method that is constant over them (or, for Pearson, infinite in
+        one). Coordinate ``sign`` repeats each method's attribute: **signs are never flipped**, so a
         method of removal sign and one of up-weighting sign that agree perfectly have a correlation
         of -1 in ``mean`` and ``snr``.
 
@@ -98,11 +101,11 @@ def agreement(
     tables = np.stack(
         [_matched(s, summaries[0], n)[of].values for n, s in zip(names, summaries, strict=True)]
     )
-    unit = _unit_tables(tables, kind)
-    shuffled = _shuffled_correlations(unit, permutations, np.random.default_rng(seed))
+    correlate = _Correlations(tables, kind)
+    shuffled = _shuffled_correlations(correlate, permutations, np.random.default_rng(seed))
     # Weibull's positions: of n draws and one like them, the one is as likely in each of n + 1 gaps.
     low, high = np.quantile(shuffled, [0.025, 0.975], axis=0, method="weibull")
-    results = {"correlation": _correlations(unit, unit), "null_low": low, "null_high": high}
+    results = {"correlation": correlate(), "null_low": low, "null_high": high}
     return xr.Dataset(
         {name: (("method_a", "method_b"), values) for name, values in results.items()},
         {
@@ -154,11 +157,11 @@ def _matched(summary: xr.Dataset, reference: xr.Dataset, name: str) -> xr.Datase
     return summary.transpose("train", "test", ...)
 
 
-def _unit_tables(tables: np.ndarray, kind: str) -> np.ndarray:
+def _unit_tables(tables: np.ndarray, kind: Kind) -> np.ndarray:
     """Give each (train, test) table, or its ranks, mean 0 and norm 1; NaN if that cannot be."""
     flat = tables.reshape(len(tables), -1).astype(np.float64)
     usable = ~np.isnan(flat).any(1) if kind == "spearman" else np.isfinite(flat).all(1)
-    unit = np.full_like(flat, np.nan)
+    units = np.full_like(flat, np.nan)
     for row in np.flatnonzero(usable):
         values = stats.rankdata(flat[row]) if kind == "spearman" else flat[row]
         # Dividing by the largest value first keeps squares of very small or large scores in range.
@@ -166,29 +169,52 @@ def _unit_tables(tables: np.ndarray, kind: str) -> np.ndarray:
         centred = values - values.mean()
         norm = np.linalg.norm(centred)
         if np.ptp(values) > 0 and norm > 0:
-            unit[row] = centred / norm
-    return unit.reshape(tables.shape)
+            units[row] = centred / norm
+    return units.reshape(tables.shape)
 
 
-def _correlations(unit: np.ndarray, unit_other: np.ndarray) -> np.ndarray:
-    """Correlate each unit table of one stack with each of the other, (method_a, method_b)."""
-    flat, flat_other = unit.reshape(len(unit), -1), unit_other.reshape(len(unit_other), -1)
-    return np.clip(flat @ flat_other.T, -1, 1)
+class _Correlations:
+    """Correlations of each method with each other, (method_a, method_b), some of them shuffled."""
+
+    def __init__(self, tables: np.ndarray, kind: Kind) -> None:
+        """Take the tables of all methods, (method, train, test)."""
+        self.tables, self.kind = tables.astype(np.float64), kind
+        self.units = _unit_tables(tables, kind)
+        holed = np.isnan(tables).any((1, 2))
+        self.with_holes = np.argwhere(holed[:, None] | holed)
+
+    def __call__(self, train: Order = None, test: Order = None) -> np.ndarray:
+        """Correlate, with one method's rows and the other's columns in another order."""
+        one, other = _ordered(self.units, train, 1), _ordered(self.units, test, 2)
+        found = np.clip(one.reshape(len(one), -1) @ other.reshape(len(other), -1).T, -1, 1)
+        if len(self.with_holes):
+            one, other = _ordered(self.tables, train, 1), _ordered(self.tables, test, 2)
+            for a, b in self.with_holes:
+                found[a, b] = _over_common_pairs(one[a], other[b], self.kind)
+        return found
+
+
+def _ordered(tables: np.ndarray, order: Order, axis: int) -> np.ndarray:
+    return tables if order is None else np.take(tables, order, axis=axis)
+
+
+def _over_common_pairs(table: np.ndarray, other: np.ndarray, kind: Kind) -> float:
+    common = ~(np.isnan(table) | np.isnan(other))
+    if common.sum() < 2:
+        return np.nan
+    return float(np.clip(unit(table[common], kind) @ unit(other[common], kind), -1, 1))
 
 
 def _shuffled_correlations(
-    unit: np.ndarray, permutations: int, rng: np.random.Generator
+    correlate: _Correlations, permutations: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Correlate after shuffling one side's samples, (2 * permutations, method_a, method_b)."""
-    _, train, test = unit.shape
-    draws = []
-    for _ in range(permutations):
-        # Shuffling the rows of one side and the columns of the other is the same as shuffling both
-        # on one side.
-        rows_shuffled = np.take(unit, rng.permutation(train), axis=1)
-        columns_shuffled = np.take(unit, rng.permutation(test), axis=2)
-        draws.append(_correlations(rows_shuffled, columns_shuffled))
-    one_side = np.stack(draws)
+    _, train, test = correlate.tables.shape
+    # Shuffling the rows of one side and the columns of the other is the same as shuffling both on
+    # one side.
+    one_side = np.stack(
+        [correlate(rng.permutation(train), rng.permutation(test)) for _ in range(permutations)]
+    )
     # Which of the two methods is shuffled makes no difference in distribution: using both keeps the
     # result symmetric.
     return np.concatenate([one_side, one_side.transpose(0, 2, 1)])

@@ -35,9 +35,16 @@ def check_numbers(name: str, values: object) -> None:
             raise ValueError(f"{name} holds {int(lost.sum())} numbers that float64 cannot.")
 
 
+def check_not_infinite(name: str, values: xr.DataArray) -> None:
+    """Raise one clear error if a number is infinite; NaN is none."""
+    if infinite := int(np.isinf(values.values).sum()):
+        raise ValueError(f"{name} has {infinite} infinite values, but must be finite or NaN.")
+
+
 def check_scores(scores: object, *dims: str) -> None:
     """Raise one clear error unless these are scores that have at least those dimensions."""
     check_numbers("scores", scores)
+    check_not_infinite("scores", scores)
     if missing := [dim for dim in dims if dim not in scores.dims]:
         raise ValueError(f"scores has dimensions {scores.dims}, but needs {', '.join(missing)}.")
 
@@ -78,8 +85,6 @@ def _check_sizes(scores: xr.DataArray, needed: Mapping[str, int]) -> None:
         least = needed.get(dim, 1)
         if size < least:
             raise ValueError(f"scores has {size} along {dim}, but needs at least {least}.")
-    if infinite := int(np.isinf(scores.values).sum()):
-        raise ValueError(f"scores has {infinite} infinite values, but must be finite or NaN.")
 
 
 def check_members_differ(scores: xr.DataArray) -> None:

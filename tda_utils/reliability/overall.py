@@ -29,8 +29,9 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.D
     Returns
     -------
     DataArray, (checkpoints,), float64
-        Mean p over the pairs that have one; coordinate ``checkpoints`` is k. Attributes as
-        `summarise`, without ``checkpoints``.
+        Mean p over the pairs without NaN in any checkpoint, the same for all k, and NaN if there
+        is none; coordinate ``checkpoints`` is k. Attributes as `summarise`, without
+        ``checkpoints``.
 
     Raises
     ------
@@ -55,8 +56,9 @@ def mean_p_by_checkpoints(scores: xr.DataArray, test: checks.Test = "t") -> xr.D
     summaries = [summarise(scores.isel(checkpoint=slice(-k, None)), test) for k in counts]
     attributes = dict(summaries[0].attrs)
     del attributes["checkpoints"]
+    complete = summaries[-1]["p"].notnull()
     return xr.DataArray(
-        [float(summary["p"].mean()) for summary in summaries],
+        [float(summary["p"].where(complete).mean()) for summary in summaries],
         {"checkpoints": list(counts)},
         ("checkpoints",),
         name="mean_p",
@@ -106,7 +108,8 @@ def overall_reliability(
     independent pairs have which each cross their threshold by chance: near 0 and 1 no pair may
     change sides when one member is left out, and the jackknife sees no noise at all.
     The bootstrap would draw members with replacement; but members that repeat make means look
-    certain, and its intervals cover too rarely (the tests measure both).
+    certain, and its intervals cover too rarely (the tests measure both). ``docs/coverage.md`` says
+    how often those given here cover.
 
     Examples
     --------

@@ -126,7 +126,8 @@ def null_ratio(scores: xr.DataArray, floor: xr.DataArray) -> xr.Dataset:
         ``value``, the median over members, and ``low`` and ``high``, a distribution-free interval
         for it from their order, of which ``confidence`` among the attributes is the probability: at
         least 95 % from six members on, and less with fewer, where it is the range. ``by_member``,
-        (member,), are the members' own.
+        (member,), are the members' own. Pairs with NaN in a member, or in the floor of their test
+        sample, are left out, and so are test samples without any other; NaN if no pair is left.
 
     Raises
     ------
@@ -143,15 +144,26 @@ def null_ratio(scores: xr.DataArray, floor: xr.DataArray) -> xr.Dataset:
     (0.375, 0.25, 0.5, 0.5)
     """
     averages, changes = _fitting(scores, floor)
-    null = reduced(abs(changes), lambda f: f.median(("draw", "test"), skipna=False), "draw", "test")
-    size = reduced(
-        abs(averages), lambda tau: tau.median(("train", "test"), skipna=False), "train", "test"
-    )
+    known = changes.notnull().all(("member", "draw"))
+    complete = averages.notnull().all("member") & known.drop_vars(known.coords)
+    usable = complete.any("train").values
+    changes = changes.isel(test=usable)
+    pairs = averages.stack(pair=("train", "test"), create_index=False)
+    pairs = pairs.isel(pair=complete.transpose("train", "test").values.ravel())
+    if usable.any():
+        null, size = _median(changes, "draw", "test"), _median(pairs, "pair")
+    else:
+        null = size = averages.isel(train=0, test=0, drop=True) * np.nan
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         by_member = xr.where((null == 0) & (size == 0), 0.0, null / size)
     low, high, confidence = _interval_of_median(by_member.values)
     variables = {"by_member": by_member, "value": by_member.median(skipna=False)}
     return xr.Dataset({**variables, "low": low, "high": high}, attrs={"confidence": confidence})
+
+
+def _median(values: xr.DataArray, *dims: str) -> xr.DataArray:
+    """Return the median size along some dims."""
+    return reduced(abs(values), lambda sizes: sizes.median(dims, skipna=False), *dims)
 
 
 def _interval_of_median(values: np.ndarray) -> tuple[float, float, float]:
@@ -171,6 +183,7 @@ def _fitting(scores: xr.DataArray, floor: xr.DataArray) -> tuple[xr.DataArray, x
     check_choice("method of the scores", scores.attrs.get("method", "loo"), ("loo",))
     wanted = {"member", "draw", "checkpoint", "test"}
     checks.check_numbers("floor", floor)
+    checks.check_not_infinite("floor", floor)
     if set(floor.dims) != wanted:
         raise ValueError(
             f"floor has dimensions {floor.dims}, but must have (member, draw, checkpoint, test)."

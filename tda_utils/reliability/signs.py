@@ -84,6 +84,7 @@ def remove_drift(scores: xr.DataArray) -> xr.DataArray:
         )
     drift = scores.coords["drift"].reset_coords(drop=True)
     checks.check_numbers("the coordinate 'drift' of scores", drift)
+    checks.check_not_infinite("the coordinate 'drift' of scores", drift)
     corrected = (_signed(scores.drop_vars("drift")) - _signed(drift)).transpose(*scores.dims)
     return corrected.assign_attrs({**scores.attrs, "drift": "removed"}).rename(scores.name)
 
@@ -105,7 +106,8 @@ def drift_share(scores: xr.DataArray) -> float:
     -------
     float
         Variance over everything but `train` of the mean over `train`, divided by the variance over
-        all.
+        all. Pairs with NaN are left out, and the means weigh as many pairs as are left; NaN if none
+        is.
 
     Raises
     ------
@@ -122,7 +124,15 @@ def drift_share(scores: xr.DataArray) -> float:
     if not scores.size:
         raise ValueError("scores is empty; its variance has no shares.")
     scores = scores.copy(data=scaled(scores.values)[0])
-    total = float(np.var(scores.values.astype(np.float64)))
-    if not total > 0 or not math.isfinite(total):
+    drift = scores.mean("train")
+    incomplete = scores.isnull().any([dim for dim in scores.dims if dim not in ("train", "test")])
+    if incomplete.any():
+        scores = scores.where(~incomplete)
+        drift = scores.mean("train").where(scores.notnull())
+    if incomplete.all():
+        return math.nan
+    of_all, of_drift = (part.values.astype(np.float64) for part in (scores, drift))
+    total = float(np.var(of_all[~np.isnan(of_all)]))
+    if not total > 0:
         raise ValueError(f"scores has the variance {total:g}, which has no shares.")
-    return float(np.var(scores.mean("train").values.astype(np.float64))) / total
+    return float(np.var(of_drift[~np.isnan(of_drift)])) / total

@@ -65,7 +65,9 @@ def stability(scores: xr.DataArray, kind: Kind = "pearson", level: float = 0.95)
     the formula of Spearman and Brown (British Journal of Psychology, 1910). The halves are all that
     there are, or `SPLITS` from a fixed seed.
 
-    The interval is the jackknife's over members, of :math:`\log(1 - \text{value})`.
+    The interval is the jackknife's over members, of :math:`\log(1 - \text{value})`. For ranks the
+    formula of Spearman and Brown holds roughly alone, and where noise moves many pairs together the
+    interval covers a little too rarely (``docs/coverage.md`` says how often).
 
     Examples
     --------

@@ -215,7 +215,7 @@ def variance_shares(
     Parameters
     ----------
     scores : DataArray, (initialisation, order, checkpoint, train, test)
-        Attribution scores, finite, at least two of each of the first three.
+        Attribution scores, at least two of each of the first three.
     resamples : int
         Number of bootstrap resamples.
     level : float
@@ -226,12 +226,13 @@ def variance_shares(
     Returns
     -------
     Dataset, (source,)
-        ``share``, ``low`` and ``high`` of each `source`, a variable of `crossed_components`.
+        ``share``, ``low`` and ``high`` of each `source`, a variable of `crossed_components`. Pairs
+        with NaN are left out; NaN if none is left, or none varies.
 
     Raises
     ------
     TypeError, ValueError
-        As `crossed_components`, and if a score is not finite or an argument is out of its range.
+        As `crossed_components`, and if an argument is out of its range.
 
     Notes
     -----
@@ -239,7 +240,8 @@ def variance_shares(
     from them, of the orders (the "pigeonhole" bootstrap: A. B. Owen, Annals of Applied Statistics,
     2007). A resample of :math:`I` levels holds only :math:`1 - 1/I` of their variance, so sums of
     squares are scaled by :math:`I / (I - 1)`, and by the like for orders. With five levels of each
-    such intervals are rough: they are there to tell large shares from small ones.
+    such intervals are rough: they are there to tell large shares from small ones
+    (``docs/coverage.md`` says how often they cover).
 
     Examples
     --------
@@ -258,8 +260,9 @@ def variance_shares(
     checks.check_probability("level", level)
     check_seed("seed", seed)
     values = scores.transpose(*checks.CROSSED, "train", "test").values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("scores are not all finite; leave out the pairs or members that are not.")
+    complete = ~np.isnan(values).any((0, 1, 2))
+    if not complete.all():
+        values = values[..., complete] if complete.any() else np.zeros((*values.shape[:3], 1))
     values, _ = scaled(values)
     shape = i, j, _ = values.shape[:3]
     cells = values.mean(2, keepdims=True)

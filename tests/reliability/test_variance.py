@@ -215,7 +215,7 @@ def test_equal_scores_have_no_shares():
         (crossed(np.ones((1, 2, 2, 1, 1))), {}, ["1 along initialisation", 2]),
         (crossed(np.ones((2, 2, 1, 1, 1))), {}, ["1 along checkpoint", 2]),
         (crossed(np.ones((2, 2, 2, 1, 1))).isel(order=0), {}, ["scores", "order"]),
-        (crossed(np.full((2, 2, 2, 1, 1), np.nan)), {}, ["scores", "finite"]),
+        (crossed(np.full((2, 2, 2, 1, 1), np.inf)), {}, ["scores", "8 infinite", "finite or NaN"]),
         (crossed(np.ones((2, 2, 2, 1, 1))), {"level": 1.0}, ["level", "0 and 1", 1.0]),
         (
             crossed(np.ones((2, 2, 2, 1, 1))),

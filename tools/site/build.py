@@ -34,6 +34,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/checkpoints.md",
     "docs/corrections.md",
+    "docs/coverage.md",
     "docs/glossary.md",
     "docs/models.md",
     "docs/notation.md",
@@ -64,6 +65,7 @@ def home(readme: dict[str, str]) -> str:
         "Package": [
             "package",
             "docs/models",
+            "docs/coverage",
             "docs/checkpoints",
             "api/index",
             "docs/architecture",
