@@ -405,9 +405,9 @@ pd.DataFrame(rounding.get("precision", {})).T.map(lambda value: f"{value:.2g}")
 # to grow in, and half of them are enough.
 #
 # Only a mean over many members can find what one sample in sixty thousand does. How many? The
-# t-test finds, at the level 0.05, a mean of $r$ standard deviations four times in five if
-# $\sqrt n\,r$ is $1.96 + 0.84$: the quantiles of the normal distribution that belong to the level
-# and to four fifths. As effect we take that of one of thirty digits, and let it fall as a sample's
+# t-test at the level 0.05 finds an effect four times in five if $\sqrt n\,\mu/\sigma$ is
+# $1.96 + 0.84$: the quantiles of the normal distribution that belong to the level and to four
+# fifths. As effect we take that of one of thirty digits, and let it fall as a sample's
 # share of the training set does. That is an assumption; the spread is the measured one.
 
 
