@@ -496,16 +496,7 @@ if output:
 #
 # </details>
 #
-# **3.** Why may a model be trained on all samples, and a method give scores for only a few of them?
-#
-# <details><summary>Answer</summary>
-#
-# A score belongs to a pair. The other training samples take part in the training and in the
-# curvature, and the scores that are asked for do not depend on which others are asked for.
-#
-# </details>
-#
-# **4.** The floor of a model is as large as its leave-one-out scores. Is leave-one-out wrong?
+# **3.** The floor of a model is as large as its leave-one-out scores. Is leave-one-out wrong?
 #
 # <details><summary>Answer</summary>
 #
@@ -515,7 +506,7 @@ if output:
 #
 # </details>
 #
-# **5.** What does EK-FAC give up, compared with the exact Gauss-Newton matrix?
+# **4.** What does EK-FAC give up, compared with the exact Gauss-Newton matrix?
 #
 # <details><summary>Answer</summary>
 #
