@@ -405,9 +405,9 @@ pd.DataFrame(rounding.get("precision", {})).T.map(lambda value: f"{value:.2g}")
 # to grow in, and half of them are enough.
 #
 # Only a mean over many members can find what one sample in sixty thousand does. How many? The
-# t-test finds, at the level 0.05, a mean of $r$ standard deviations four times in five if
-# $\sqrt n\,r$ is $1.96 + 0.84$: the quantiles of the normal distribution that belong to the level
-# and to four fifths. As effect we take that of one of thirty digits, and let it fall as a sample's
+# t-test at the level 0.05 finds an effect four times in five if $\sqrt n\,\mu/\sigma$ is
+# $1.96 + 0.84$: the quantiles of the normal distribution that belong to the level and to four
+# fifths. As effect we take that of one of thirty digits, and let it fall as a sample's
 # share of the training set does. That is an assumption; the spread is the measured one.
 
 
@@ -496,16 +496,7 @@ if output:
 #
 # </details>
 #
-# **3.** Why may a model be trained on all samples, and a method give scores for only a few of them?
-#
-# <details><summary>Answer</summary>
-#
-# A score belongs to a pair. The other training samples take part in the training and in the
-# curvature, and the scores that are asked for do not depend on which others are asked for.
-#
-# </details>
-#
-# **4.** The floor of a model is as large as its leave-one-out scores. Is leave-one-out wrong?
+# **3.** The floor of a model is as large as its leave-one-out scores. Is leave-one-out wrong?
 #
 # <details><summary>Answer</summary>
 #
@@ -515,7 +506,7 @@ if output:
 #
 # </details>
 #
-# **5.** What does EK-FAC give up, compared with the exact Gauss-Newton matrix?
+# **4.** What does EK-FAC give up, compared with the exact Gauss-Newton matrix?
 #
 # <details><summary>Answer</summary>
 #
