@@ -19,7 +19,7 @@ from tda_utils.terms import PROTOCOLS
 from tools import ROOT
 from tools.pages import whole_set
 from tools.pages.claims import CLAIMS, Finding, Results, interval
-from tools.pages.filling import write_or_check
+from tools.pages.filling import sentence, write_or_check
 
 PAPER = ROOT / "paper"
 
@@ -203,13 +203,9 @@ def _claims(judged: Mapping[int, Mapping[str, Finding]]) -> list[str]:
         figures = ", ".join(f"`{name}`" for name in claim.figures)
         lines += [f"### {number}. {claim.text}", "", f"*Rule.* {claim.rule}", ""]
         for protocol, finding in judged[number].items():
-            lines += [f"- **{protocol}: {finding.verdict}.** {_sentence(finding.said)}"]
+            lines += [f"- **{protocol}: {finding.verdict}.** {sentence(finding.said)}"]
         lines += ["", f"*What decides.* {claim.decides}", "", f"*Figures.* {figures}", ""]
     return lines
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _defects(folder: Path) -> list[str]:
