@@ -4,6 +4,7 @@ Rates are measured here, on one core: seconds for an image in training (forward 
 for an image that is only looked at. Numbers of images follow from the studies of figures.yaml.
 
     python -m benchmarks.cost             measure, and write benchmarks/results/cost.json
+    python -m benchmarks.cost --recount   count images anew, with the rates that the file has
 """
 
 from __future__ import annotations
@@ -182,11 +183,15 @@ def _images_to_time(kind: Network) -> int:
     return 8 if kind.image_size is None else 32
 
 
-def measured(files: list[ScoreFile]) -> dict[Network, Rate]:
-    """The rate of each network that some file needs."""
+def measured(files: list[ScoreFile], known: dict[str, Rate]) -> dict[Network, Rate]:
+    """The rate of each network that some file needs, measured where no known one has its label."""
     rates: dict[Network, Rate] = {}
     for file in files:
-        if (kind := network(file.experiment)) not in rates:
+        if (kind := network(file.experiment)) in rates:
+            continue
+        if (rate := known.get(kind.label)) is not None:
+            rates[kind] = rate
+        else:
             shape = tuple(file.experiment.data.train_x.shape[1:])
             build = model_builder(
                 kind.model, shape[0], backbone=kind.backbone, image_size=kind.image_size
@@ -195,14 +200,30 @@ def measured(files: list[ScoreFile]) -> dict[Network, Rate]:
     return rates
 
 
-def measure() -> dict[str, object]:
-    """Measure the rates and add up the paper's size."""
+def recorded(record: dict) -> dict[str, Rate]:
+    """The rates of a record, by the network's label.
+
+    Examples
+    --------
+    >>> times = {"trained": 2.0, "seen": 1.0}
+    >>> recorded({"networks": {"cnn2, mnist": {"milliseconds": times}}})
+    {'cnn2, mnist': Rate(trained=0.002, seen=0.001)}
+    """
+    return {
+        label: Rate(*(entry["milliseconds"][name] / 1e3 for name in Rate._fields))
+        for label, entry in record["networks"].items()
+    }
+
+
+def measure(before: dict | None = None) -> dict[str, object]:
+    """Add up the paper's size, with rates measured here, or with those of a record from before."""
+    known = recorded(before) if before else {}
     with tempfile.TemporaryDirectory() as folder:
         files = score_files(studies(load_manifest(MANIFEST), papers_backbone(folder)))
-        counts, rates = counted(files), measured(files)
+        counts, rates = counted(files), measured(files, known)
         each = [hours(images(f.experiment, f.method), rates[network(f.experiment)]) for f in files]
     return {
-        "machine": machine(),
+        "machine": before["machine"] if before else machine(),
         "networks": {
             kind.label: {
                 "images": counts[kind]._asdict(),
@@ -223,10 +244,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, write and show."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--recount", action="store_true", help="count images anew, with the rates of the file"
+    )
     options = parser.parse_args(arguments)
-    record = measure()
+    path = options.results / "cost.json"
+    record = measure(json.loads(path.read_text(encoding="utf-8")) if options.recount else None)
     text = json.dumps(record, indent=2) + "\n"
-    (options.results / "cost.json").write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     print(text)
     return 0
 

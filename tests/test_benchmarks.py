@@ -140,6 +140,14 @@ def test_ekfac_counts_two_gradients_of_each_sample_where_ggn_counts_one_for_each
     assert approximate == (2 * (30 + 30 + 3 + 6), 0)
 
 
+def test_a_recount_measures_no_rate_that_the_record_has(monkeypatch):
+    experiment = tda.Experiment(members=1, checkpoints=1, test_per_class=2, attributed=3)
+    file = score_files({experiment: ("posterior",)})[0]
+    known = {cost.network(file.experiment).label: cost.Rate(0.5, 0.25)}
+    monkeypatch.setattr(cost, "rate_of", lambda *_, **__: pytest.fail("a rate was measured"))
+    assert list(cost.measured([file], known).values()) == [cost.Rate(0.5, 0.25)]
+
+
 def test_the_committed_cost_counts_what_the_manifest_asks_for(tmp_path, blank_mnist):
     record = json.loads((bench.RESULTS / "cost.json").read_text())
     small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -140,3 +140,14 @@ def parameter(name: str, value: object) -> str:
     if isinstance(value, list):
         return f"`{name}` ({len(value)}, in [figures.yaml](paper/figures.yaml))"
     return code_in_markdown(f"{name}={value}")
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital letter and one full stop.
+
+    Examples
+    --------
+    >>> sentence("two of three")
+    'Two of three.'
+    """
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -187,10 +187,6 @@ def _top(evidence: Evidence) -> list[str]:
     ]
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
 def _defects(folder: Path) -> list[str]:
     rows = (
         (what, kind, effect.replace("%", " %"), f"`{figure}`")

@@ -12,6 +12,7 @@ from scipy import stats
 
 from tda_utils.reliability.significance import TEST_OF, null_reference
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
+from tools.pages.filling import sentence
 from tools.pages.results import Results
 
 LEVEL, POWER = 0.05, 0.8
@@ -32,12 +33,10 @@ def section(folder: Path) -> list[str]:
     for protocol in PROTOCOLS:
         results = Results(folder, protocol)
         table = results.table("full_mnist")
-        lines += [f"- **{protocol}.** {_capital(one_among_many(results, table))}."]
+        lines += [f"- **{protocol}.** {sentence(one_among_many(results, table))}"]
         rows += [_row(protocol, row) for _, row in table.iterrows()]
     numbers = Results(folder, "paired").numbers("full_mnist")
-    # Numbers from before the floor was measured have none.
-    if "rounding" in numbers:
-        lines += [f"- **Where the answer of one model ends.** {rounding(numbers['rounding'])}"]
+    lines += [f"- **Where the answer of one model ends.** {rounding(numbers['rounding'])}"]
     lines += [f"- **What it would take.** {what_it_takes(numbers)}"]
     return [
         *lines,
@@ -47,10 +46,6 @@ def section(folder: Path) -> list[str]:
         *rows,
         "",
     ]
-
-
-def _capital(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
 
 
 def one_among_many(results: Results, table: pd.DataFrame) -> str:
