@@ -12,7 +12,9 @@ __version__ = "0.2.0"
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
     "tda_utils": "outputs plots",
-    "tda_utils.attribution": "METHODS ats attribute floor grad_cos grad_dot influence loo",
+    "tda_utils.attribution": (
+        "METHODS ats attribute floor grad_cos grad_dot influence loo retrain subsets"
+    ),
     "tda_utils.data": "Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
