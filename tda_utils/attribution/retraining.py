@@ -60,9 +60,8 @@ def retrain(
     weights : DataArray with the dims (subset, train), or array of that shape
         One row a subset, with a weight of at least zero, or True and False, for each of all
         training samples. A labelled one names the samples by their original indices, in any order,
-        and its other coordinates of the subsets go on to the losses; see
-        `tda_utils.attribution.subsets`. Where a posterior was trained with weights of its own, these
-        are factors on them.
+        and its other coordinates of the subsets go on to the losses; `subsets` makes such. Where a
+        posterior was trained with weights of its own, these are factors on them.
     recipe, build_model, workers, device
         As for `loo`.
 
@@ -166,15 +165,15 @@ def _in_order(weights: xr.DataArray, task: Task) -> xr.DataArray:
         return weights.transpose("subset", "train")
     own, wanted = weights.indexes["train"], task.train_index.numpy()
     if not own.is_unique:
+        twice = brief(own[own.duplicated()].tolist()[0])
         raise ValueError(
-            f"weights names the training sample {brief(own[own.duplicated()][0])} twice; each must "
-            "have one weight."
+            f"weights names the training sample {twice} twice; each must have one weight."
         )
     lacking, unknown = wanted[own.get_indexer(wanted) < 0], own[~own.isin(wanted)]
     for samples, say in ((lacking, "has no weight for"), (unknown, "has a weight for")):
         if len(samples):
             raise ValueError(
-                f"weights {say} the training sample {brief(samples[0])}; it must name the "
+                f"weights {say} the training sample {brief(samples.tolist()[0])}; it must name the "
                 f"{task.n_train} training samples of the task by their indices, train_index."
             )
     return weights.sel(train=wanted).transpose("subset", "train")
