@@ -12,7 +12,9 @@ from tda_utils.attribution.ats import ats
 from tda_utils.attribution.floor import floor
 from tda_utils.attribution.influence import influence
 from tda_utils.attribution.loo import loo
+from tda_utils.attribution.retraining import retrain
 from tda_utils.attribution.similarity import grad_cos, grad_dot
+from tda_utils.attribution.subsets import subsets
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
@@ -26,7 +28,18 @@ METHODS: dict[str, Callable[..., xr.DataArray]] = {
     "grad_cos": grad_cos,
 }
 
-__all__ = ["METHODS", "ats", "attribute", "floor", "grad_cos", "grad_dot", "influence", "loo"]
+__all__ = [
+    "METHODS",
+    "ats",
+    "attribute",
+    "floor",
+    "grad_cos",
+    "grad_dot",
+    "influence",
+    "loo",
+    "retrain",
+    "subsets",
+]
 
 
 def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> xr.DataArray:
