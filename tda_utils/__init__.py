@@ -1,7 +1,7 @@
 """Can this training data attribution be trusted, or is it noise?
 
 A trained model is a sample from a posterior, so the attribution tau(z_j, z) of a training sample
-z_j to the prediction on z is a random variable. This package trains the samples, computes five
+z_j to the prediction on z is a random variable. This package trains the samples, computes six
 attributions on each, and says which pairs stand out from the noise.
 """
 
@@ -13,7 +13,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "tda_utils": "outputs plots",
     "tda_utils.attribution": (
-        "METHODS ats attribute floor grad_cos grad_dot influence loo retrain subsets"
+        "METHODS ats attribute floor grad_cos grad_dot influence loo retrain subsets unrolled"
     ),
     "tda_utils.data": "Task load_task",
     "tda_utils.engine.recipe": "Recipe",

@@ -14,7 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tda_utils.engine.noise import SeededDropout, check_own_randomness, with_seeded_dropout
+from tda_utils.engine.noise import (
+    SeededDropout,
+    check_own_randomness,
+    noise_generator,
+    with_seeded_dropout,
+)
 from tda_utils.engine.recipe import Recipe
 from tda_utils.models.probes import failing_layer, layer_of
 from tda_utils.models.states import (
@@ -36,6 +41,10 @@ EVALUATION_BATCH = 50
 
 class Learner(Protocol):
     """One model with its optimiser, used by one thread."""
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Where dropout masks come from; None where there are none."""
 
     def step(
         self, inputs: Tensor, labels: Tensor, weights: Tensor | None, rate: float = 1.0
@@ -166,6 +175,11 @@ class ModuleLearner:
             if parameter.grad is not None and parameter.grad.layout != torch.strided:
                 parameter.grad = parameter.grad.to_dense()  # As of a sparse embedding.
         self._optimizer.step()
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Where dropout masks come from; None where the model has no dropout."""
+        return noise_generator(self._model)
 
     @torch.no_grad()
     def losses(self, prepared: Tensor, labels: Tensor) -> Tensor:

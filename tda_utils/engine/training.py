@@ -235,7 +235,7 @@ def _train(
         raise ValueError("model has no trainable parameter; training needs at least one.")
     if place.type != "cpu" and _in_step(model, images, labels, recipe, jobs, place):
         return train_stacked(*what, on_card(place), place, describe=describe)
-    network = _network(model, images, recipe, jobs)
+    network = network_of(model, images, recipe, jobs)
     if _is_training(jobs) and isinstance(network, ModuleNetwork):
         network.check_training(images)
     prepared, observe = network.prepare(images), one_by_one(network)
@@ -307,7 +307,16 @@ def _dtype(model: nn.Module, jobs: Sequence[Job]) -> torch.dtype:
     return float_dtype(jobs[0].state or frozen_parameters(model))
 
 
-def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
+def network_of(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
+    """Return the network that models of these jobs are trained with, one by one on the CPU.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> jobs = [Job(layer.state_dict(), [[]])]
+    >>> type(network_of(layer, torch.ones(1, 2), Recipe(), jobs)).__name__
+    'ModuleNetwork'
+    """
     if recipe.crop is None:
         return network_for(model, images, _dtype(model, jobs))
     # Passes that prepare images ahead of time cannot take new crops in each step.

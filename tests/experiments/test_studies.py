@@ -278,7 +278,7 @@ def missing(committed):
 
 
 def test_every_study_that_a_notebook_compares_is_summed_up(committed, missing):
-    """Else drawing the figures again would take hours; those of the manifest's own list can wait."""
+    """Else drawing figures again would take hours; those of the manifest's own list can wait."""
     own = load_manifest(PAPER / "figures.yaml").studies
     assert {name for name in missing if name.rpartition("-")[0] not in own} == set()
 

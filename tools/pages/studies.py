@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.posterior import PAPER_SEEDS
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.reproduce.studies import studies_of
@@ -64,7 +65,7 @@ def _same_but_seeds(few: Study, many: Study) -> bool:
 
 
 def _headlines(few: Study, many: Study) -> Iterable[tuple[str, ...]]:
-    for column, method in itertools.product(HEADLINES, METHOD_LABELS):
+    for column, method in itertools.product(HEADLINES, STUDY_METHODS):
         view = View("", few.protocol, method)
         yield _of_both(column, METHOD_LABELS[method], view, few, many)
     for column, label in zip(_ceilings(), (column.title for column in CEILING), strict=True):
