@@ -13,7 +13,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "tda_utils": "outputs plots",
     "tda_utils.attribution": "METHODS ats attribute floor grad_cos grad_dot influence loo",
-    "tda_utils.data": "Task load_task",
+    "tda_utils.data": "Objective Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
     "tda_utils.experiments.names": "STUDY_METHODS",
