@@ -15,7 +15,7 @@ _HOMES = {
     "tda_utils.attribution": (
         "METHODS ats attribute floor grad_cos grad_dot influence loo retrain subsets unrolled"
     ),
-    "tda_utils.data": "Task load_task",
+    "tda_utils.data": "Objective Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
     "tda_utils.experiments.names": "STUDY_METHODS",

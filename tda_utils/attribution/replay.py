@@ -92,7 +92,7 @@ class Replay:
     """
 
     def __init__(self, model: nn.Module, task: Task, recipe: Recipe, job: Job) -> None:
-        self._network = network_of(model, task.train_x, recipe, [job])
+        self._network = network_of(model, task.train_x, recipe, [job], task.objective)
         self._prepared = self._network.prepare(task.train_x)
         self._labels, self._recipe, self._job = task.train_y, recipe, job
         self._batches = [batch for epoch in job.order for batch in epoch]

@@ -279,6 +279,7 @@ def retrained_losses(posterior, task, recipe, jobs, workers, device, describe) -
         jobs,
         task.test_x,
         task.test_y,
+        objective=task.objective,
         workers=workers,
         device=device,
         describe=describe,

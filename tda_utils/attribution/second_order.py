@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.loop import gradients_of
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 from tda_utils.engine.noise import noise_generator, with_seeded_dropout
 from tda_utils.models.states import State, copied_model, load_state, trainable_parameters
 
@@ -80,6 +80,8 @@ class AutogradLosses:
     ----------
     model : nn.Module
         The architecture; copied.
+    objective : Objective
+        What the loss of a sample is.
 
     Notes
     -----
@@ -95,7 +97,8 @@ class AutogradLosses:
     ([-0.5, 0.5], [[0.25, -0.25], [-0.25, 0.25]])
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, objective: Objective = CROSS_ENTROPY) -> None:
+        self._objective = objective
         self._model = with_seeded_dropout(copied_model(model), 0)
         self._generator = noise_generator(self._model)
 
@@ -116,20 +119,25 @@ class AutogradLosses:
         model.train()
         if self._generator is not None:
             self._generator.set_state(noise[0])
-        return AutogradLoss(model, inputs, labels, weights)
+        return AutogradLoss(model, inputs, labels, weights, self._objective)
 
 
 class AutogradLoss:
     """The mean loss of one batch, with the graph of its gradient."""
 
     def __init__(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, weights: Tensor | None
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        objective: Objective = CROSS_ENTROPY,
     ) -> None:
         self._parameters = list(trainable_parameters(model).values())
         # Weights that are ones are there to be differentiated by, too.
         weights = inputs.new_ones(len(inputs)) if weights is None else weights.to(inputs)
         self._weights = weights.detach().clone().requires_grad_()
-        self._losses = cross_entropy(model(inputs.clone()), labels)
+        self._losses = objective.losses(model(inputs.clone()), labels)
         mean = (self._losses * self._weights).mean()
         self._gradients = gradients_of(mean, self._parameters, create_graph=True)
         self.gradient = torch.cat([part.detach().flatten() for part in self._gradients])

@@ -160,7 +160,9 @@ def unrolled(
     with recurrent_on(model, CPU), twice_differentiable(model):
         inputs = like_parameters(model, task.train_x[:1])
         check_twice_differentiable(model, inputs, "method is 'unrolled'")
-        method = gradient_method(model, posterior.seen(task, 0, 0).train_x, task.train_y)
+        method = gradient_method(
+            model, posterior.seen(task, 0, 0).train_x, task.train_y, task.objective
+        )
         values = _by_member(posterior, task, wanted, build_model, method, workers)
     means = {dim: 0 for dim in MEANS if dim in mean_over}
     shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
@@ -320,7 +322,7 @@ class Run:
         replay = Replay(posterior.model, task, wanted.recipe, job)
         states = replay.run()
         own = replace(posterior.select([member]), states=[states], adam=None)
-        losses = AutogradLosses(posterior.module(member, 0))
+        losses = AutogradLosses(posterior.module(member, 0), task.objective)
         return cls(own, task, wanted, replay, losses, method)
 
     def sample(self, checkpoint: int) -> Sample:
