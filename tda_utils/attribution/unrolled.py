@@ -19,7 +19,7 @@ from tda_utils.attribution.gradients import GradientMethod, like_parameters
 from tda_utils.attribution.replay import Replay, Step
 from tda_utils.attribution.retraining import recipe_of
 from tda_utils.attribution.samples import Sample, check_inputs, labelled
-from tda_utils.attribution.second_order import AutogradLosses, BatchLoss, BatchLosses
+from tda_utils.attribution.second_order import BatchLoss, BatchLosses, batch_losses
 from tda_utils.checks import check_choice, check_count
 from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording, recurrent_on, twice_differentiable
@@ -320,7 +320,8 @@ class Run:
         replay = Replay(posterior.model, task, wanted.recipe, job)
         states = replay.run()
         own = replace(posterior.select([member]), states=[states], adam=None)
-        losses = AutogradLosses(posterior.module(member, 0))
+        side = task.train_x.shape[-1]
+        losses = batch_losses(replay.network, posterior.module(member, 0), side)
         return cls(own, task, wanted, replay, losses, method)
 
     def sample(self, checkpoint: int) -> Sample:
@@ -330,12 +331,9 @@ class Run:
 
     def at(self, step: Step) -> tuple[BatchLoss, AdamStep]:
         """Return the loss and the step of Adam of a training step, linearised."""
-        inputs = step.inputs
-        if not isinstance(inputs, Tensor):
-            inputs = self.task.train_x[step.batch].to(next(iter(step.before.values())).dtype)
         loss = self.losses.at(
             step.before,
-            inputs,
+            step.inputs,
             self.task.train_y[step.batch],
             self.replay.weights_of(step.batch),
             step.noise,

@@ -13,6 +13,7 @@ import tda_utils as tda
 from tda_utils import Posterior, Recipe, sample_posterior
 from tda_utils.attribution.unrolled import Run
 from tda_utils.engine.recipe import batch_order
+from tda_utils.models.convolutional import CNN2L
 from tests.refusals import refused
 from tests.tiny import (
     NO_IMAGES,
@@ -62,6 +63,17 @@ def test_both_modes_equal_central_differences_of_trainings(build, recipe):
     for position in (0, 7):
         wanted = differences(build, task, recipe, weights, position)
         found = scores["reverse"][:, :, position]
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
+
+
+def test_the_papers_network_by_its_own_passes():
+    task, build = make_task(n_train=6, n_test=2, size=28), in_double(CNN2L)
+    recipe = Recipe(epochs=3, batch_size=4, keep_last=2)
+    weights = torch.linspace(0.5, 1.5, 6, dtype=torch.float64).repeat(2, 1)
+    posterior = sample_posterior(build, task, recipe, seeds=(446, 724), weights=weights)
+    wanted = differences(build, task, recipe, weights, 4)
+    for mode in MODES:
+        found = tda.unrolled(posterior, task, mode=mode)[:, :, 4]
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
 
 
