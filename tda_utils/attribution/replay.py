@@ -106,6 +106,11 @@ class Replay:
         self._kept: list[Moment] = []
 
     @property
+    def start(self) -> State:
+        """The state that training starts from."""
+        return self._job.state
+
+    @property
     def steps(self) -> int:
         """The number of steps."""
         return len(self._batches)
