@@ -92,8 +92,9 @@ class Replay:
     """
 
     def __init__(self, model: nn.Module, task: Task, recipe: Recipe, job: Job) -> None:
-        self._network = network_of(model, task.train_x, recipe, [job], task.objective)
-        self._prepared = self._network.prepare(task.train_x)
+        #: What it is trained with.
+        self.network = network_of(model, task.train_x, recipe, [job], task.objective)
+        self._prepared = self.network.prepare(task.train_x)
         self._labels, self._recipe, self._job = task.train_y, recipe, job
         self._batches = [batch for epoch in job.order for batch in epoch]
         self._rates = list(recipe.rates(job.order))
@@ -103,6 +104,11 @@ class Replay:
         #: States at the checkpoints, after a first pass.
         self.states: list[State] = []
         self._kept: list[Moment] = []
+
+    @property
+    def start(self) -> State:
+        """The state that training starts from."""
+        return self._job.state
 
     @property
     def steps(self) -> int:
@@ -162,7 +168,7 @@ class _Walker:
     def __init__(self, replay: Replay, moment: Moment) -> None:
         self._replay = replay
         job, recipe = replay._job, replay._recipe
-        self.learner: Learner = replay._network.learner(
+        self.learner: Learner = replay.network.learner(
             recipe, moment.state, moment.adam, job.noise_seed
         )
         self._adam = moment.adam

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from tda_utils.attribution.loop import gradients_of
+from tda_utils.data.cross_entropy import loss_errors
 from tda_utils.data.objective import CROSS_ENTROPY, Objective
+from tda_utils.engine.fused import Batch, FusedNetwork
+from tda_utils.engine.fused_second import FusedTangents
+from tda_utils.engine.modules import Network
 from tda_utils.engine.noise import noise_generator, with_seeded_dropout
 from tda_utils.models.states import State, copied_model, load_state, trainable_parameters
 
@@ -196,3 +200,95 @@ class AutogradLoss:
                 self._at_once = False
         rows = [back([error[row] for error in errors]) for row in range(len(errors[0]))]
         return [None if own[0] is None else torch.stack(own) for own in zip(*rows, strict=True)]
+
+
+class FusedLosses:
+    """Batch losses of the networks that `tda_utils.engine.fused` knows.
+
+    Parameters
+    ----------
+    network : FusedNetwork
+        The architecture; its working memory is this object's alone.
+    """
+
+    def __init__(self, network: FusedNetwork) -> None:
+        self._network = network
+
+    def pack(self, named: Mapping[str, Tensor]) -> Tensor:
+        """Return parameters, or anything shaped like them, as one flat vector."""
+        return self._network.pack(named)
+
+    def at(
+        self,
+        state: State,
+        inputs: Batch,
+        labels: Tensor,
+        weights: Tensor | None,
+        noise: Sequence[Tensor],
+    ) -> FusedLoss:
+        """Return the loss of a batch at a state of the model; it holds until the next call."""
+        return FusedLoss(self._network, self.pack(state), inputs, labels, weights)
+
+
+class FusedLoss:
+    """The mean loss of one batch, with what the way back needs."""
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        network: FusedNetwork,
+        flat: Tensor,
+        inputs: Batch,
+        labels: Tensor,
+        weights: Tensor | None,
+    ) -> None:
+        self._point = FusedTangents(network, flat, inputs)
+        logits = self._point.logits
+        self._probabilities, self._errors = logits.softmax(1), loss_errors(logits, labels)
+        ones = logits.new_ones(len(labels))
+        self._weights = (ones if weights is None else weights.to(ones))[:, None] / len(labels)
+        self.gradient = self._point.backward(self._errors * self._weights)
+
+    @torch.no_grad()
+    def along(self, directions: Tensor, by_weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what directions do to the gradient and to the loss of each sample."""
+        changes = torch.empty_like(directions)
+        by_sample = directions.new_empty(len(directions), len(self._errors))
+        for row, direction in enumerate(directions):
+            logits, change = self._point.forward(direction)
+            torch.sum(self._errors * logits, 1, out=by_sample[row])
+            mean = (self._probabilities * logits).sum(1, keepdim=True)
+            errors = self._probabilities * (logits - mean) * self._weights
+            if by_weights is not None:
+                errors += self._errors * by_weights[row][:, None] / len(self._errors)
+            self._point.along(direction, change, errors, changes[row])
+        return changes, by_sample
+
+
+def batch_losses(
+    network: Network, model: nn.Module, side: int, objective: Objective = CROSS_ENTROPY
+) -> BatchLosses:
+    """Return the batch losses of what a network trains.
+
+    Parameters
+    ----------
+    network : Network
+        What the engine trains with.
+    model : nn.Module
+        The architecture, in the type of number that it was trained in.
+    side : int
+        Of the images; a network that is not fused takes any inputs.
+    objective : Objective
+        What the loss of a sample is.
+
+    Examples
+    --------
+    >>> from tda_utils.engine.modules import ModuleNetwork
+    >>> layer = nn.Linear(2, 1)
+    >>> network = ModuleNetwork(layer, torch.ones(1, 2), torch.float32)
+    >>> type(batch_losses(network, layer, side=2)).__name__
+    'AutogradLosses'
+    """
+    if isinstance(network, FusedNetwork):
+        return FusedLosses(FusedNetwork(model, side, network.dtype))
+    return AutogradLosses(model, objective)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,22 +13,22 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.adam import AdamStep
+from tda_utils.attribution.adam import EPSILON, AdamStep
 from tda_utils.attribution.blocks import dense
 from tda_utils.attribution.choice import gradient_method
 from tda_utils.attribution.gradients import GradientMethod, like_parameters
 from tda_utils.attribution.replay import Replay, Step
-from tda_utils.attribution.retraining import recipe_of
+from tda_utils.attribution.retraining import recipe_of, retrained_losses
 from tda_utils.attribution.samples import Sample, check_inputs, labelled
-from tda_utils.attribution.second_order import AutogradLosses, BatchLoss, BatchLosses
-from tda_utils.checks import check_choice, check_count
+from tda_utils.attribution.second_order import BatchLoss, BatchLosses, batch_losses
+from tda_utils.checks import check_choice, check_count, check_number
 from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording, recurrent_on, twice_differentiable
-from tda_utils.engine.noise import NOISE_STREAM, derived_seed
+from tda_utils.engine.noise import CHECK_STREAM, NOISE_STREAM, derived_seed
 from tda_utils.engine.parallel import available_cores, chosen_device, parallel_map
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.models.probes import check_alone_in_training, check_twice_differentiable
-from tda_utils.models.states import trainable_parameters
+from tda_utils.models.states import State, trainable_parameters
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
 
@@ -39,6 +40,12 @@ CPU = torch.device("cpu")
 ROOM = 2**28
 # No fewer rows are given to a worker of its own, since each has to run the training again.
 LEAST_ROWS = 8
+# Samples of each member that are left out to see whether the derivative holds, and the cosine with
+# what happens below which it does not.
+CHECKED, HOLDS = 2, 0.5
+# Run again, training ends where it did. Devices round in their own ways, which stays far below that
+# share of the way that training goes.
+ANOTHER_TRAINING = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +59,15 @@ class Wanted:
     mode : {"reverse", "forward"}
     last_steps : int, optional
     mean_over : sequence of {"checkpoint", "test"}
+    epsilon : float
+        Of Adam, in the derivative of its steps.
     """
 
     recipe: Recipe
     mode: str
     last_steps: int | None
     mean_over: Sequence[str]
+    epsilon: float
 
     def first(self, end: int) -> int:
         """Return the first of the steps that count, for a checkpoint after `end` steps."""
@@ -74,6 +84,8 @@ def unrolled(
     mode: Mode = "auto",
     last_steps: int | None = None,
     mean_over: Sequence[str] = (),
+    epsilon: float = EPSILON,
+    check: int = CHECKED,
     build_model: Callable[[], nn.Module] | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
@@ -105,6 +117,13 @@ def unrolled(
     mean_over : sequence of {"checkpoint", "test"}
         Dims over which the loss is averaged before it is differentiated. Scores are the same as
         averaged afterwards, and ``"reverse"`` carries so many fewer.
+    epsilon : float
+        Of Adam, in the derivative of its steps alone; training stays as it was. The step turns from
+        one sign of the gradient to the other within about this size, where its derivative is huge.
+        A larger one looks at the step from further away. Default: Adam's own, the exact derivative.
+    check : int
+        So many attributed samples of each member, drawn by its seed, are left out in earnest, to
+        see whether the derivative tells what happens. With 0 there is no check.
     build_model : callable, optional
         Builds a fresh model, for a posterior of a user's own checkpoints. Default:
         ``posterior.build_model``.
@@ -117,7 +136,9 @@ def unrolled(
     -------
     DataArray, the members' type of number, dims (member, checkpoint, train, test)
         ``-w_j dL(z; theta) / dw_j`` in nats, removal sign: positive where z_j helps. Without the
-        dims of `mean_over`.
+        dims of `mean_over`. With `check`, the coordinate ``holds``, dims (member, checkpoint), is
+        the cosine between the scores of the samples that were left out and the changes of the
+        losses: 1 where the derivative tells all but the size, 0 where it tells nothing.
 
     Raises
     ------
@@ -125,6 +146,13 @@ def unrolled(
         If the protocol is ``"released"``, the recipe is unknown or is not the posterior's, seeds
         are unknown, a model cannot be built, a layer mixes the samples of a batch in training or
         has no second derivative.
+
+    Warns
+    -----
+    RuntimeWarning
+        If ``holds`` is below one half in the median, with its number: training is then not smooth
+        enough for its derivative, which is exact all the same. Or if training by the recipe does
+        not lead to the posterior's states.
 
     Notes
     -----
@@ -154,8 +182,9 @@ def unrolled(
             "method 'unrolled' takes 'paired' alone."
         )
     wanted, build_model = _checked(
-        posterior, task, recipe, mode, last_steps, mean_over, build_model, device
+        posterior, task, recipe, mode, last_steps, mean_over, epsilon, build_model, device
     )
+    check_count("check", check, least=0)
     model = posterior.module(0, 0)
     with recurrent_on(model, CPU), twice_differentiable(model):
         inputs = like_parameters(model, task.train_x[:1])
@@ -163,7 +192,10 @@ def unrolled(
         method = gradient_method(
             model, posterior.seen(task, 0, 0).train_x, task.train_y, task.objective
         )
-        values = _by_member(posterior, task, wanted, build_model, method, workers)
+        # Here and not in the workers: starts and orders are drawn from the global random state.
+        jobs = [_job(posterior, task, wanted, build_model, m) for m in range(posterior.members)]
+        values, apart = _by_member(posterior, task, wanted, jobs, method, workers)
+    _warn_if_apart(apart, posterior)
     means = {dim: 0 for dim in MEANS if dim in mean_over}
     shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
     scores = labelled(
@@ -174,7 +206,10 @@ def unrolled(
         protocol=protocol,
         sign="removal",
         **({} if last_steps is None else {"last_steps": int(last_steps)}),
+        **({} if epsilon == EPSILON else {"epsilon": float(epsilon)}),
     )
+    if check:
+        scores = _with_check(scores, posterior, task, wanted, jobs, min(check, task.n_attributed))
     gone = [*means, *(f"{dim}_label" for dim in means)]
     return scores.isel(means).drop_vars(gone, errors="ignore")
 
@@ -186,12 +221,14 @@ def _checked(
     mode: str,
     last_steps: int | None,
     mean_over: Sequence[str],
+    epsilon: float,
     build_model: Callable[[], nn.Module] | None,
     device: str | torch.device,
 ) -> tuple[Wanted, Callable[[], nn.Module]]:
     """Return what is wanted, or raise one clear error."""
     check_choice("mode", mode, MODES)
     chosen_device(device)
+    check_number("epsilon", epsilon)
     if last_steps is not None:
         check_count("last_steps", last_steps)
     if isinstance(mean_over, str):
@@ -213,7 +250,7 @@ def _checked(
     build_model = build_model or posterior.build_model
     if build_model is None:
         raise ValueError("build_model is None; unrolled trains again from scratch and needs it.")
-    wanted = Wanted(recipe, mode, last_steps, mean_over)
+    wanted = Wanted(recipe, mode, last_steps, mean_over, float(epsilon))
     if mode == "auto":
         wanted = replace(wanted, mode=_cheaper(posterior, task, wanted))
     return wanted, build_model
@@ -237,11 +274,14 @@ def _by_member(
     posterior: Posterior,
     task: Task,
     wanted: Wanted,
-    build_model: Callable[[], nn.Module],
+    jobs: Sequence[Job],
     method: GradientMethod,
     workers: int | None,
-) -> np.ndarray:
-    """Return the scores of all members, with length one along a dim that is averaged over."""
+) -> tuple[np.ndarray, list[float]]:
+    """Return the scores of all members, with length one along a dim that is averaged over.
+
+    And how far from each member its training ends that is run again.
+    """
     rows = task.n_attributed if wanted.mode == "forward" else _tests(task, wanted)
     parameters = sum(p.numel() for p in trainable_parameters(posterior.model).values())
     most = max(ROOM // (5 * parameters * 8), 1)
@@ -249,19 +289,18 @@ def _by_member(
     parts = max(-(-rows // most), min(cores // posterior.members, rows // LEAST_ROWS), 1)
     slices = [slice(rows * i // parts, rows * (i + 1) // parts) for i in range(parts)]
 
-    # Here and not in the workers: starts and orders are drawn from the global random state.
-    jobs = [_job(posterior, task, wanted, build_model, m) for m in range(posterior.members)]
-
-    def of(item: tuple[int, slice]) -> Tensor:
+    def of(item: tuple[int, slice]) -> tuple[Tensor, float]:
         member, rows = item
         run = Run.of(posterior, task, wanted, jobs[member], method, member)
-        return run.forward(rows) if wanted.mode == "forward" else run.reverse(rows)
+        found = run.forward(rows) if wanted.mode == "forward" else run.reverse(rows)
+        return found, run.apart(posterior.states[member])
 
     items = [(member, rows) for member in range(posterior.members) for rows in slices]
-    found = parallel_map(of, items, workers=workers, describe="unrolled")
+    done = parallel_map(of, items, workers=workers, describe="unrolled")
+    found, apart = zip(*done, strict=True)
     dim = 1 if wanted.mode == "forward" else 2
     members = [found[start : start + parts] for start in range(0, len(found), parts)]
-    return torch.stack([torch.cat(own, dim) for own in members]).numpy()
+    return torch.stack([torch.cat(own, dim) for own in members]).numpy(), list(apart[::parts])
 
 
 def _job(
@@ -279,6 +318,64 @@ def _job(
         None if posterior.weights is None else posterior.weights[member],
         noise_seed=derived_seed(order_seed, NOISE_STREAM),
     )
+
+
+def _warn_if_apart(apart: Sequence[float], posterior: Posterior) -> None:
+    furthest = max(range(len(apart)), key=lambda member: apart[member])
+    if apart[furthest] > ANOTHER_TRAINING:
+        warnings.warn(
+            f"unrolled: training by the recipe and the seeds of member "
+            f"{posterior.member_labels[furthest]} ends {apart[furthest]:.2g} of its way from the "
+            "states of the posterior; the scores are those of the recipe's training, not of these "
+            "states.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _with_check(
+    scores: xr.DataArray,
+    posterior: Posterior,
+    task: Task,
+    wanted: Wanted,
+    jobs: Sequence[Job],
+    count: int,
+) -> xr.DataArray:
+    """Add the cosine between scores and what leaving out some samples does; warn if it is small."""
+    seeds = posterior.order_seeds
+    generators = [np.random.default_rng(derived_seed(seed, CHECK_STREAM)) for seed in seeds]
+    left_out = [
+        np.sort(generator.choice(task.n_attributed, count, replace=False))
+        for generator in generators
+    ]
+    trainings = []
+    for job, chosen in zip(jobs, left_out, strict=True):
+        own = torch.ones(task.n_train) if job.weights is None else job.weights
+        weights = own.repeat(1 + count, 1)
+        weights[torch.arange(1, 1 + count), task.rows[chosen]] = 0
+        trainings += [replace(job, weights=one) for one in weights]
+    losses = retrained_losses(posterior, task, wanted.recipe, trainings, None, CPU, None)
+    shape = (posterior.members, 1 + count, posterior.checkpoints, task.n_test)
+    losses = losses.double().numpy().reshape(shape)
+    changes = (losses[:, 1:] - losses[:, :1]).transpose(0, 2, 1, 3)
+    for dim, axis in (("checkpoint", 1), ("test", 3)):
+        if dim in wanted.mean_over:
+            changes = np.broadcast_to(changes.mean(axis, keepdims=True), changes.shape)
+    found = np.stack([own[:, chosen] for own, chosen in zip(scores.values, left_out, strict=True)])
+    products = (found * changes).sum((2, 3))
+    sizes = np.sqrt((found.astype(float) ** 2).sum((2, 3)) * (changes**2).sum((2, 3)))
+    holds = np.divide(products, sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)
+    median = float(np.nanmedian(holds)) if np.isfinite(holds).any() else math.nan
+    if median < HOLDS:
+        warnings.warn(
+            f"unrolled: the derivative does not tell what leaving out samples does: of {count} "
+            f"sample(s) a member that were left out, the cosine between both is {median:.2f} in "
+            f"the median, below {HOLDS}; fewer steps, last_steps=, a larger epsilon= or the mean over "
+            "more members may help.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return scores.assign_coords(holds=(("member", "checkpoint"), holds))
 
 
 def _tests(task: Task, wanted: Wanted) -> int:
@@ -322,7 +419,8 @@ class Run:
         replay = Replay(posterior.model, task, wanted.recipe, job)
         states = replay.run()
         own = replace(posterior.select([member]), states=[states], adam=None)
-        losses = AutogradLosses(posterior.module(member, 0), task.objective)
+        side = task.train_x.shape[-1]
+        losses = batch_losses(replay.network, posterior.module(member, 0), side, task.objective)
         return cls(own, task, wanted, replay, losses, method)
 
     def sample(self, checkpoint: int) -> Sample:
@@ -332,12 +430,9 @@ class Run:
 
     def at(self, step: Step) -> tuple[BatchLoss, AdamStep]:
         """Return the loss and the step of Adam of a training step, linearised."""
-        inputs = step.inputs
-        if not isinstance(inputs, Tensor):
-            inputs = self.task.train_x[step.batch].to(next(iter(step.before.values())).dtype)
         loss = self.losses.at(
             step.before,
-            inputs,
+            step.inputs,
             self.task.train_y[step.batch],
             self.replay.weights_of(step.batch),
             step.noise,
@@ -357,10 +452,12 @@ class Run:
         mean, square = (
             self.losses.pack(zeros | dict(of)) for of in (after.exp_avg, after.exp_avg_sq)
         )
-        gradient = gradient + recipe.weight_decay * self.losses.pack(step.before)
-        lr = recipe.lr * step.rate
+        lr, decay = recipe.lr * step.rate, recipe.weight_decay
+        gradient = gradient + decay * self.losses.pack(step.before)
         if all(moved.values()) and len(set(counts.values())) == 1:
-            return AdamStep(gradient, mean, square, after.step, lr, recipe.weight_decay)
+            return AdamStep(
+                gradient, mean, square, after.step, lr, decay, epsilon=self.wanted.epsilon
+            )
 
         def spread(values: dict[str, float]) -> Tensor:
             return self.losses.pack({name: zeros[name] + float(values[name]) for name in names})
@@ -368,7 +465,7 @@ class Run:
         # A parameter that has not moved yet has taken no step, whose rate would be infinite.
         count = spread(counts).clamp_min(1)
         moved_each = spread(moved) > 0
-        return AdamStep(gradient, mean, square, count, lr, recipe.weight_decay, moved_each)
+        return AdamStep(gradient, mean, square, count, lr, decay, moved_each, self.wanted.epsilon)
 
     @property
     def _names(self) -> list[str]:
@@ -379,6 +476,18 @@ class Run:
         """The weights of all training samples."""
         own = self.posterior.weights
         return torch.ones(self.task.n_train) if own is None else own[0]
+
+    def apart(self, states: Sequence[State]) -> float:
+        """Return how far the training ends from given states, as a share of the way it goes."""
+        names, furthest = self._names, 0.0
+        start = self.losses.pack(self.replay.start)
+        for ours, theirs in zip(self.posterior.states[0], states, strict=True):
+            place, wanted = (
+                self.losses.pack({name: one[name] for name in names}) for one in (ours, theirs)
+            )
+            way = max(float((wanted - start).norm()), torch.finfo(start.dtype).tiny)
+            furthest = max(furthest, float((place - wanted).norm()) / way)
+        return furthest
 
     # ---------------- reverse
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from tda_utils.attribution.second_order import AutogradLosses
+from tda_utils.attribution.second_order import AutogradLosses, FusedLosses, batch_losses
+from tda_utils.engine.fused import FusedNetwork
 from tda_utils.engine.noise import with_seeded_dropout
+from tda_utils.models.convolutional import CNN2L
 from tda_utils.models.states import copied_model, state_of
 from tests.plain import autograd_gradients, flat
 from tests.tiny import ARCHITECTURES, build_tiny_cnn, make_task
@@ -69,3 +71,37 @@ def test_packing_keeps_the_order_of_the_models_parameters():
     model = build_tiny_cnn()
     packed = AutogradLosses(model).pack(state_of(model))
     np.testing.assert_array_equal(packed, flat(p.detach() for p in model.parameters()))
+
+
+def test_fused_losses_are_those_of_autograd():
+    torch.manual_seed(0)
+    task, model = make_task(size=28), CNN2L().double()
+    images, labels = task.train_x[:4].double(), task.train_y[:4]
+    weights = torch.linspace(0.5, 2, 4, dtype=torch.float64)
+    network = FusedNetwork(model, 28, torch.float64)
+    fused, plain = batch_losses(network, model, 28), AutogradLosses(model)
+    assert isinstance(fused, FusedLosses)
+    named = {name: torch.randn(2, *p.shape).double() for name, p in model.named_parameters()}
+    by_weights = torch.randn(2, 4, dtype=torch.float64)
+    state = state_of(model)
+    numbers = dict(
+        zip(
+            state,
+            torch.arange(sum(p.numel() for p in model.parameters()))
+            .double()
+            .split([p.numel() for p in model.parameters()]),
+            strict=True,
+        )
+    )
+    order = fused.pack({n: v.view(state[n].shape) for n, v in numbers.items()}).long()
+    directions = torch.cat([named[name].flatten(1) for name in state], dim=1)
+    wanted_at = plain.at(state, images, labels, weights, ())
+    found_at = fused.at(state, network.prepare(images)[:], labels, weights, ())
+    np.testing.assert_allclose(found_at.gradient, wanted_at.gradient[order], rtol=0, atol=1e-12)
+    for given in (None, by_weights):
+        wanted, each = wanted_at.along(directions, given)
+        found, own = found_at.along(directions[:, order], given)
+        np.testing.assert_allclose(own, each, rtol=1e-9)
+        np.testing.assert_allclose(
+            found, wanted[:, order], rtol=0, atol=1e-10 * float(abs(wanted).max())
+        )

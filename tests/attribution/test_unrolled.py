@@ -13,6 +13,7 @@ import tda_utils as tda
 from tda_utils import Posterior, Recipe, sample_posterior
 from tda_utils.attribution.unrolled import Run
 from tda_utils.engine.recipe import batch_order
+from tda_utils.models.convolutional import CNN2L
 from tests.refusals import refused
 from tests.tiny import (
     NO_IMAGES,
@@ -54,7 +55,7 @@ def test_both_modes_equal_central_differences_of_trainings(build, recipe):
     task, build = make_task(), in_double(build)
     weights = 0.5 + torch.rand(2, 12, generator=torch.Generator().manual_seed(1)).double()
     posterior = sample_posterior(build, task, recipe, seeds=(446, 724), weights=weights)
-    scores = {mode: tda.unrolled(posterior, task, mode=mode) for mode in MODES}
+    scores = {mode: tda.unrolled(posterior, task, mode=mode, check=0) for mode in MODES}
     largest = float(abs(scores["reverse"]).max())
     np.testing.assert_allclose(
         scores["reverse"], scores["forward"], rtol=1e-9, atol=1e-12 * largest
@@ -65,6 +66,18 @@ def test_both_modes_equal_central_differences_of_trainings(build, recipe):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
 
 
+def test_the_papers_network_by_its_own_passes():
+    task, build = make_task(n_train=6, n_test=2, size=28), in_double(CNN2L)
+    recipe = Recipe(epochs=3, batch_size=4, keep_last=2)
+    weights = torch.linspace(0.5, 1.5, 6, dtype=torch.float64).repeat(2, 1)
+    posterior = sample_posterior(build, task, recipe, seeds=(446, 724), weights=weights)
+    # Gradients near Adam's epsilon bend within a step of 1e-6.
+    wanted = differences(build, task, recipe, weights, 4, h=1e-7)
+    for mode in MODES:
+        found = tda.unrolled(posterior, task, mode=mode, check=0)[:, :, 4]
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
+
+
 @pytest.mark.parametrize(("build", "make"), NO_IMAGES)
 def test_inputs_that_are_no_images(build, make):
     task, build = make(), in_double(build)
@@ -72,7 +85,7 @@ def test_inputs_that_are_no_images(build, make):
     posterior = sample_posterior(build, task, SHORT, seeds=(446, 724))
     wanted = differences(build, task, SHORT, weights, 4)
     for mode in MODES:
-        found = tda.unrolled(posterior, task, mode=mode)[:, :, 4]
+        found = tda.unrolled(posterior, task, mode=mode, check=0)[:, :, 4]
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
 
 
@@ -98,7 +111,7 @@ def test_a_parameter_that_some_batches_do_not_reach():
     for position in (0, 1):
         wanted = differences(build, task, recipe, weights, position)
         for mode in MODES:
-            found = tda.unrolled(posterior, task, mode=mode)[:, :, position]
+            found = tda.unrolled(posterior, task, mode=mode, check=0)[:, :, position]
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
 
 
@@ -125,7 +138,7 @@ def test_a_step_of_adam_from_the_start_has_a_closed_form():
     after = (test @ moved.T).softmax(1) - one[task.test_y]
     wanted = -torch.einsum("joi,to,ti->jt", by_weight, after, test)
     for mode in MODES:
-        found = tda.unrolled(posterior, task, mode=mode)[0, 0]
+        found = tda.unrolled(posterior, task, mode=mode, check=0)[0, 0]
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=0)
 
 
@@ -135,12 +148,14 @@ def test_the_last_steps_alone(mode, last_steps):
     """What came before is held fixed: the difference of trainings that differ only since then."""
     task, recipe, build = make_task(), RECIPES["constant"], in_double(build_tiny_cnn)
     posterior = sample_posterior(build, task, recipe, seeds=(446, 724))
-    found = tda.unrolled(posterior, task, mode=mode, last_steps=last_steps)
+    found = tda.unrolled(posterior, task, mode=mode, last_steps=last_steps, check=0)
     assert found.attrs["last_steps"] == last_steps
-    whole = tda.unrolled(posterior, task, mode=mode)
+    whole = tda.unrolled(posterior, task, mode=mode, check=0)
     same = np.isclose(found, whole, rtol=1e-9, atol=1e-14).all()
     assert same == (last_steps == 100)
-    other = tda.unrolled(posterior, task, last_steps=last_steps, mode=MODES[mode == "reverse"])
+    other = tda.unrolled(
+        posterior, task, last_steps=last_steps, mode=MODES[mode == "reverse"], check=0
+    )
     np.testing.assert_allclose(found, other, rtol=1e-9, atol=1e-14)
 
 
@@ -148,7 +163,7 @@ def test_one_step_back_is_the_step_alone():
     """The gradient of the sample in the last batch, through the last step of Adam, by hand."""
     task, recipe, build = table_task(), SHORT, in_double(build_mlp)
     posterior = sample_posterior(build, task, recipe, seeds=[446])
-    found = tda.unrolled(posterior, task, last_steps=1)[0, -1]
+    found = tda.unrolled(posterior, task, last_steps=1, check=0)[0, -1]
     last = batch_order(446, task.n_train, recipe, build)[-1][-1]
     absent = np.setdiff1d(np.arange(task.n_train), last)
     assert not found[absent].any() and abs(found[last]).values.max(1).all()
@@ -160,7 +175,7 @@ def test_one_step_back_is_the_step_alone():
 def test_a_mean_may_be_taken_before_or_after(mode, dims, last_steps):
     task, build = make_task(), in_double(build_tiny_cnn)
     posterior = sample_posterior(build, task, RECIPES["constant"], seeds=(446, 724))
-    options = {"mode": mode, "last_steps": last_steps}
+    options = {"mode": mode, "last_steps": last_steps, "check": 0}
     found = tda.unrolled(posterior, task, mean_over=dims, **options)
     wanted = tda.unrolled(posterior, task, **options).mean(dims)
     assert found.dims == wanted.dims and set(found.coords) == set(wanted.coords)
@@ -172,7 +187,7 @@ def test_a_sample_of_weight_zero_has_scores_of_zero(tiny_task, tiny_recipe):
     weights[0, 5] = 0
     posterior = sample_posterior(build_tiny_cnn, tiny_task, tiny_recipe, [446], weights=weights)
     for mode in MODES:
-        scores = tda.unrolled(posterior, tiny_task, mode=mode)
+        scores = tda.unrolled(posterior, tiny_task, mode=mode, check=0)
         assert not scores[:, :, 5].any() and abs(scores[:, :, 4]).max() > 0
 
 
@@ -190,9 +205,11 @@ def test_it_is_leave_one_out_to_first_order(tiny_task):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_parts_change_nothing(mode, tiny_task, tiny_posterior, monkeypatch):
-    whole = tda.unrolled(tiny_posterior, tiny_task, mode=mode, workers=1)
-    monkeypatch.setattr(importlib.import_module(Run.__module__), "ROOM", 5 * 8 * 400)
-    parts = tda.unrolled(tiny_posterior, tiny_task, mode=mode, workers=2)
+    one = tiny_posterior.select([0])
+    whole = tda.unrolled(one, tiny_task, mode=mode, check=0, workers=1)
+    # Room for three rows of the network's 192 parameters.
+    monkeypatch.setattr(importlib.import_module(Run.__module__), "ROOM", 3 * 5 * 8 * 192)
+    parts = tda.unrolled(one, tiny_task, mode=mode, check=0, workers=2)
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * float(abs(whole).max()))
 
 
@@ -212,7 +229,7 @@ def test_the_mode_that_carries_less_is_chosen(tiny_posterior, monkeypatch):
         (8, {"mode": "reverse"}, "reverse"),
     ):
         taken.clear()
-        tda.unrolled(tiny_posterior.select([0]), make_task(12, n_test), **options)
+        tda.unrolled(tiny_posterior.select([0]), make_task(12, n_test), check=0, **options)
         assert set(taken) == {wanted}
 
 
@@ -229,6 +246,8 @@ def test_arguments_that_do_not_fit(tiny_task, tiny_recipe, tiny_posterior):
         (tiny_posterior, None, {"protocol": "fast"}, ["protocol is 'fast'", "'paired'"]),
         (tiny_posterior, None, {"mode": "both"}, ["mode is 'both'", "'forward'"]),
         (tiny_posterior, None, {"last_steps": 0}, ["last_steps is 0"]),
+        (tiny_posterior, None, {"epsilon": 0.0}, ["epsilon is 0"]),
+        (tiny_posterior, None, {"check": -1}, ["check is -1"]),
         (tiny_posterior, None, {"mean_over": ["train"]}, ["mean_over is 'train'", "'test'"]),
     ):
         call = partial(tda.unrolled, posterior, tiny_task, recipe, **options)
@@ -264,10 +283,65 @@ def test_a_layer_without_a_second_derivative_is_refused(tiny_task):
 
 
 def test_callers_modes_change_nothing(tiny_task, tiny_posterior):
-    wanted = tda.unrolled(tiny_posterior, tiny_task, workers=1)
+    wanted = tda.unrolled(tiny_posterior.select([0]), tiny_task, workers=1, check=1)
     with torch.inference_mode():
-        found = tda.unrolled(tiny_posterior, tiny_task, workers=1)
+        found = tda.unrolled(tiny_posterior.select([0]), tiny_task, workers=1, check=1)
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_is_left_out_in_earnest_says_whether_the_derivative_holds():
+    task, build = make_task(n_train=40), in_double(build_tiny_cnn)
+    recipe = Recipe(epochs=2, batch_size=8, lr=1e-3, keep_last=2)
+    posterior = sample_posterior(build, task, recipe, seeds=(446, 724))
+    some = task.attribute_only(3)
+    scores, wanted = tda.unrolled(posterior, some, check=3), tda.loo(posterior, some)
+    products = (scores * wanted).sum(["train", "test"])
+    sizes = (scores**2).sum(["train", "test"]) * (wanted**2).sum(["train", "test"])
+    np.testing.assert_allclose(scores.holds, products / sizes**0.5, rtol=1e-9)
+    assert scores.holds.min() > 0.9
+    # Of fewer samples it is that of samples which the seed draws, whatever the other members.
+    both, one = (tda.unrolled(own, some, check=1) for own in (posterior, posterior.select([1])))
+    np.testing.assert_allclose(both.holds[1], one.holds[0], rtol=1e-9)
+    assert "holds" not in tda.unrolled(posterior.select([0]), some, check=0).coords
+    mean = tda.unrolled(posterior, some, check=3, mean_over=["checkpoint", "test"])
+    together = wanted.mean(["checkpoint", "test"])
+    products = (mean * together).sum("train")
+    sizes = (mean**2).sum("train") * (together**2).sum("train")
+    np.testing.assert_allclose(mean.holds, products / sizes**0.5, rtol=1e-9)
+
+
+def test_where_training_is_rough_the_number_is_said(tiny_task):
+    """With a learning rate of 0.3 a step goes past what it is to reach, and the sample is lost."""
+    recipe = Recipe(epochs=8, batch_size=3, lr=0.3, keep_last=1)
+    posterior = sample_posterior(in_double(build_tiny_cnn), tiny_task, recipe, seeds=(446, 724))
+    with pytest.warns(RuntimeWarning, match=r"unrolled: .*cosine .* is (-?0\.\d\d) in the median"):
+        scores = tda.unrolled(posterior, tiny_task.attribute_only(3), check=3)
+    assert float(scores.holds.median()) < 0.5
+
+
+def test_a_larger_epsilon_is_the_derivative_of_a_smoother_step():
+    """By the closed form of one step, and not of the training."""
+    task, recipe = table_task(), Recipe(1, 9, lr=0.01, weight_decay=0.1, keep_last=1)
+    build = in_double(lambda: nn.Linear(4, 3))
+    posterior = sample_posterior(build, task, recipe, seeds=[446])
+    exact = tda.unrolled(posterior, task, check=0)
+    smooth = tda.unrolled(posterior, task, check=0, epsilon=1e-2)
+    # d (g / (|g| + e)) / d g = e / (|g| + e)^2 is far larger, since e is no longer tiny.
+    assert abs(smooth).max() > 1e3 * abs(exact).max() and smooth.attrs["epsilon"] == 1e-2
+    assert "epsilon" not in exact.attrs
+
+
+def test_another_training_than_the_posteriors_is_said():
+    task = table_task()
+    trained = sample_posterior(build_mlp, task, SHORT, seeds=[1, 2])
+    own = Posterior.from_state_dicts(build_mlp(), trained.states, seeds=[1, 2])
+    options = {"recipe": SHORT, "build_model": build_mlp, "check": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tda.unrolled(tiny_posterior, tiny_task.select(test=[0]))
+        same = tda.unrolled(own, task, **options)
+    np.testing.assert_array_equal(same, tda.unrolled(trained, task, check=0))
+    other = Posterior.from_state_dicts(build_mlp(), trained.states, seeds=[2, 1])
+    with pytest.warns(
+        RuntimeWarning, match="unrolled: .*member 2 ends .* of its way|member 1 ends"
+    ):
+        tda.unrolled(other, task, **options)
