@@ -56,7 +56,7 @@ def top_probability(scores: xr.DataArray, k: int = 10, highest: bool = True) -> 
     members, n_train, _ = values.shape
     total = np.zeros(values.shape[1:])
     for own in values:
-        # The k-th highest: all above it are on the list, and those that equal it share what is left.
+        # The k-th highest: all above it are on the list; those that equal it share what is left.
         last = np.partition(own, n_train - k, axis=0)[n_train - k]
         above, equal = own > last, own == last
         left = k - above.sum(0)
@@ -138,9 +138,7 @@ def top_lists(
         "low": np.where(known, low, np.nan),
         "high": np.where(known, high, np.nan),
     }
-    tests = {
-        name: one for name, one in averages.coords.items() if one.dims == ("test",)
-    }
+    tests = {name: one for name, one in averages.coords.items() if one.dims == ("test",)}
     return xr.Dataset(
         {name: (("place", "test"), column) for name, column in columns.items()},
         {"place": np.arange(1, k + 1), **tests},

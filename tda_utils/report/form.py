@@ -1,7 +1,8 @@
 """The form of scores: what a labelled cube has to be, and what is said where it is not.
 
-``docs/scores-format.md`` says the same for those who write such files with other tools. Each finding
-is one sentence; `problems` are what makes a cube unfit, `remarks` what one should know of a fit one.
+``docs/scores-format.md`` says the same for those who write such files with other tools. Each
+finding is one sentence; `problems` are what makes a cube unfit, `remarks` what one should know of a
+fit one.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def cube(
     1
     >>> cube(np.zeros((3, 4)), train=4, test=3)
     Traceback (most recent call last):
-    ValueError: scores has 3 train and 4 test samples where 4 train and 3 test samples are expected: \
-its axes are swapped; name them as they are, dims=('test', 'train').
+    ValueError: scores has 3 train and 4 test samples where 4 train and 3 test samples are \
+expected: its axes are swapped; name them as they are, dims=('test', 'train').
     """
     array = plain_array("scores", values)
     if array.dtype.kind not in "fiu":

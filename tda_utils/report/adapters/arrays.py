@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import xarray as xr
 from numpy.lib import format as npy
 
 from tda_utils.files import read_whole, write_whole
-from tda_utils.report.form import MOST_BYTES, arranged, bounded, cube, packed, unpacked
+from tda_utils.report.form import MOST_BYTES, bounded, cube, packed, unpacked
 from tda_utils.texts import UnfitFile, brief_problem
 
 
@@ -43,15 +44,9 @@ def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(path: Path, dims: Sequence[str] | None = None, **sizes: Any) -> dict[str, xr.DataArray]:
-    """Read cubes of a ``.npz``, or the one array of a ``.npy``; see `tda_utils.report.form.cube`."""
-    content = read_whole(path, MOST_BYTES)
+    """Read cubes of a ``.npz``, or the array of a ``.npy``; see `tda_utils.report.form.cube`."""
     where = repr(str(path))
-    try:
-        arrays = _npy(content, where) if path.suffix == ".npy" else _npz(content, where)
-    except (UnfitFile, MemoryError):
-        raise
-    except Exception as problem:  # whatever numpy and zipfile raise of damaged bytes
-        raise UnfitFile(f"{where} cannot be read: {brief_problem(problem)}.") from problem
+    arrays = {"scores": read_array(path)} if path.suffix == ".npy" else _npz(path, where)
     if "attributes" not in arrays and not any("/" in name for name in arrays):
         return _without_names(arrays, where, dims, sizes)
     found = {}
@@ -66,18 +61,29 @@ def read(path: Path, dims: Sequence[str] | None = None, **sizes: Any) -> dict[st
     return found
 
 
-def _npy(content: bytearray, where: str) -> dict[str, np.ndarray]:
-    return {"scores": _one(io.BytesIO(content), where)}
+def read_array(path: Path) -> np.ndarray:
+    """Return the array of a ``.npy``; objects, which would be pickles, are refused."""
+    with _damaged(where := repr(str(path))):
+        return _one(io.BytesIO(read_whole(path, MOST_BYTES)), where)
 
 
-def _npz(content: bytearray, where: str) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(io.BytesIO(content)) as file:
+def _npz(path: Path, where: str) -> dict[str, np.ndarray]:
+    found = {}
+    with _damaged(where), zipfile.ZipFile(io.BytesIO(read_whole(path, MOST_BYTES))) as file:
         bounded(where, (sum(one.file_size for one in file.infolist()),), 1)
-        found = {}
         for name in file.namelist():
-            with file.open(name) as member:
-                found[name.removesuffix(".npy")] = _one(io.BytesIO(member.read()), where)
+            found[name.removesuffix(".npy")] = _one(io.BytesIO(file.read(name)), where)
     return found
+
+
+@contextmanager
+def _damaged(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnfitFile, MemoryError):
+        raise
+    except Exception as problem:  # whatever numpy and zipfile raise of damaged bytes
+        raise UnfitFile(f"{where} cannot be read: {brief_problem(problem)}.") from problem
 
 
 def _one(file: io.BytesIO, where: str) -> np.ndarray:
@@ -130,4 +136,4 @@ def _dataset(own: Mapping[str, np.ndarray], where: str) -> xr.Dataset:
         )
     except Exception as problem:  # sizes that do not fit, attributes that are no JSON
         raise UnfitFile(f"{where} does not fit together: {brief_problem(problem)}.") from problem
-    return data if arranged(data["scores"]).ndim else data
+    return data

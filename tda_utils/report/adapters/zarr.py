@@ -13,8 +13,8 @@ from tda_utils.texts import UnfitFile, brief_problem, read_json
 
 #: What may stand between numbers and bytes. Others, such as pickles, can do more than that.
 CODECS = frozenset(
-    "bytes endian transpose sharding_indexed gzip zlib zstd blosc lz4 bz2 lzma crc32c crc32 shuffle "
-    "delta fixedscaleoffset quantize bitround vlen-utf8".split()
+    "bytes endian transpose sharding_indexed gzip zlib zstd blosc lz4 bz2 lzma crc32c crc32 "
+    "shuffle delta fixedscaleoffset quantize bitround vlen-utf8".split()
 )
 
 
