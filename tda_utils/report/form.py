@@ -206,7 +206,7 @@ def _problems_of_labels(scores: xr.DataArray) -> list[str]:
                 f"its dim {dim} has {index.nlevels} labels for each place; one is allowed."
             )
         elif not index.is_unique:
-            twice = brief(index[index.duplicated()][0])
+            twice = brief(index[index.duplicated()].tolist()[0])
             found.append(f"its dim {dim} has the label {twice} twice; labels must be unique.")
     return found
 
@@ -291,11 +291,11 @@ def unpacked(data: xr.Dataset, where: str) -> tuple[str, xr.DataArray]:
     }
     own = {**dict(scores.attrs), **kept}
     scores = arranged(scores.drop_attrs().assign_coords(texts)).assign_attrs(own)
-    name = told["name"] if told["name"] is not None else own.get("method", "scores")
+    name = told["name"] if "name" in told else own.get("method", "scores")
     key = attributes.get("method_key") or own.get("method") or "scores"
     if found := problems(scores):
         raise UnfitFile(f"{where}: {found[0]}")
-    return str(key), scores.rename(str(name))
+    return str(key), scores.rename(None if name is None else str(name))
 
 
 def _told(text: object, where: str) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def _told(text: object, where: str) -> dict[str, Any]:
         raise UnfitFile(f"{where} has no JSON in 'more': {brief_problem(problem)}.") from problem
     if not isinstance(told, dict) or not isinstance(told.get("attributes", {}), dict):
         raise UnfitFile(f"{where} has {brief(text)} in 'more'; it must be an object of JSON.")
-    return {"attributes": told.get("attributes", {}), "name": told.get("name")}
+    return {"attributes": {}, **told}
 
 
 def _is_plain(value: object) -> bool:

@@ -141,8 +141,8 @@ def report(
     >>> noise[:, 3, 1] += 9
     >>> tau = xr.DataArray(noise, dims=("member", "train", "test"), attrs={"sign": "removal"})
     >>> report(tau.rename("tracin"))
-    Report: 1 of 100 scores of tracin (1 %) repeats over 8 models, 4 more may be luck, and of the \
-other 95 these models cannot tell.
+    Report: 1 of 100 scores of tracin (1 %) repeats over 8 models, 6 more may be luck, and of the \
+other 93 these models cannot tell.
     """
     check_count("k", k)
     check_count("shown", shown)

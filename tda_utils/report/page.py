@@ -320,8 +320,8 @@ def _next(content: Content) -> str:
     lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in content.advice)
     words = {
         WORDS[REPEATS]: "Its mean over models differs from zero, and not by luck: the rule keeps "
-        f"false discoveries below {percent(content.alpha)} of all that it finds. Other models would "
-        "most likely give it the same sign. Whether it is right is another question.",
+        f"false discoveries below {percent(content.alpha)} of all that it finds. Other models "
+        "would most likely give it the same sign. Whether it is right is another question.",
         WORDS[MAY_BE_LUCK]: f"Its own p is below {content.alpha:g}, but so would be many others if "
         "all were noise.",
         WORDS[CANNOT_TELL]: "These models do not tell it from zero. That does not say that the "

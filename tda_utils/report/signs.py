@@ -154,10 +154,11 @@ def _positions(scores: xr.DataArray, task: Any, same: Same) -> tuple[np.ndarray,
 
 
 def _same_inputs(task: Any) -> tuple[list[int], list[int]]:
-    train, test = (
-        [(image.numpy().tobytes(), int(label)) for image, label in zip(*task.split(dim)[:2], strict=True)]
-        for dim in ("train", "test")
-    )  # fmt: skip
+    def keys(dim: str) -> list[tuple[bytes, int]]:
+        inputs, labels, _ = task.split(dim)
+        return [(x.numpy().tobytes(), int(y)) for x, y in zip(inputs, labels, strict=True)]
+
+    train, test = keys("train"), keys("test")
     places = {one: at for at, one in reversed(list(enumerate(test)))}
     rows = task.rows.tolist()
     found = [(at, places[train[row]]) for at, row in enumerate(rows) if train[row] in places]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -207,8 +208,8 @@ def _use(one: Judged) -> str:
         return f"{one.name}: no single score can be told from noise: {rest}."
     listed = "they are" if found <= 200 else "the clearest are"
     return (
-        f"{one.name}: use the {found:,} scores that repeat ({listed} in pairs.csv), and the sign of "
-        "no other."
+        f"{one.name}: use the {found:,} scores that repeat ({listed} in pairs.csv), and the sign "
+        "of no other."
     )
 
 
@@ -219,6 +220,8 @@ def damping_matters(posterior: Any, task: Any, scores: xr.DataArray, most: int =
     tests = list(range(min(most, task.n_test)))
     first = posterior.select([0])
     damping = 10 * scores.attrs["damping"]
-    other = influence(first, task.select(test=tests), damping=damping)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nobody has asked for this damping
+        other = influence(first, task.select(test=tests), damping=damping)
     own = scores.isel(member=[0], test=tests)
     return float(np.corrcoef(own.values.ravel(), other.values.ravel())[0, 1])

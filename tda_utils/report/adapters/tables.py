@@ -92,8 +92,8 @@ def _one(method: str, rows: pd.DataFrame) -> xr.DataArray:
     bounded("the table", shape, 8)
     places = np.ravel_multi_index(codes, shape)
     if len(np.unique(places)) < len(places):
-        first = rows[pd.Series(places, rows.index).duplicated()].iloc[0]
-        named = ", ".join(f"{axis} {first[axis]}" for axis in axes)
+        first = int(np.flatnonzero(pd.Series(places).duplicated())[0])
+        named = ", ".join(f"{axis} {rows[axis].iloc[first]}" for axis in axes)
         raise UnfitFile(
             f"the table has {method!r} twice for {named}; each score must be there once."
         )
@@ -104,7 +104,9 @@ def _one(method: str, rows: pd.DataFrame) -> xr.DataArray:
         for axis, own in zip(axes, labels, strict=True)
     }
     for name in rows.columns.difference([*AXES, "method", "sign", "score"], sort=False):
-        for axis, code in zip(axes, codes, strict=True):
+        # A label that is the same everywhere could be any axis's: its name tells whose it is.
+        likely = sorted(zip(axes, codes, strict=True), key=lambda one: not _belongs(name, one[0]))
+        for axis, code in likely:
             firsts = pd.Series(code).drop_duplicates().index
             own = rows[name].to_numpy()[firsts][np.argsort(code[firsts])]
             if pd.Series(own[code]).equals(pd.Series(rows[name].to_numpy())):
@@ -114,6 +116,10 @@ def _one(method: str, rows: pd.DataFrame) -> xr.DataArray:
     if len(signs) > 1:
         raise UnfitFile(f"the table has {method!r} with the signs {sorted(signs)}; one is allowed.")
     return cube(values, axes, method=method, sign=next(iter(signs), None), coordinates=coordinates)
+
+
+def _belongs(name: object, axis: str) -> bool:
+    return str(name).startswith(f"{axis}_") or (axis == "member" and str(name).endswith("_seed"))
 
 
 def _texts(labels: np.ndarray) -> np.ndarray:
@@ -127,7 +133,8 @@ def write(scores: Mapping[str, xr.DataArray], path: Path) -> None:
     if path.suffix == ".parquet":
         table.to_parquet(buffer, engine="pyarrow", index=False)
     else:
-        table.to_csv(buffer, index=False)
+        # All digits, which those of a shorter type of number are not.
+        table.astype({"score": np.float64}).to_csv(buffer, index=False)
     write_whole(path, buffer.getvalue())
 
 
