@@ -11,7 +11,7 @@ __version__ = "0.2.0"
 
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
-    "tda_utils": "outputs plots",
+    "tda_utils": "outputs plots report",
     "tda_utils.attribution": (
         "METHODS ats attribute floor grad_cos grad_dot influence loo retrain subsets unrolled"
     ),
@@ -27,8 +27,10 @@ _HOMES = {
         "defined_members distribution_shift drift_share group_effects group_scores "
         "least_certain_pairs mean_p_by_checkpoints null_ratio null_reference p_values "
         "removal_curves removal_signed remove_drift rounding_share significant smallest_group "
-        "summarise variance_components variance_shares"
+        "summarise top_lists top_probability variance_components variance_shares"
     ),
+    "tda_utils.report.exchange": "load_scores save_scores to_dataframe",
+    "tda_utils.report.signs": "judge_sign",
 }
 _RENAMED = {
     "crops": "tda_utils.engine.noise",

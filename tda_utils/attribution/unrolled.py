@@ -370,8 +370,8 @@ def _with_check(
         warnings.warn(
             f"unrolled: the derivative does not tell what leaving out samples does: of {count} "
             f"sample(s) a member that were left out, the cosine between both is {median:.2f} in "
-            f"the median, below {HOLDS}; fewer steps, last_steps=, a larger epsilon= or the mean over "
-            "more members may help.",
+            f"the median, below {HOLDS}; fewer steps, last_steps=, a larger epsilon= or the mean "
+            "over more members may help.",
             RuntimeWarning,
             stacklevel=3,
         )
