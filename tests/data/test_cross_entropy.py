@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tda_utils.attribution.cross_entropy import cross_entropy, loss_errors, sums_of_others
+from tda_utils.data.cross_entropy import cross_entropy, loss_errors, sums_of_others
 
 GAPS = [0.0, 1.0, 10.0, 27.6, 60.0, -5.0, -60.0]
 
