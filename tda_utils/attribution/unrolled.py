@@ -366,10 +366,10 @@ def _with_check(
     median = float(np.nanmedian(holds)) if np.isfinite(holds).any() else math.nan
     if median < HOLDS:
         warnings.warn(
-            f"unrolled: the derivative does not tell what leaving out samples does: of {count} "
-            f"sample(s) a member that were left out, the cosine between both is {median:.2f} in "
-            f"the median, below {HOLDS}; fewer steps, last_steps=, a larger epsilon= or the mean over "
-            "more members may help.",
+            "unrolled: the derivative does not tell what leaving out samples does: the cosine between "
+            f"both, of {count} sample(s) a member that were left out, is {median:.2f} in the median, "
+            f"below {HOLDS}; fewer steps, last_steps=, a larger epsilon= or the mean over more "
+            "members may help.",
             RuntimeWarning,
             stacklevel=3,
         )
