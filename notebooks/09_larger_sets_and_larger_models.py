@@ -352,6 +352,49 @@ show(figure_agreement)
 # ATS agrees with Grad-Dot, and leave-one-out with influence, to some degree in every study.
 # Leave-one-out and Grad-Dot agree almost perfectly in one study, and not at all in another.
 #
+# Means are one half of the story. Do two methods also call the same pairs noisy? The same matrices
+# follow for the standard deviation over members, and for what notebook 06 correlates under the name
+# of p.
+
+# %%
+spread = {
+    quantity: {
+        kind: pd.DataFrame(
+            {
+                study_name(one): {
+                    f"{METHOD_LABELS[a]}, {METHOD_LABELS[b]}": correlation.value
+                    for (a, b), correlation in summary.agreement(quantity, kind).items()
+                    if {a, b} <= set(METHOD_LABELS)
+                }
+                for one, summary in zip(experiments, studied, strict=True)
+            }
+        )
+        for kind in ("pearson", "spearman")
+    }
+    for quantity in ("std", "p")
+}
+titles = {"std": "standard deviation over members", "p": "p"}
+figure_spread = tda.plots.agreement_by_study(
+    {title: spread[quantity]["pearson"] for quantity, title in titles.items()}
+)
+show(figure_spread)
+
+# %% [markdown]
+# ## More checkpoints
+#
+# Notebook 05 averaged the checkpoints of a member, and its mean p-value fell, or did not. Below, a
+# panel a study: to the right the scores are averages over more of the last checkpoints. Where a
+# line stays within its own intervals, more checkpoints have not shown that they help.
+
+# %%
+curves_over = {
+    study_name(one): {k: summary.checkpoints(k) for k in range(1, checkpoints + 1)}
+    for one, summary in zip(experiments, studied, strict=True)
+}
+figure_checkpoints = tda.plots.reliability_by_checkpoints(curves_over)
+show(figure_checkpoints)
+
+# %% [markdown]
 # ## What you saw
 #
 # - A comparison needs the same number of members and an interval on both sides.
@@ -436,6 +479,13 @@ if output:
     both = pd.concat(agreement, names=["kind", "methods"]).reset_index()
     save(figure_agreement, output, f"agreement_by_study-{protocol}")
     save_table(both, output, f"agreement_by_study-{protocol}")
+    both = {name: pd.concat(one, names=["kind", "methods"]) for name, one in spread.items()}
+    save(figure_spread, output, f"spread_by_study-{protocol}")
+    save_table(
+        pd.concat(both, names=["quantity"]).reset_index(), output, f"spread_by_study-{protocol}"
+    )
+    save(figure_checkpoints, output, f"checkpoints_by_study-{protocol}")
+    save_table(rows(curves_over, "checkpoints"), output, f"checkpoints_by_study-{protocol}")
     save_table(signal_and_noise, output, f"signal_and_noise-{protocol}")
     sizes_of_studies = {
         study_name(one): summary.size for one, summary in zip(experiments, studied, strict=True)

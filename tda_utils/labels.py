@@ -17,6 +17,7 @@ from tda_utils.checks import brief
 
 DIMS = ("member", "checkpoint", "train", "test")
 FLOOR_DIMS = ("member", "draw", "checkpoint", "test")
+LOSS_DIMS = ("member", "checkpoint", "subset", "test")
 Coordinates = Mapping[str, Any]
 
 
@@ -101,7 +102,7 @@ def as_scores(
         raise ValueError(f"attributes has the method {brief(method)}; it must be a text.")
     coordinates = {**members, **samples}
     return xr.DataArray(
-        _marked(_checked(values, coordinates), members, method),
+        _marked(_checked(values, coordinates), members, method, "scores"),
         dims=DIMS,
         coords=coordinates,
         name=method,
@@ -122,18 +123,56 @@ def as_floor(
     >>> as_floor(np.zeros((1, 4, 1, 2)), members, {"test": [7, 9]}, {"task": "mnist3"}).name
     'floor'
     """
-    tests = {
+    return xr.DataArray(
+        values,
+        dims=FLOOR_DIMS,
+        coords={**members, "draw": range(values.shape[1]), **_of_tests(samples)},
+        name="floor",
+        attrs={"method": "floor", **attributes},
+    )
+
+
+def as_losses(
+    values: np.ndarray,
+    members: Coordinates,
+    subsets: Coordinates,
+    samples: Coordinates,
+    attributes: Mapping[str, Any],
+) -> xr.DataArray:
+    """Label losses of models that were trained on subsets, (member, checkpoint, subset, test).
+
+    Parameters
+    ----------
+    values : ndarray, (member, checkpoint, subset, test)
+        Losses; those that are not finite become NaN, as in `as_scores`.
+    members, samples, attributes
+        As for `as_scores`; of the samples only the test samples are taken.
+    subsets : mapping
+        Coordinates of the dim subset, at least its own.
+
+    Examples
+    --------
+    >>> members = member_coordinates((15,), 1, (446,))
+    >>> values = np.ones((1, 1, 2, 1))
+    >>> as_losses(values, members, {"subset": ["none", "half"]}, {"test": [7]}, {}).dims
+    ('member', 'checkpoint', 'subset', 'test')
+    """
+    return xr.DataArray(
+        _marked(values, members, "retrain", "losses"),
+        dims=LOSS_DIMS,
+        coords={**members, **subsets, **_of_tests(samples)},
+        name="loss",
+        attrs={"quantity": "loss", **attributes},
+    )
+
+
+def _of_tests(samples: Coordinates) -> dict[str, Any]:
+    """Return the coordinates of the test samples alone."""
+    return {
         name: values
         for name, values in samples.items()
         if name == "test" or (isinstance(values, tuple) and values[0] == "test")
     }
-    return xr.DataArray(
-        values,
-        dims=FLOOR_DIMS,
-        coords={**members, "draw": range(values.shape[1]), **tests},
-        name="floor",
-        attrs={"method": "floor", **attributes},
-    )
 
 
 def _checked(values: object, coordinates: Coordinates) -> np.ndarray:
@@ -151,7 +190,8 @@ def _checked(values: object, coordinates: Coordinates) -> np.ndarray:
     return array
 
 
-def _marked(values: np.ndarray, members: Coordinates, method: str) -> np.ndarray:
+def _marked(values: np.ndarray, members: Coordinates, method: str, what: str) -> np.ndarray:
+    """Return scores or losses with NaN for what is not finite, and warn."""
     finite = np.isfinite(values)
     if finite.all():
         return values
@@ -159,9 +199,9 @@ def _marked(values: np.ndarray, members: Coordinates, method: str) -> np.ndarray
         for c, epoch in enumerate(members["checkpoint"]):
             if bad := int((~finite[m, c]).sum()):
                 warnings.warn(
-                    f"{method}: {bad} of {finite[m, c].size} scores of member {member}, epoch "
+                    f"{method}: {bad} of {finite[m, c].size} {what} of member {member}, epoch "
                     f"{epoch}, are not finite and become NaN; leave such members out with "
-                    "scores.dropna('member').",
+                    f"{what}.dropna('member').",
                     RuntimeWarning,
                     stacklevel=5,
                 )

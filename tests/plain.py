@@ -33,6 +33,31 @@ def plain_loop(build_model, task, recipe, seed, dtype=torch.float32):
     return kept, optimizer
 
 
+def plain_losses(build_model, task, recipe, seed, weights, dtype=torch.float64):
+    """Train by hand with a weight a sample in the mean of each batch, over all that are in it.
+
+    Return each checkpoint's test losses.
+    """
+    torch.manual_seed(seed)
+    model = build_model().to(dtype)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    data = list(zip(task.train_x.to(dtype), task.train_y, range(task.n_train), strict=True))
+    kept = []
+    loader = DataLoader(data, recipe.batch_size, shuffle=True)
+    for epoch in range(recipe.epochs):
+        for images, labels, positions in loader:
+            losses = nn.functional.cross_entropy(model(images), labels, reduction="none")
+            total = sum(
+                float(weights[at]) * loss for at, loss in zip(positions, losses, strict=True)
+            )
+            optimizer.zero_grad()
+            (total / len(losses)).backward()
+            optimizer.step()
+        if epoch >= recipe.epochs - recipe.keep_last:
+            kept.append(losses_on_test(model, task))
+    return torch.stack(kept)
+
+
 def losses_on_test(model, task):
     """Return the loss of each test sample in the model's type of number."""
     dtype = next(model.parameters()).dtype

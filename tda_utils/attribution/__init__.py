@@ -12,7 +12,9 @@ from tda_utils.attribution.ats import ats
 from tda_utils.attribution.floor import floor
 from tda_utils.attribution.influence import influence
 from tda_utils.attribution.loo import loo
+from tda_utils.attribution.retraining import retrain
 from tda_utils.attribution.similarity import grad_cos, grad_dot
+from tda_utils.attribution.subsets import subsets
 from tda_utils.attribution.unrolled import unrolled
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
@@ -37,6 +39,8 @@ __all__ = [
     "grad_dot",
     "influence",
     "loo",
+    "retrain",
+    "subsets",
     "unrolled",
 ]
 

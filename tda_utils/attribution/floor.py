@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.retraining import recipe_of, retrained_losses
+from tda_utils.attribution.retraining import from_scratch, retrained_losses
 from tda_utils.attribution.samples import check_inputs, precision_of
 from tda_utils.checks import check_count
 from tda_utils.data.task import Task
@@ -82,14 +82,7 @@ def floor(
     """
     check_inputs(posterior, task, "paired")
     check_count("draws", draws)
-    recipe = recipe_of(posterior, recipe)
-    build_model = build_model or posterior.build_model
-    if posterior.order_seeds is None:
-        raise ValueError(
-            "posterior has no seeds; the floor needs them: pass seeds= to from_state_dicts."
-        )
-    if build_model is None:
-        raise ValueError("build_model is None; the floor retrains from scratch and needs it.")
+    recipe, build_model = from_scratch(posterior, recipe, build_model, "the floor")
     jobs = [
         job
         for member in range(posterior.members)

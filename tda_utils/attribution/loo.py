@@ -12,7 +12,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.attribution.retraining import (
+    check_alone,
+    from_scratch,
     leave_one_out_weights,
+    left_out_in_turn,
+    losses_again,
     recipe_of,
     retrained_losses,
     with_drift,
@@ -23,7 +27,6 @@ from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import NOISE_STREAM, UNPAIRED_STREAM, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
-from tda_utils.models.probes import check_alone_in_training
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
 
@@ -111,31 +114,22 @@ def loo(
     """
     check_inputs(posterior, task, protocol)
     check_choice("released", released, RELEASED)
-    check_alone_in_training(
-        posterior.module(0, 0),
-        task.train_x,
-        "a sample that is left out by a weight of zero would still be in the statistics of its "
-        "batches, so LOO is not defined here; allowed are influence, grad_dot and grad_cos, and "
-        "ats by a plain gradient step",
-    )
+    check_alone(posterior, task, "LOO")
+    if protocol == "paired":
+        how = from_scratch(posterior, recipe, build_model, "LOO")
+        factors = left_out_in_turn(task)
+        losses = losses_again(how, posterior, task, factors, workers, device, "LOO retrainings")
+        # The first model of each member leaves nothing out: the member itself.
+        if posterior.build_model is None:
+            _warn_if_another_training(losses[:, :, 0], posterior, task, device)
+        tau = losses[:, :, 1:] - losses[:, :, :1]
+        return labelled(tau, posterior, task, method="loo", protocol="paired", sign="removal")
     recipe = recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
     build_model = build_model or posterior.build_model
-    if build_model is None and (protocol == "paired" or released == "unpaired"):
-        raise ValueError(
-            "build_model is None; paired and unpaired LOO retrain from scratch and need it."
-        )
-    if protocol == "paired":
-        jobs = _paired_jobs(posterior, task, recipe, build_model)
-        losses = retrained_losses(posterior, task, recipe, jobs, workers, device, "LOO retrainings")
-        # The first model of each member leaves nothing out: the member itself.
-        shape = (posterior.members, 1 + task.n_attributed, recipe.keep_last, task.n_test)
-        losses = losses.reshape(shape)
-        if posterior.build_model is None:
-            _warn_if_another_training(losses[:, 0], posterior, task, device)
-        tau = (losses[:, 1:] - losses[:, :1]).transpose(1, 2)
-        return labelled(tau, posterior, task, method="loo", protocol="paired", sign="removal")
+    if build_model is None and released == "unpaired":
+        raise ValueError("build_model is None; unpaired LOO trains from scratch and needs it.")
     last_only = replace(recipe, keep_last=1)
     if released == "continued":
         jobs = _continued_jobs(posterior, task, recipe)
@@ -172,23 +166,6 @@ def _warn_if_another_training(
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _paired_jobs(
-    posterior: Posterior, task: Task, recipe: Recipe, build_model: Callable[[], nn.Module]
-) -> list[Job]:
-    """Train each member again as it was trained: with nothing left out, then without each z_j."""
-    jobs = []
-    seeds = zip(posterior.init_seeds, posterior.order_seeds, strict=True)
-    for member, (init_seed, order_seed) in enumerate(seeds):
-        start = initial_state(build_model, init_seed, posterior.model)
-        order = batch_order(order_seed, task.n_train, recipe, build_model)
-        noise_seed = derived_seed(order_seed, NOISE_STREAM)
-        jobs += [
-            Job(start, order, weights, noise_seed=noise_seed)
-            for weights in leave_one_out_weights(posterior, task, member)
-        ]
-    return jobs
 
 
 def _continued_jobs(posterior: Posterior, task: Task, recipe: Recipe) -> list[Job]:

@@ -93,7 +93,7 @@ class Replay:
 
     def __init__(self, model: nn.Module, task: Task, recipe: Recipe, job: Job) -> None:
         #: What it is trained with.
-        self.network = network_of(model, task.train_x, recipe, [job])
+        self.network = network_of(model, task.train_x, recipe, [job], task.objective)
         self._prepared = self.network.prepare(task.train_x)
         self._labels, self._recipe, self._job = task.train_y, recipe, job
         self._batches = [batch for epoch in job.order for batch in epoch]

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tda_utils.attribution.cross_entropy import cross_entropy, loss_errors
 from tda_utils.attribution.loop import gradients_of
+from tda_utils.data.cross_entropy import loss_errors
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 from tda_utils.engine.fused import Batch, FusedNetwork
 from tda_utils.engine.fused_second import FusedTangents
 from tda_utils.engine.modules import Network
@@ -83,6 +84,8 @@ class AutogradLosses:
     ----------
     model : nn.Module
         The architecture; copied.
+    objective : Objective
+        What the loss of a sample is.
 
     Notes
     -----
@@ -98,7 +101,8 @@ class AutogradLosses:
     ([-0.5, 0.5], [[0.25, -0.25], [-0.25, 0.25]])
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, objective: Objective = CROSS_ENTROPY) -> None:
+        self._objective = objective
         self._model = with_seeded_dropout(copied_model(model), 0)
         self._generator = noise_generator(self._model)
 
@@ -119,20 +123,25 @@ class AutogradLosses:
         model.train()
         if self._generator is not None:
             self._generator.set_state(noise[0])
-        return AutogradLoss(model, inputs, labels, weights)
+        return AutogradLoss(model, inputs, labels, weights, self._objective)
 
 
 class AutogradLoss:
     """The mean loss of one batch, with the graph of its gradient."""
 
     def __init__(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, weights: Tensor | None
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        objective: Objective = CROSS_ENTROPY,
     ) -> None:
         self._parameters = list(trainable_parameters(model).values())
         # Weights that are ones are there to be differentiated by, too.
         weights = inputs.new_ones(len(inputs)) if weights is None else weights.to(inputs)
         self._weights = weights.detach().clone().requires_grad_()
-        self._losses = cross_entropy(model(inputs.clone()), labels)
+        self._losses = objective.losses(model(inputs.clone()), labels)
         mean = (self._losses * self._weights).mean()
         self._gradients = gradients_of(mean, self._parameters, create_graph=True)
         self.gradient = torch.cat([part.detach().flatten() for part in self._gradients])
@@ -256,7 +265,9 @@ class FusedLoss:
         return changes, by_sample
 
 
-def batch_losses(network: Network, model: nn.Module, side: int) -> BatchLosses:
+def batch_losses(
+    network: Network, model: nn.Module, side: int, objective: Objective = CROSS_ENTROPY
+) -> BatchLosses:
     """Return the batch losses of what a network trains.
 
     Parameters
@@ -267,6 +278,8 @@ def batch_losses(network: Network, model: nn.Module, side: int) -> BatchLosses:
         The architecture, in the type of number that it was trained in.
     side : int
         Of the images; a network that is not fused takes any inputs.
+    objective : Objective
+        What the loss of a sample is.
 
     Examples
     --------
@@ -278,4 +291,4 @@ def batch_losses(network: Network, model: nn.Module, side: int) -> BatchLosses:
     """
     if isinstance(network, FusedNetwork):
         return FusedLosses(FusedNetwork(model, side, network.dtype))
-    return AutogradLosses(model)
+    return AutogradLosses(model, objective)

@@ -189,7 +189,9 @@ def unrolled(
     with recurrent_on(model, CPU), twice_differentiable(model):
         inputs = like_parameters(model, task.train_x[:1])
         check_twice_differentiable(model, inputs, "method is 'unrolled'")
-        method = gradient_method(model, posterior.seen(task, 0, 0).train_x, task.train_y)
+        method = gradient_method(
+            model, posterior.seen(task, 0, 0).train_x, task.train_y, task.objective
+        )
         # Here and not in the workers: starts and orders are drawn from the global random state.
         jobs = [_job(posterior, task, wanted, build_model, m) for m in range(posterior.members)]
         values, apart = _by_member(posterior, task, wanted, jobs, method, workers)
@@ -366,10 +368,10 @@ def _with_check(
     median = float(np.nanmedian(holds)) if np.isfinite(holds).any() else math.nan
     if median < HOLDS:
         warnings.warn(
-            "unrolled: the derivative does not tell what leaving out samples does: the cosine between "
-            f"both, of {count} sample(s) a member that were left out, is {median:.2f} in the median, "
-            f"below {HOLDS}; fewer steps, last_steps=, a larger epsilon= or the mean over more "
-            "members may help.",
+            f"unrolled: the derivative does not tell what leaving out samples does: of {count} "
+            f"sample(s) a member that were left out, the cosine between both is {median:.2f} in "
+            f"the median, below {HOLDS}; fewer steps, last_steps=, a larger epsilon= or the mean "
+            "over more members may help.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -418,7 +420,7 @@ class Run:
         states = replay.run()
         own = replace(posterior.select([member]), states=[states], adam=None)
         side = task.train_x.shape[-1]
-        losses = batch_losses(replay.network, posterior.module(member, 0), side)
+        losses = batch_losses(replay.network, posterior.module(member, 0), side, task.objective)
         return cls(own, task, wanted, replay, losses, method)
 
     def sample(self, checkpoint: int) -> Sample:

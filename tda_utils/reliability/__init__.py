@@ -19,10 +19,15 @@ test)`` (``checkpoint`` may be missing):
 `stability`                               would other members give the same mean?
 `correlation_of_means`, `ceiling`         do two methods' means agree, and as far as they can?
 `effective_pairs`                         how many pairs does seed noise move by themselves?
+`top_lists`, `top_probability`            which samples lead a list, and how sure is that?
 `rounding_share`, `defined_members`       how much of leave-one-out is rounding?
 `null_ratio`                              how large is the floor beside it?
 `agreement`                               do two methods tell one story, more than by chance?
 `removal_signed`, `remove_drift`          scores that mean the same, before they are compared
+`datamodelling_score`                     do summed scores order subsets as training does?
+`removal_curves`, `smallest_group`        what leaving out a method's first samples does, and since
+                                          how many of them it repeats
+`distribution_shift`                      what a sample does to the mean and spread of a loss
 ========================================= ======================================================
 
 The members are the independent draws. Checkpoints of one member follow each other along one
@@ -43,9 +48,18 @@ NeurIPS 2023, arXiv 2305.19765.
 
 from tda_utils.face import lazy
 from tda_utils.reliability.agreement import agreement
+from tda_utils.reliability.distributions import changes_spread_only, distribution_shift
 from tda_utils.reliability.effective import effective_pairs
+from tda_utils.reliability.groups import (
+    datamodelling_score,
+    group_effects,
+    group_scores,
+    removal_curves,
+    smallest_group,
+)
 from tda_utils.reliability.overall import mean_p_by_checkpoints
 from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
+from tda_utils.reliability.ranks import top_lists, top_probability
 from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
 from tda_utils.reliability.significance import (
     NullReference,
@@ -63,24 +77,33 @@ __all__ = [
     "NullReference",
     "agreement",
     "ceiling",
+    "changes_spread_only",
     "clearest_pairs",
     "correlation_of_means",
     "crossed_components",
+    "datamodelling_score",
     "defined_members",
+    "distribution_shift",
     "drift_share",
     "effective_pairs",
+    "group_effects",
+    "group_scores",
     "least_certain_pairs",
     "mean_p_by_checkpoints",
     "null_ratio",
     "null_reference",
     "p_values",
+    "removal_curves",
     "removal_signed",
     "remove_drift",
     "rounding_share",
     "significant",
+    "smallest_group",
     "snr_threshold",
     "stability",
     "summarise",
+    "top_lists",
+    "top_probability",
     "variance_components",
     "variance_shares",
 ]

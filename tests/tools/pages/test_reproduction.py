@@ -73,9 +73,6 @@ def made(tmp_path_factory):
     varied_contents = [varied(one, 0.01 * at) for at, one in enumerate(contents)]
     varied_contents[0]["without"] = first["without"]
     write(folder, *varied_contents)
-    (folder / "numbers" / "times.json").write_text(
-        json.dumps({"mnist3-10-cnn2-paired": {"seconds": 5400, "cores": 2, "how": "measured"}})
-    )
     return folder, plain(reproduction.page(folder))
 
 
