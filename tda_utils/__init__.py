@@ -12,12 +12,11 @@ __version__ = "0.2.0"
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
     "tda_utils": "outputs plots report",
-    "tda_utils.attribution": (
-        "METHODS ats attribute floor grad_cos grad_dot influence loo retrain subsets unrolled"
-    ),
+    "tda_utils.attribution": ("METHODS ats attribute grad_cos grad_dot influence subsets unrolled"),
     "tda_utils.data": "Objective Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
+    "tda_utils.experiments.kept": "floor loo retrain",
     "tda_utils.experiments.names": "STUDY_METHODS",
     "tda_utils.experiments.studies": "study_of",
     "tda_utils.models": "model_builder",

@@ -152,7 +152,7 @@ class Posterior:
                 "number."
             )
         own = [
-            [_checked_copy(model, state, f"states[{m}][{c}]") for c, state in enumerate(member)]
+            [checked_copy(model, state, f"states[{m}][{c}]") for c, state in enumerate(member)]
             for m, member in enumerate(states)
         ]
         return cls._of_checked(model, own, seeds, epochs, "states asks for")
@@ -208,7 +208,7 @@ class Posterior:
         """
         found, model = find_checkpoints(folder), unwrapped(model)
         states = [
-            [_checked_copy(model, read_state(path), f"the file {path}") for path in member]
+            [checked_copy(model, read_state(path), f"the file {path}") for path in member]
             for member in found.paths
         ]
         seeds = found.seeds if seeds is None else seeds
@@ -638,7 +638,7 @@ def _check_one_type(states: list[list[dict[str, Tensor]]]) -> None:
                 )
 
 
-def _checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return a copy of a state without frozen parameters, or raise one clear error."""
     if not isinstance(state, Mapping):
         raise TypeError(
