@@ -80,7 +80,7 @@ def floor(
     >>> dict(rounding.sizes), bool(abs(rounding).max() < 1e-5)
     ({'member': 1, 'draw': 4, 'checkpoint': 2, 'test': 3}, True)
     """
-    check_inputs(posterior, task, "paired")
+    posterior = check_inputs(posterior, task, "paired")
     check_count("draws", draws)
     recipe = recipe_of(posterior, recipe)
     build_model = build_model or posterior.build_model

@@ -109,7 +109,7 @@ def loo(
     >>> dict(loo(posterior, task).sizes)
     {'member': 1, 'checkpoint': 2, 'train': 3, 'test': 3}
     """
-    check_inputs(posterior, task, protocol)
+    posterior = check_inputs(posterior, task, protocol)
     check_choice("released", released, RELEASED)
     check_alone_in_training(
         posterior.module(0, 0),

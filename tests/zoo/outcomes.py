@@ -26,6 +26,11 @@ SLOW = {
     "experts by argmax": "the model itself (Experts)",
     "scripted": "the model itself (RecursiveScriptModule)",
 }
+#: The same of networks with other inputs than one tensor (`tests.zoo.inputs`).
+INPUT_SLOW = {
+    "LSTM": "layer 'cell' (LSTM)",
+    "BERT (Transformers)": "layer 'bert' (BertModel)",
+}
 #: Networks that no method takes, with what the sentence names.
 REFUSED = {
     "inputs overwritten": "the model itself (OverInputs)",
