@@ -100,20 +100,12 @@ class Task:
             _check_split(split, *self.split(split), self.classes, self.objective)
         if isinstance(self.train_x, Structured) or isinstance(self.test_x, Structured):
             _check_alike(self.train_x[:1], self.test_x[:1])
-        elif self.train_x.dtype != self.test_x.dtype:
-            raise TypeError(
-                f"test_x is {self.test_x.dtype} where train_x is {self.train_x.dtype}; they must "
-                "be of one type."
-            )
+        else:
+            _check_same_kind(self.train_x, self.test_x)
         if self.train_y.shape[1:] != self.test_y.shape[1:]:
             raise ValueError(
                 f"test_y has targets of shape {tuple(self.test_y.shape[1:])}; they must have the "
                 f"shape of those of train_y, {tuple(self.train_y.shape[1:])}."
-            )
-        elif self.train_x.shape[1:] != self.test_x.shape[1:]:
-            raise ValueError(
-                f"test_x has samples of shape {tuple(self.test_x.shape[1:])}; they must have the "
-                f"shape of train_x, {tuple(self.train_x.shape[1:])}."
             )
         if self.attributed is not None:
             _check_attributed(self.attributed, self.n_train)
@@ -561,6 +553,19 @@ def _check_split(
     objective.check_targets(f"{split}_y", labels, classes)
     if len(torch.unique(index)) != len(index):
         raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
+
+
+def _check_same_kind(train: Tensor, test: Tensor) -> None:
+    """Raise unless inputs of two splits are of one type and their samples of one shape."""
+    if train.dtype != test.dtype:
+        raise TypeError(
+            f"test_x is {test.dtype} where train_x is {train.dtype}; they must be of one type."
+        )
+    if train.shape[1:] != test.shape[1:]:
+        raise ValueError(
+            f"test_x has samples of shape {tuple(test.shape[1:])}; they must have the shape of "
+            f"train_x, {tuple(train.shape[1:])}."
+        )
 
 
 def _check_alike(train: Tensor | Inputs, test: Tensor | Inputs) -> None:

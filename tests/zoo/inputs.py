@@ -97,7 +97,7 @@ class Attention(nn.Module):
         return self.head(kept.sum(1) / attention_mask.sum(1, keepdim=True))
 
 
-def bert(outputs: int) -> nn.Module:
+def bert(outputs: int, dropout: float = 0.0) -> nn.Module:
     """A BERT of its configuration alone, which gives an object with logits."""
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -109,7 +109,7 @@ def bert(outputs: int) -> nn.Module:
         intermediate_size=WIDTH,
         max_position_embeddings=6,
         attention_probs_dropout_prob=0.0,
-        hidden_dropout_prob=0.1,
+        hidden_dropout_prob=dropout,
         num_labels=outputs,
     )
     return BertForSequenceClassification(config)
