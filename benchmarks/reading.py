@@ -1,26 +1,29 @@
 """How much memory Grad-Dot takes where samples are read from a data set, batch by batch.
 
-    python -m benchmarks.reading            50,000 training samples of 3 x 64 x 64, 20 test samples
-    python -m benchmarks.reading --train N  with N training samples
+    python -m benchmarks.reading    measure, and write benchmarks/results/reading.json
 
-All inputs as one float32 tensor would take 2.5 GB. Printed are the peak of the process's memory and
-what it had before the task was made, both in MB, and seconds.
+There are 50,000 training samples of 3 x 64 x 64 and 20 test samples. All inputs as one float32
+tensor would take 2.5 GB. Written are the peak of the process's memory and what it had before the
+task was made, both in MB, and seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import tda_utils as tda
+from benchmarks.bench import RESULTS, machine
 
-SIZE, CLASSES, TEST = (3, 64, 64), 10, 20
+SIZE, CLASSES, TRAIN, TEST = (3, 64, 64), 10, 50_000, 20
 
 
 class Images(Dataset):
@@ -58,7 +61,13 @@ def peak() -> float:
 
 
 def measured(n_train: int) -> dict[str, float]:
-    """Return the peak before and after Grad-Dot in MB, and the seconds for reading and scoring."""
+    """Return the peak before and after Grad-Dot in MB, and the seconds for reading and scoring.
+
+    Raises
+    ------
+    RuntimeError
+        If the scores are not what they must be.
+    """
     torch.manual_seed(0)
     model = build()
     posterior = tda.Posterior.from_state_dicts(model, [[model.state_dict()]])
@@ -69,24 +78,26 @@ def measured(n_train: int) -> dict[str, float]:
     if not bool(scores.notnull().all()) or scores.shape != (1, 1, n_train, TEST):
         raise RuntimeError(f"scores have shape {scores.shape}, or are not finite.")
     return {
-        "before": before,
-        "peak": peak(),
-        "read": read - start,
-        "scored": time.perf_counter() - read,
+        "train": n_train,
+        "test": TEST,
+        "MB before": before,
+        "MB at the peak": peak(),
+        "seconds to read": read - start,
+        "seconds to score": time.perf_counter() - read,
     }
 
 
-def main() -> None:
-    """Measure once and print what was found."""
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write and show."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, default=50_000, help="number of training samples")
-    n_train = parser.parse_args().train
-    found = measured(n_train)
-    print(
-        f"{n_train} x {TEST} scores: peak {found['peak']:.0f} MB, {found['before']:.0f} MB before; "
-        f"{found['read']:.0f} s to go through the data, {found['scored']:.0f} s to score"
-    )
+    parser.add_argument("--train", type=int, default=TRAIN, help="number of training samples")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    text = json.dumps({"machine": machine(), **measured(options.train)}, indent=2) + "\n"
+    (options.results / "reading.json").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -54,8 +54,9 @@ def ats(
     Returns
     -------
     DataArray, float32, dims (member, checkpoint, train, test)
-        Change of the loss in nats. The coordinate ``drift`` holds what the optimiser's memory and
-        weight decay alone do in that step (the loss of z_j set to zero); see `remove_drift`.
+        Change of the loss in nats, or of what else the task's objective measures. The coordinate
+        ``drift`` holds what the optimiser's memory and weight decay alone do in that step (the loss
+        of z_j set to zero); see `remove_drift`.
 
     Raises
     ------

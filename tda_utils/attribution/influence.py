@@ -92,7 +92,8 @@ def influence(
     Returns
     -------
     DataArray, dims (member, checkpoint, train, test)
-        In nats, removal sign; only ``"lissa"`` lacks the factor 1/n and has a scale of its own.
+        In nats, or in the unit of what the task's objective measures, removal sign; only
+        ``"lissa"`` lacks the factor 1/n and has a scale of its own.
         float64 for ``"ggn"`` and ``"hessian"``, the model's type for the others. The coordinate
         ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve in
         parameter space where there is one: for ``"ggn"``, measured on two random combinations of

@@ -82,7 +82,7 @@ def loo(
     -------
     DataArray, float32, dims (member, checkpoint, train, test)
         ``tau = L(z; theta without z_j) - L(z; theta)`` in nats, removal sign: positive where z_j
-        helps.
+        helps. Under another objective, in its unit, and of what it measures in place of the loss.
 
     Raises
     ------

@@ -249,6 +249,19 @@ def test_a_method_that_trains_gives_what_each_sample_alone_gives(network, name):
         stepped.append(own - measured(again, network, name))
     near(tda.ats(posterior, task, workers=1)[0, 0], torch.stack(stepped))
 
+    # Without the optimiser's state: one plain gradient step, in evaluation mode.
+    case, stepped = CASES[name], []
+    for row in (0, 4):
+        again = copy.deepcopy(model).eval()
+        (loss,) = values_of(again, network, [row], targets_of(case), case.loss)
+        for parameter, gradient in zip(
+            again.parameters(), torch.autograd.grad(loss, list(again.parameters())), strict=True
+        ):
+            parameter.data -= 0.1 * gradient
+        stepped.append(own - measured(again, network, name))
+    bare = Posterior.from_state_dicts(build(network, name), posterior.states)
+    near(tda.ats(bare, task, lr=0.1, workers=1)[0, 0], torch.stack(stepped))
+
 
 def test_a_bert_with_dropout_trains_and_lacks_a_sample_that_is_left_out():
     """Masks are drawn for whole batches, so no loop over samples draws the same."""
