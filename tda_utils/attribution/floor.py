@@ -85,7 +85,7 @@ def floor(
     >>> dict(rounding.sizes), bool(abs(rounding).max() < 1e-5)
     ({'member': 1, 'draw': 4, 'checkpoint': 2, 'test': 3}, True)
     """
-    check_inputs(posterior, task, "paired")
+    posterior = check_inputs(posterior, task, "paired")
     check_count("draws", draws)
     recipe, build_model = from_scratch(posterior, recipe, build_model, "the floor")
     jobs = [

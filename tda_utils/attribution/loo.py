@@ -93,7 +93,7 @@ def loo(
     -------
     DataArray, float32, dims (member, checkpoint, train, test)
         ``tau = L(z; theta without z_j) - L(z; theta)`` in nats, removal sign: positive where z_j
-        helps.
+        helps. Under another objective, in its unit, and of what it measures in place of the loss.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def loo(
     >>> dict(loo(posterior, task).sizes)
     {'member': 1, 'checkpoint': 2, 'train': 3, 'test': 3}
     """
-    check_inputs(posterior, task, protocol)
+    posterior = check_inputs(posterior, task, protocol)
     check_choice("released", released, RELEASED)
     if train is None:  # Whose loop may leave a sample out of its batches, too.
         check_alone(posterior, task, "LOO")

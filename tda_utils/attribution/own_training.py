@@ -84,9 +84,10 @@ class OwnTraining:
         self._device, self._keeper = device, keeper
         rows = torch.linspace(0, task.n_train - 1, min(TRIED, task.n_train)).long()
         self._tried = rows
-        self._inputs = torch.cat([task.test_x, task.train_x[rows]])
-        self._objective = task.objective
-        self._labels = torch.cat([task.test_y, task.train_y[rows]])
+        self._looked_at = [
+            (task.test_x, task.test_y),
+            (task.train_x[rows], task.train_y[rows]),
+        ]
 
     def losses(self, factors: Tensor, describe: str) -> Tensor:
         """Return the test losses with each row of factors, (member, checkpoint, subset, test)."""
@@ -121,14 +122,19 @@ class OwnTraining:
         except Exception as problem:  # Whatever a stranger's loop may raise.
             said = " ".join(str(problem).split())[:300].rstrip(".")
             raise TrainFault(f"{where} raised {type(problem).__name__}: {said}.") from problem
-        losses = state_losses(
-            self._posterior.model,
-            self._checked(states, where),
-            self._inputs,
-            self._labels,
-            objective=self._objective,
-            device=self._device,
-        )
+        checked = self._checked(states, where)
+        parts = [
+            state_losses(
+                self._posterior.model,
+                checked,
+                inputs,
+                targets,
+                objective=self._task.objective,
+                device=self._device,
+            )
+            for inputs, targets in self._looked_at
+        ]
+        losses = torch.cat(parts, dim=1)
         if not bool(torch.isfinite(losses).all()):
             raise TrainFault(f"{where} gave a model with losses that are not finite.")
         return losses
@@ -161,7 +167,7 @@ class OwnTraining:
     # ---------------- many of them
 
     def _all(self, runs: Sequence[Run], describe: str) -> Tensor:
-        shape = (self._posterior.checkpoints, len(self._labels))
+        shape = (self._posterior.checkpoints, self._task.n_test + len(self._tried))
         if self._keeper is not None:
             return self._keeper(
                 self._values(runs),
