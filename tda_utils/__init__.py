@@ -16,15 +16,16 @@ _HOMES = {
     "tda_utils.data": "Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
+    "tda_utils.experiments.heldout": "held_out_of",
     "tda_utils.experiments.names": "STUDY_METHODS",
     "tda_utils.experiments.studies": "study_of",
     "tda_utils.models": "model_builder",
     "tda_utils.posterior": "HUNDRED_SEEDS PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
         "agreement clearest_pairs crossed_components defined_members drift_share "
-        "least_certain_pairs mean_p_by_checkpoints null_ratio null_reference p_values "
-        "removal_signed remove_drift rounding_share significant summarise variance_components "
-        "variance_shares"
+        "false_sign_rate held_out least_certain_pairs mean_p_by_checkpoints null_ratio "
+        "null_reference p_values removal_signed remove_drift rounding_share seeds_needed "
+        "significant summarise variance_components variance_shares"
     ),
 }
 _RENAMED = {
