@@ -14,7 +14,7 @@ import pytest
 import tda_utils as tda
 from tda_utils.experiments.names import VERSIONS
 from tda_utils.experiments.store import canonical, checksum
-from tda_utils.experiments.studies import BOUNDS, Interval, _facts, _lines, _read
+from tda_utils.experiments.studies import BOUNDS, Interval, _facts, _read, in_lines
 from tda_utils.files import CannotOpen
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.reproduce.studies import studies_of
@@ -95,8 +95,8 @@ def test_a_file_is_json_of_moderate_length_that_people_can_read(experiment, tmp_
     text = experiment.study_file(tmp_path).read_text()
     assert len(text) < 60_000
     value = {"a": [1, [2, {}], []], "b [ c ]": {"d": None, "e": "[ f ]"}, "g": "\n"}
-    assert json.loads(_lines(value)) == value
-    assert _lines({"a": [1, 2], "b": [[0.5, None]]}).splitlines() == [
+    assert json.loads(in_lines(value)) == value
+    assert in_lines({"a": [1, 2], "b": [[0.5, None]]}).splitlines() == [
         "{",
         ' "a": [1, 2],',
         ' "b": [',
