@@ -327,5 +327,5 @@ def test_the_committed_table_holds_the_numbers_of_the_summaries(committed, missi
         one = found[METHOD_OF[row["method"]]].sel(measure=row["measure"])
         compared += 1
         for bound in shown:
-            assert float(one[bound]) == pytest.approx(float(row[bound]), rel=1e-5)
+            assert float(one[bound]) == pytest.approx(float(row[bound]), rel=1e-3)
     assert compared
