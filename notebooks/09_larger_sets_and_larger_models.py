@@ -479,13 +479,6 @@ if output:
     both = pd.concat(agreement, names=["kind", "methods"]).reset_index()
     save(figure_agreement, output, f"agreement_by_study-{protocol}")
     save_table(both, output, f"agreement_by_study-{protocol}")
-    both = {name: pd.concat(one, names=["kind", "methods"]) for name, one in spread.items()}
-    save(figure_spread, output, f"spread_by_study-{protocol}")
-    save_table(
-        pd.concat(both, names=["quantity"]).reset_index(), output, f"spread_by_study-{protocol}"
-    )
-    save(figure_checkpoints, output, f"checkpoints_by_study-{protocol}")
-    save_table(rows(curves_over, "checkpoints"), output, f"checkpoints_by_study-{protocol}")
     save_table(signal_and_noise, output, f"signal_and_noise-{protocol}")
     sizes_of_studies = {
         study_name(one): summary.size for one, summary in zip(experiments, studied, strict=True)

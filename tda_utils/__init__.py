@@ -12,22 +12,23 @@ __version__ = "0.2.0"
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
     "tda_utils": "outputs plots report",
-    "tda_utils.attribution": (
-        "METHODS ats attribute floor grad_cos grad_dot influence loo retrain subsets unrolled"
-    ),
+    "tda_utils.attribution": "METHODS ats attribute grad_cos grad_dot influence subsets unrolled",
     "tda_utils.data": "Objective Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
+    "tda_utils.experiments.heldout": "held_out_of",
+    "tda_utils.experiments.kept": "floor loo retrain",
     "tda_utils.experiments.names": "STUDY_METHODS",
     "tda_utils.experiments.studies": "study_of",
     "tda_utils.models": "model_builder",
     "tda_utils.posterior": "HUNDRED_SEEDS PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
         "agreement changes_spread_only clearest_pairs crossed_components datamodelling_score "
-        "defined_members distribution_shift drift_share group_effects group_scores "
-        "least_certain_pairs mean_p_by_checkpoints null_ratio null_reference p_values "
-        "removal_curves removal_signed remove_drift rounding_share significant smallest_group "
-        "summarise top_lists top_probability variance_components variance_shares"
+        "defined_members distribution_shift drift_share false_sign_rate group_effects "
+        "group_scores held_out least_certain_pairs mean_p_by_checkpoints null_ratio "
+        "null_reference p_values removal_curves removal_signed remove_drift rounding_share "
+        "seeds_needed significant smallest_group summarise top_lists top_probability "
+        "variance_components variance_shares"
     ),
     "tda_utils.report.exchange": "load_scores save_scores to_dataframe",
     "tda_utils.report.signs": "judge_sign",

@@ -25,6 +25,7 @@ from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import LOOK_STREAM, NOISE_STREAM, access_to_images, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, architecture, batch_order, initial_state
 from tda_utils.engine.training import TRIED, state_losses, train_states
+from tda_utils.inputs import Structured, kinds, same_inputs
 from tda_utils.labels import member_coordinates
 from tda_utils.models.probes import check_each_by_itself, layer_of, overwriting_layer
 from tda_utils.models.states import (
@@ -40,7 +41,7 @@ from tda_utils.models.states import (
     trainable_parameters,
     widened_model,
 )
-from tda_utils.models.wrappers import renamed, unwrapped
+from tda_utils.models.wrappers import fitted, renamed, unwrapped
 from tda_utils.texts import brief_problem
 
 #: The ten seeds of the paper's released code; one seed sets initialisation and batch order.
@@ -152,7 +153,7 @@ class Posterior:
                 "number."
             )
         own = [
-            [_checked_copy(model, state, f"states[{m}][{c}]") for c, state in enumerate(member)]
+            [checked_copy(model, state, f"states[{m}][{c}]") for c, state in enumerate(member)]
             for m, member in enumerate(states)
         ]
         return cls._of_checked(model, own, seeds, epochs, "states asks for")
@@ -208,7 +209,7 @@ class Posterior:
         """
         found, model = find_checkpoints(folder), unwrapped(model)
         states = [
-            [_checked_copy(model, read_state(path), f"the file {path}") for path in member]
+            [checked_copy(model, read_state(path), f"the file {path}") for path in member]
             for member in found.paths
         ]
         seeds = found.seeds if seeds is None else seeds
@@ -275,6 +276,24 @@ class Posterior:
         model.eval()  # Which a model of one's own may have return nothing.
         return model
 
+    def fitted(self, task: Task) -> Posterior:
+        """Return the posterior with a model that takes the task's inputs and gives a tensor.
+
+        That is another one only where inputs are tuples, dicts, integers or a data set's, or the
+        model gives an object with logits.
+
+        Examples
+        --------
+        >>> from tda_utils import load_task
+        >>> task = load_task("mnist3", per_class=10, test_per_class=2)
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        >>> posterior = Posterior.from_state_dicts(layer, [[layer.state_dict()]])
+        >>> posterior.fitted(task) is posterior
+        True
+        """
+        model = fitted(self.model, task.train_x)
+        return self if model is self.model else replace(self, model=model)
+
     def select(self, members: Sequence[int]) -> Posterior:
         """Return the posterior with only the members at the given positions.
 
@@ -319,9 +338,10 @@ class Posterior:
         >>> Posterior.from_state_dicts(layer, [[layer.state_dict()]]).losses(task).sizes["test"]
         6
         """
-        check_model(self.module(0, 0), task)
+        own = self.fitted(task)
+        check_model(own.module(0, 0), task)
         losses = state_losses(
-            self.model,
+            own.model,
             [self.states[member][checkpoint] for member, checkpoint in self.samples],
             task.test_x,
             task.test_y,
@@ -457,7 +477,7 @@ def sample_posterior(
     model = architecture(build_model)
     check_types(model)
     in_one_type(state_of(model), trainable_parameters(model), "model")
-    model = widened_model(model)
+    model = fitted(widened_model(model), task.train_x)
     check_model(model, task)
     _check_lone_sample(model, task, recipe)
     jobs = [
@@ -552,7 +572,10 @@ def check_model(model: nn.Module, task: Task) -> None:
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise ValueError("model has no parameters; it must have some that are trained.")
-    shape = tuple(task.train_x.shape[1:])
+    sample = task.train_x[:1]
+    taken = f"of shape {tuple(sample.shape[1:])}"
+    if isinstance(sample, Structured):
+        taken = f"({', '.join(kinds(sample))})"
     for name, layer in model.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None:
             raise ValueError(
@@ -564,15 +587,16 @@ def check_model(model: nn.Module, task: Task) -> None:
         with torch.no_grad():
             probe = copied_model(model)
             probe.eval()
-            sample = task.train_x[:1].to(parameter.dtype, copy=True)
+            before = sample.to(parameter.dtype)
+            sample = before.clone()
             logits = probe(sample)
     except Exception as problem:  # Whatever a stranger's forward may raise.
         said = brief_problem(problem)
-        raise ValueError(f"model does not take inputs of shape {shape}: {said}.") from problem
+        raise ValueError(f"model does not take inputs {taken}: {said}.") from problem
     if not isinstance(logits, Tensor):
         raise ValueError(
             f"model gives a {type(logits).__name__}; it must give a tensor of logits, shape (n, at "
-            f"least {task.classes})."
+            f"least {task.classes}), or an object with such a tensor as its logits."
         )
     if not logits.is_floating_point():
         raise ValueError(f"model gives outputs of {logits.dtype}; logits must be real numbers.")
@@ -582,7 +606,7 @@ def check_model(model: nn.Module, task: Task) -> None:
             "row a sample."
         )
     _check_outputs(probe, task)
-    if not torch.equal(sample, task.train_x[:1].to(sample)):
+    if not same_inputs(sample, before):
         layer = layer_of(model, overwriting_layer(probe, sample))
         raise ValueError(
             f"model overwrites the inputs that it is given, in {layer}, and the same inputs are "
@@ -599,7 +623,8 @@ def _check_outputs(model: nn.Module, task: Task) -> None:
     few = TRIED if task.objective.is_callable else 1
     inputs, targets = task.train_x[:few], task.train_y[:few]
     with torch.no_grad():
-        parts = [model(x[None].to(next(model.parameters()).dtype, copy=True)) for x in inputs]
+        kind = next(model.parameters()).dtype
+        parts = [model(x[None].to(kind, copy=True)) for x in inputs]
     task.objective.check_outputs(torch.cat(parts), targets, task.classes)
 
 
@@ -638,7 +663,7 @@ def _check_one_type(states: list[list[dict[str, Tensor]]]) -> None:
                 )
 
 
-def _checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def checked_copy(model: nn.Module, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return a copy of a state without frozen parameters, or raise one clear error."""
     if not isinstance(state, Mapping):
         raise TypeError(

@@ -12,6 +12,7 @@ FOREIGN = {
     "reliability": {"numpy", "scipy", "xarray"},
     "labels": {"numpy", "xarray"},
     "arrays": {"numpy"},
+    "inputs": {"torch"},
     "checks": set(),
     "texts": set(),
     "terms": set(),

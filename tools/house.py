@@ -33,7 +33,7 @@ FLOORS = (
     {"posterior": 0.37},
     {"engine": 0.17, "reliability": 0.63},
     {"models": 0.08, "data": 0.295, "labels": 0.49, "checkpoints": 0.64, "outputs": 0.9},
-    {"arrays": 0.35, "texts": 0.65},
+    {"inputs": 0.12, "arrays": 0.38, "texts": 0.65},
     {"checks": 0.12, "files": 0.31, "terms": 0.5, "face": 0.69, "edge": 0.88},
 )
 LEVEL = {room: number for number, floor in enumerate(reversed(FLOORS)) for room in floor}

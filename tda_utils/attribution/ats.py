@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from tda_utils.attribution.gradients import like_parameters
 from tda_utils.attribution.retraining import retrained_losses, with_drift
 from tda_utils.attribution.samples import check_inputs
 from tda_utils.data.task import Task
@@ -53,8 +54,9 @@ def ats(
     Returns
     -------
     DataArray, float32, dims (member, checkpoint, train, test)
-        Change of the loss in nats. The coordinate ``drift`` holds what the optimiser's memory and
-        weight decay alone do in that step (the loss of z_j set to zero); see `remove_drift`.
+        Change of the loss in nats, or of what else the task's objective measures. The coordinate
+        ``drift`` holds what the optimiser's memory and weight decay alone do in that step (the loss
+        of z_j set to zero); see `remove_drift`.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def ats(
     >>> ats(posterior, task).attrs["step"]
     'Adam with its state at the checkpoint'
     """
-    check_inputs(posterior, task, protocol)
+    posterior = check_inputs(posterior, task, protocol)
     with_memory = protocol == "paired" and posterior.adam is not None
     if protocol == "released" or with_memory:
         check_alone_in_training(
@@ -143,7 +145,7 @@ def _losses_after_gradient_step(
 def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
     """Return the state after one gradient step on each training sample."""
     parameters, tied, stepped = trainable_parameters(model), tied_names(model), []
-    images = task.train_x[task.rows].to(next(model.parameters()).dtype)
+    images = like_parameters(model, task.train_x[task.rows])
     for image, label in zip(images, task.train_y[task.rows], strict=True):
         loss = task.objective.losses(model(image[None]), label[None])[0]
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)

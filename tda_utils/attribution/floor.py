@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from tda_utils.attribution.keeping import Keeper
 from tda_utils.attribution.retraining import from_scratch, retrained_losses
 from tda_utils.attribution.samples import check_inputs, precision_of
 from tda_utils.checks import check_count
@@ -33,6 +34,7 @@ def floor(
     *,
     draws: int = 4,
     build_model: Callable[[], nn.Module] | None = None,
+    keeper: Keeper | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -48,6 +50,8 @@ def floor(
         As for `loo`.
     draws : int
         Trainings of each member, each with signs u of its own.
+    keeper : Keeper, optional
+        Keeps what is computed; ``tda.floor`` makes one of ``store=folder``.
 
     Returns
     -------
@@ -72,6 +76,7 @@ def floor(
 
     Examples
     --------
+    >>> from torch import nn
     >>> from tda_utils import Recipe, load_task, sample_posterior
     >>> task = load_task("mnist3", per_class=10, test_per_class=1)
     >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
@@ -80,7 +85,7 @@ def floor(
     >>> dict(rounding.sizes), bool(abs(rounding).max() < 1e-5)
     ({'member': 1, 'draw': 4, 'checkpoint': 2, 'test': 3}, True)
     """
-    check_inputs(posterior, task, "paired")
+    posterior = check_inputs(posterior, task, "paired")
     check_count("draws", draws)
     recipe, build_model = from_scratch(posterior, recipe, build_model, "the floor")
     jobs = [
@@ -88,7 +93,9 @@ def floor(
         for member in range(posterior.members)
         for job in _jobs(posterior, task, recipe, build_model, member, draws)
     ]
-    losses = retrained_losses(posterior, task, recipe, jobs, workers, device, "floor retrainings")
+    losses = retrained_losses(
+        posterior, task, recipe, jobs, workers, device, "floor retrainings", keeper
+    )
     # The first model of each member is the member itself.
     losses = losses.reshape(posterior.members, 1 + draws, recipe.keep_last, task.n_test)
     attributes = {

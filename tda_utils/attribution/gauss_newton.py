@@ -35,7 +35,7 @@ from tda_utils.attribution.blocks import (
 )
 from tda_utils.attribution.gradients import of_chunks
 from tda_utils.attribution.memory import OutOfMemory, free_memory, said_when_out_of_memory
-from tda_utils.attribution.samples import Sample
+from tda_utils.attribution.samples import Sample, outputs_of
 from tda_utils.data.losses import flat
 from tda_utils.data.task import Task
 
@@ -68,8 +68,7 @@ def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     task, n = sample.task, sample.task.n_train
     model = sample.module(torch.float64)
     images, labels = sample.training_data(model)
-    with torch.no_grad():
-        outputs = model(images).detach()  # Scripted models record even so.
+    outputs = outputs_of(model, images)
     logits, shift_free = flat(outputs), task.objective.shift_free
     undefined = np.full((task.n_attributed, task.n_test), np.nan), math.nan
     # A logit of minus infinity rules a class out.

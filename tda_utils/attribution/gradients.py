@@ -463,9 +463,14 @@ def _is_supported(module: nn.Module) -> bool:
     return type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"
 
 
-def of_chunks(function: Callable[[slice], list], n: int, workers: int) -> list:
-    """Return what `function` gives for slices of n samples, in order, in so many worker threads."""
-    size = min(CHUNK, -(-n // workers))
+def of_chunks(
+    function: Callable[[slice], list], n: int, workers: int, most: int | None = None
+) -> list:
+    """Return what `function` gives for slices of n samples, in order, in so many worker threads.
+
+    A slice has `most` samples at most, by default `CHUNK`.
+    """
+    size = min(most or CHUNK, -(-n // workers))
     slices = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     if workers == 1:
         return [function(rows) for rows in slices]

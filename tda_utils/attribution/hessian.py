@@ -27,7 +27,7 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     task, n = sample.task, sample.task.n_train
     model = sample.module(torch.float64)
     images, labels = sample.training_data(model)
-    weights = sample.weights_like(images)
+    weights = sample.weights_like(next(model.parameters()).detach())
 
     # One graph of the gradient serves all products.
     losses = task.objective.losses

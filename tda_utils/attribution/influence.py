@@ -28,6 +28,7 @@ from torch import nn
 
 from tda_utils.attribution import ekfac, gauss_newton, hessian, lissa
 from tda_utils.attribution.gradients import like_parameters
+from tda_utils.attribution.parameters import Parameters, said
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
 from tda_utils.checks import check_choice, check_number, check_seed
 from tda_utils.data.task import Task
@@ -55,6 +56,7 @@ def influence(
     damping: float = 5e-3,
     protocol: Protocol = "paired",
     sign_seed: int = 0,
+    parameters: Parameters = "all",
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -83,11 +85,15 @@ def influence(
     sign_seed : int
         Only for ``"ekfac"`` on more than 10,000 samples x logits: seed of the random signs that
         stand for the mean over logits; with fewer, the mean is taken.
+    parameters : "all", sequence of str, or callable, optional
+        Which parameters count, as for `tda_utils.attribution.similarity.grad_dot`; curvature is
+        that in these alone.
 
     Returns
     -------
     DataArray, dims (member, checkpoint, train, test)
-        In nats, removal sign; only ``"lissa"`` lacks the factor 1/n and has a scale of its own.
+        In nats, or in the unit of what the task's objective measures, removal sign; only
+        ``"lissa"`` lacks the factor 1/n and has a scale of its own.
         float64 for ``"ggn"`` and ``"hessian"``, the model's type for the others. The coordinate
         ``residual``, dims (member, checkpoint), holds the relative residual of the linear solve in
         parameter space where there is one: for ``"ggn"``, measured on two random combinations of
@@ -122,7 +128,7 @@ def influence(
     >>> bool(tau.residual.max() < 1e-10)
     True
     """
-    check_inputs(posterior, task, protocol)
+    posterior = check_inputs(posterior, task, protocol)
     solver = solver or ("lissa" if protocol == "released" else "ggn")
     check_choice("solver", solver, SOLVERS)
     if (solver == "lissa") != (protocol == "released"):
@@ -155,7 +161,9 @@ def influence(
         device=device,
         describe="influence",
         around=around,
+        parameters=parameters,
     )
+    counted = {} if parameters == "all" else {"parameters": said(parameters)}
     values, residuals = zip(*found, strict=True)
     scores = labelled(
         np.stack(values),
@@ -166,6 +174,7 @@ def influence(
         sign="upweighting" if protocol == "released" else "removal",
         solver=solver,
         damping=damping,
+        **counted,
     )
     if solver in ("ekfac", "lissa"):
         return scores

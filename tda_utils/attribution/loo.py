@@ -11,12 +11,13 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from tda_utils.attribution.keeping import Keeper
+from tda_utils.attribution.own_training import Train
 from tda_utils.attribution.retraining import (
+    Retraining,
     check_alone,
-    from_scratch,
     leave_one_out_weights,
     left_out_in_turn,
-    losses_again,
     recipe_of,
     retrained_losses,
     with_drift,
@@ -45,6 +46,8 @@ def loo(
     protocol: Protocol = "paired",
     released: Released = "continued",
     build_model: Callable[[], nn.Module] | None = None,
+    train: Train | None = None,
+    keeper: Keeper | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -76,6 +79,11 @@ def loo(
     build_model : callable, optional
         Builds a fresh model, for a posterior of a user's own checkpoints. Default:
         ``posterior.build_model``.
+    train : callable, optional
+        A training loop of one's own, ``train(weights, init_seed, order_seed) -> states``, in place
+        of a recipe, under ``protocol="paired"``; see `tda_utils.attribution.retrain`.
+    keeper : Keeper, optional
+        Keeps what is computed; ``tda.loo`` makes one of ``store=folder``.
     workers : int, optional
         Models trained at the same time. Default: one a core.
     device : {"auto", "cpu", "cuda"}
@@ -85,18 +93,18 @@ def loo(
     -------
     DataArray, float32, dims (member, checkpoint, train, test)
         ``tau = L(z; theta without z_j) - L(z; theta)`` in nats, removal sign: positive where z_j
-        helps.
+        helps. Under another objective, in its unit, and of what it measures in place of the loss.
 
     Raises
     ------
     ValueError
         If the recipe is unknown or is not the posterior's, seeds are unknown, a model cannot be
-        built, or it has batch normalisation.
+        built, it has batch normalisation, or `train` is not what it must be.
 
     Warns
     -----
     RuntimeWarning
-        If the recipe, with nothing left out, does not lead to a user's own checkpoints.
+        If the recipe, or `train`, with nothing left out does not lead to a user's own checkpoints.
 
     Notes
     -----
@@ -105,6 +113,7 @@ def loo(
 
     Examples
     --------
+    >>> from torch import nn
     >>> from tda_utils import Recipe, load_task, sample_posterior
     >>> task = load_task("mnist3", per_class=10, test_per_class=1).select(train=[0, 1, 2])
     >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
@@ -112,18 +121,21 @@ def loo(
     >>> dict(loo(posterior, task).sizes)
     {'member': 1, 'checkpoint': 2, 'train': 3, 'test': 3}
     """
-    check_inputs(posterior, task, protocol)
+    posterior = check_inputs(posterior, task, protocol)
     check_choice("released", released, RELEASED)
-    check_alone(posterior, task, "LOO")
+    if train is None:  # Whose loop may leave a sample out of its batches, too.
+        check_alone(posterior, task, "LOO")
     if protocol == "paired":
-        how = from_scratch(posterior, recipe, build_model, "LOO")
-        factors = left_out_in_turn(task)
-        losses = losses_again(how, posterior, task, factors, workers, device, "LOO retrainings")
+        how = Retraining(posterior, task, recipe, build_model, train, keeper, workers, device)
+        losses = how.losses(left_out_in_turn(task), "LOO")
         # The first model of each member leaves nothing out: the member itself.
-        if posterior.build_model is None:
-            _warn_if_another_training(losses[:, :, 0], posterior, task, device)
+        if posterior.build_model is None or train is not None:
+            by = "the recipe" if train is None else "train"
+            _warn_if_another_training(losses[:, :, 0], posterior, task, device, by)
         tau = losses[:, :, 1:] - losses[:, :, :1]
         return labelled(tau, posterior, task, method="loo", protocol="paired", sign="removal")
+    if train is not None:
+        raise ValueError("train is given with protocol='released'; it must be left out there.")
     recipe = recipe_of(posterior, recipe)
     if posterior.order_seeds is None:
         raise ValueError("posterior has no seeds; LOO needs them: pass seeds= to from_state_dicts.")
@@ -134,11 +146,13 @@ def loo(
     if released == "continued":
         jobs = _continued_jobs(posterior, task, recipe)
         losses = retrained_losses(
-            posterior, task, last_only, jobs, workers, device, "continued LOO"
+            posterior, task, last_only, jobs, workers, device, "continued LOO", keeper
         )
         return with_drift(losses, 1.0, posterior, task, device, "loo", "released", "removal")
     jobs = _unpaired_jobs(posterior, task, recipe, build_model)
-    losses = retrained_losses(posterior, task, last_only, jobs, workers, device, "unpaired LOO")
+    losses = retrained_losses(
+        posterior, task, last_only, jobs, workers, device, "unpaired LOO", keeper
+    )
     shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
     before = torch.from_numpy(posterior.losses(task, device=device).values)[:, :, None]
     return labelled(
@@ -153,16 +167,16 @@ def loo(
 
 
 def _warn_if_another_training(
-    retrained: Tensor, posterior: Posterior, task: Task, device: str | torch.device
+    retrained: Tensor, posterior: Posterior, task: Task, device: str | torch.device, by: str
 ) -> None:
     """Warn where training with nothing left out does not end in the checkpoints that there are."""
     own = torch.from_numpy(posterior.losses(task, device=device).values)
     off = float((retrained.cpu() - own).abs().mean())
     if off > ANOTHER_TRAINING * float(own.abs().mean()):
         warnings.warn(
-            f"loo: training by the recipe with nothing left out ends {off:.2g} nats away, on "
-            "average over test samples, from the losses of the checkpoints; the scores are those "
-            "of the recipe's training, not of these checkpoints.",
+            f"loo: training by {by} with nothing left out ends {off:.2g} nats away, on average "
+            "over test samples, from the losses of the checkpoints; the scores are those of this "
+            "training, not of these checkpoints.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -15,17 +15,23 @@ import xarray as xr
 from torch import Tensor, nn
 
 from tda_utils.arrays import plain_array
+from tda_utils.attribution.keeping import Keeper, job_values
+from tda_utils.attribution.own_training import OwnTraining, Train
 from tda_utils.attribution.samples import check_inputs, labelled, precision_of
 from tda_utils.checks import brief
 from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import NOISE_STREAM, derived_seed
+from tda_utils.engine.parallel import available_cores, chosen_device
 from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.engine.training import train_losses
 from tda_utils.labels import as_losses
 from tda_utils.models.probes import check_alone_in_training
 from tda_utils.models.states import float_dtype
 from tda_utils.posterior import Posterior
+
+#: Models that are trained together where their losses are kept: a core's, and a card's.
+CORE_AT_ONCE, CARD_AT_ONCE = 8, 256
 
 
 @recording()
@@ -36,6 +42,8 @@ def retrain(
     recipe: Recipe | None = None,
     *,
     build_model: Callable[[], nn.Module] | None = None,
+    train: Train | None = None,
+    keeper: Keeper | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -64,6 +72,16 @@ def retrain(
         posterior was trained with weights of its own, these are factors on them.
     recipe, build_model, workers, device
         As for `loo`.
+    train : callable, optional
+        A training loop of one's own, in place of a recipe: ``train(weights, init_seed, order_seed)
+        -> states``. It takes a weight for each training sample of the task, a tensor (n_train,),
+        and the seeds of a member, and returns its state dicts, one a checkpoint of the posterior.
+        Optimiser, schedule, augmentation and dropout are its own; all that it draws must come from
+        the two seeds, and ``weights[i]`` must be a factor on the loss of sample i. It is tried
+        first, by seven trainings. It is called once at a time, as it may use global random state;
+        with a store, several processes that make the same call share the work.
+    keeper : Keeper, optional
+        Keeps what is computed; ``tda.retrain`` makes one of ``store=folder``.
 
     Returns
     -------
@@ -74,15 +92,21 @@ def retrain(
     Raises
     ------
     TypeError, ValueError
-        If weights are no such numbers or do not name the task's samples, or as `loo`.
+        If weights are no such numbers or do not name the task's samples, `train` gives another
+        model each time, ignores its seeds or its weights, or returns no states of the posterior's
+        model, or as `loo`.
 
     Warns
     -----
     RuntimeWarning
-        If losses are not finite: whose they are.
+        If losses are not finite: whose they are. If a later call of `train` fails: its losses are
+        NaN, and the others are returned (with a store it is an error, and they are kept). If
+        samples that have no weight are predicted as well as others.
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from torch import nn
     >>> from tda_utils import Recipe, load_task, sample_posterior
     >>> task = load_task("mnist3", per_class=10, test_per_class=1)
     >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
@@ -94,10 +118,10 @@ def retrain(
     """
     check_inputs(posterior, task, "paired")
     factors, subsets = checked_weights(weights, task, _dtype(posterior))
-    if not bool(factors.all()):
+    if train is None and not bool(factors.all()):
         check_alone(posterior, task, "retraining without it")
-    how = from_scratch(posterior, recipe, build_model, "retraining")
-    losses = losses_again(how, posterior, task, factors, workers, device, "retraining")
+    how = Retraining(posterior, task, recipe, build_model, train, keeper, workers, device)
+    losses = how.losses(factors, "retraining")
     attributes = {
         "method": "retrain",
         "protocol": "paired",
@@ -204,32 +228,52 @@ def from_scratch(
     return FromScratch(recipe, build_model)
 
 
-def losses_again(
-    how: FromScratch,
-    posterior: Posterior,
-    task: Task,
-    factors: Tensor,
-    workers: int | None,
-    device: str | torch.device,
-    describe: str,
-) -> Tensor:
-    """Train each member again with its weights times each row of factors (subset, train).
+class Retraining(NamedTuple):
+    """How members are trained again with other weights: by a recipe, or by a user's own loop."""
 
-    Returns
-    -------
-    Tensor, shape (member, checkpoint, subset, test)
-    """
-    jobs = []
-    seeds = zip(posterior.init_seeds, posterior.order_seeds, strict=True)
-    for member, (init_seed, order_seed) in enumerate(seeds):
-        start = initial_state(how.build_model, init_seed, posterior.model)
-        order = batch_order(order_seed, task.n_train, how.recipe, how.build_model)
-        noise_seed = derived_seed(order_seed, NOISE_STREAM)
-        rows = weighted(posterior, member, factors)
-        jobs += [Job(start, order, row, noise_seed=noise_seed) for row in rows]
-    losses = retrained_losses(posterior, task, how.recipe, jobs, workers, device, describe)
-    shape = (posterior.members, len(factors), how.recipe.keep_last, task.n_test)
-    return losses.reshape(shape).transpose(1, 2)
+    posterior: Posterior
+    task: Task
+    recipe: Recipe | None
+    build_model: Callable[[], nn.Module] | None
+    train: Train | None
+    keeper: Keeper | None
+    workers: int | None
+    device: str | torch.device
+
+    def losses(self, factors: Tensor, what: str) -> Tensor:
+        """Train each member with its weights times each row of factors (subset, train).
+
+        Returns
+        -------
+        Tensor, shape (member, checkpoint, subset, test)
+        """
+        posterior, task = self.posterior, self.task
+        if self.train is not None:
+            return self._by_own_loop(factors, what)
+        recipe, build_model = from_scratch(posterior, self.recipe, self.build_model, what)
+        jobs = []
+        seeds = zip(posterior.init_seeds, posterior.order_seeds, strict=True)
+        for member, (init_seed, order_seed) in enumerate(seeds):
+            start = initial_state(build_model, init_seed, posterior.model)
+            order = batch_order(order_seed, task.n_train, recipe, build_model)
+            noise_seed = derived_seed(order_seed, NOISE_STREAM)
+            rows = weighted(posterior, member, factors)
+            jobs += [Job(start, order, row, noise_seed=noise_seed) for row in rows]
+        losses = retrained_losses(
+            posterior, task, recipe, jobs, self.workers, self.device, what, self.keeper
+        )
+        shape = (posterior.members, len(factors), recipe.keep_last, task.n_test)
+        return losses.reshape(shape).transpose(1, 2)
+
+    def _by_own_loop(self, factors: Tensor, what: str) -> Tensor:
+        for name in ("recipe", "build_model", "workers"):
+            if (value := getattr(self, name)) is not None:
+                raise ValueError(
+                    f"{name} is {brief(value)} beside train, which has all of its own; leave it "
+                    "out."
+                )
+        own = OwnTraining(self.train, self.posterior, self.task, self.device, self.keeper)
+        return own.losses(factors.to(_dtype(self.posterior)), what)
 
 
 def weighted(posterior: Posterior, member: int, factors: Tensor) -> Tensor:
@@ -269,20 +313,37 @@ def leave_one_out_weights(posterior: Posterior, task: Task, member: int) -> list
     return list(weighted(posterior, member, left_out_in_turn(task)))
 
 
-def retrained_losses(posterior, task, recipe, jobs, workers, device, describe) -> Tensor:
-    """Train all jobs; return the test losses, shape (jobs, checkpoints, test)."""
-    return train_losses(
-        posterior.model,
-        task.train_x,
-        task.train_y,
-        recipe,
-        jobs,
-        task.test_x,
-        task.test_y,
-        objective=task.objective,
-        workers=workers,
-        device=device,
+def retrained_losses(
+    posterior, task, recipe, jobs, workers, device, describe, keeper: Keeper | None = None
+) -> Tensor:
+    """Train all jobs, or what a keeper lacks; return test losses, (jobs, checkpoints, test)."""
+
+    def of(some: list[Job], shown: str | None) -> Tensor:
+        return train_losses(
+            posterior.model,
+            task.train_x,
+            task.train_y,
+            recipe,
+            some,
+            task.test_x,
+            task.test_y,
+            objective=task.objective,
+            workers=workers,
+            device=device,
+            describe=shown,
+        )
+
+    if keeper is None:
+        return of(jobs, describe)
+    on_card = chosen_device(device).type != "cpu"
+    side_by_side = available_cores() if workers is None else workers
+    return keeper(
+        job_values(posterior.model, task, recipe, jobs),
+        lambda positions: of([jobs[at] for at in positions], None),
+        shape=(recipe.keep_last, task.n_test),
         describe=describe,
+        at_once=CARD_AT_ONCE if on_card else CORE_AT_ONCE * side_by_side,
+        workers=1 if on_card else side_by_side,
     )
 
 

@@ -5,7 +5,7 @@ A method that works with gradients is a function of one `Sample`; `over_samples`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import Block, gram
 from tda_utils.attribution.choice import gradient_method
-from tda_utils.attribution.gradients import GradientMethod, like_parameters, of_chunks
+from tda_utils.attribution.gradients import CHUNK, GradientMethod, like_parameters, of_chunks
+from tda_utils.attribution.parameters import Parameters, chosen_names, freeze_others
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording, recurrent_on
@@ -27,6 +28,7 @@ from tda_utils.engine.parallel import (
     parallel_map_nested,
     workers_on,
 )
+from tda_utils.inputs import Structured
 from tda_utils.labels import as_scores
 from tda_utils.models.states import all_finite, float_dtype, trainable_parameters
 from tda_utils.models.wrappers import unwrapped
@@ -51,6 +53,8 @@ class Sample:
         Where gradients are computed.
     workers : int
         Threads that this sample may use.
+    counted : list of str, optional
+        Parameters that count; the others are frozen. Default: all that are trained.
     """
 
     posterior: Posterior
@@ -60,10 +64,12 @@ class Sample:
     gradients: GradientMethod
     device: torch.device
     workers: int
+    counted: Sequence[str] | None = None
 
     def module(self, dtype: torch.dtype | None = None) -> nn.Module:
         """Return a copy of the model on the device; each thread needs its own."""
         model = module_of(self.posterior, self.member, self.checkpoint).to(self.device)
+        freeze_others(model, self.counted)
         return model if dtype is None else model.to(dtype)
 
     @property
@@ -103,9 +109,11 @@ class Sample:
         ones = values.new_ones(self.task.n_train)
         return ones if self.weights is None else self.weights.to(values)
 
-    def in_chunks(self, split: str, function: Callable[[slice], Result]) -> list[Result]:
-        """Call a function for slices of the samples of a split, in worker threads."""
-        return of_chunks(function, len(self.positions(split)), self.workers)
+    def in_chunks(
+        self, split: str, function: Callable[[slice], Result], most: int | None = None
+    ) -> list[Result]:
+        """Call a function for slices, of at most so many samples of a split, in worker threads."""
+        return of_chunks(function, len(self.positions(split)), self.workers, most)
 
     def loss_gradients(
         self, split: str, rows: slice, dtype: torch.dtype | None = None
@@ -159,20 +167,23 @@ def over_samples(
     device: str | torch.device,
     describe: str,
     around: Callable[[nn.Module], AbstractContextManager[None]] = lambda _: nullcontext(),
+    parameters: Parameters = "all",
 ) -> list[Result]:
     """Return what a function of one sample gives for all samples, member by member.
 
     Samples are worked on side by side, one a core; with fewer samples than cores, those that are
-    left help within a sample. `around` gives a context for all of it.
+    left help within a sample. `around` gives a context for all of it. Of the parameters those
+    count that `tda_utils.attribution.parameters.chosen_names` says.
     """
     place = chosen_device(device)
+    counted = chosen_names(module_of(posterior, 0, 0), parameters)
 
     def of(position: tuple[int, int], inner: int) -> Result:
         seen = posterior.seen(task, *position)
-        return function(Sample(posterior, *position, seen, method, place, inner))
+        return function(Sample(posterior, *position, seen, method, place, inner, counted))
 
     with recording(), float32_arithmetic(place):
-        model = module_of(posterior, 0, 0).to(place)
+        model = freeze_others(module_of(posterior, 0, 0).to(place), counted)
         with recurrent_on(model, place), around(model):
             inputs = posterior.seen(task, 0, 0).train_x
             method = gradient_method(model, inputs, task.train_y, task.objective)
@@ -212,8 +223,25 @@ def precision_of(posterior: Posterior) -> str:
     return str(float_dtype(posterior.states[0][0])).removeprefix("torch.")
 
 
-def check_inputs(posterior: Posterior, task: Task, protocol: str) -> None:
-    """Raise one clear error if the arguments that every method takes do not fit together."""
+def outputs_of(model: nn.Module, inputs: Tensor | Structured) -> Tensor:
+    """Return the outputs of all samples; of those that are read from a data set, part by part.
+
+    Examples
+    --------
+    >>> outputs_of(nn.Flatten(), torch.ones(3, 2, 2)).shape
+    torch.Size([3, 4])
+    """
+    with torch.no_grad():
+        if isinstance(inputs, Tensor):
+            return model(inputs).detach()  # Scripted models record even so.
+        return torch.cat([model(part).detach() for part in inputs.split(CHUNK)])
+
+
+def check_inputs(posterior: Posterior, task: Task, protocol: str) -> Posterior:
+    """Return the posterior as it takes the task's inputs, see `Posterior.fitted`.
+
+    Or raise one clear error if the arguments that every method takes do not fit together.
+    """
     if not isinstance(posterior, Posterior):
         raise TypeError(f"posterior is a {type(posterior).__name__}; it must be a Posterior.")
     if not isinstance(task, Task):
@@ -225,4 +253,6 @@ def check_inputs(posterior: Posterior, task: Task, protocol: str) -> None:
             f"{posterior.weights.shape[1]}."
         )
     with recording():
+        posterior = posterior.fitted(task)
         check_model(posterior.module(0, 0), task)
+    return posterior

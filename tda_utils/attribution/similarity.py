@@ -16,10 +16,18 @@ from tda_utils.attribution.blocks import (
     scaled,
     squared_norms,
 )
+from tda_utils.attribution.gradients import CHUNK
+from tda_utils.attribution.memory import free_memory
+from tda_utils.attribution.parameters import Parameters, said
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, over_samples
+from tda_utils.data.datasets import DatasetInputs
 from tda_utils.data.task import Task
+from tda_utils.models.states import trainable_parameters
 from tda_utils.posterior import Posterior
 from tda_utils.terms import Protocol
+
+# Bytes of gradients that are made at a time where they are not held.
+AT_ONCE = 256 * 2**20
 
 
 def grad_dot(
@@ -27,6 +35,7 @@ def grad_dot(
     task: Task,
     *,
     protocol: Protocol = "paired",
+    parameters: Parameters = "all",
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -40,6 +49,10 @@ def grad_dot(
         Training and test samples.
     protocol : {"paired", "released"}
         Gives the same under both.
+    parameters : "all", sequence of str, or callable, optional
+        Which parameters count: all that are trained, those with these names or in layers with these
+        names, or those for which a callable (name, parameter) is true; such as the last layer, or
+        the adapters of a large model.
     workers : int, optional
         Posterior samples at the same time. Default: one a core; on a CUDA card always one.
     device : {"auto", "cpu", "cuda"}
@@ -70,7 +83,8 @@ def grad_dot(
     >>> grad_dot(posterior, task).shape
     (1, 1, 30, 3)
     """
-    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers, device=device)[0]
+    options = {"protocol": protocol, "parameters": parameters}
+    return grad_dot_and_cos(posterior, task, **options, workers=workers, device=device)[0]
 
 
 def grad_cos(
@@ -78,6 +92,7 @@ def grad_cos(
     task: Task,
     *,
     protocol: Protocol = "paired",
+    parameters: Parameters = "all",
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> xr.DataArray:
@@ -103,7 +118,8 @@ def grad_cos(
     >>> bool((abs(grad_cos(posterior, task)) <= 1).all())
     True
     """
-    return grad_dot_and_cos(posterior, task, protocol=protocol, workers=workers, device=device)[1]
+    options = {"protocol": protocol, "parameters": parameters}
+    return grad_dot_and_cos(posterior, task, **options, workers=workers, device=device)[1]
 
 
 def grad_dot_and_cos(
@@ -111,6 +127,7 @@ def grad_dot_and_cos(
     task: Task,
     *,
     protocol: Protocol = "paired",
+    parameters: Parameters = "all",
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> tuple[xr.DataArray, xr.DataArray]:
@@ -127,13 +144,26 @@ def grad_dot_and_cos(
     >>> [scores.attrs["method"] for scores in grad_dot_and_cos(posterior, task)]
     ['grad_dot', 'grad_cos']
     """
-    check_inputs(posterior, task, protocol)
+    posterior = check_inputs(posterior, task, protocol)
     both = over_samples(
-        _dots_and_cosines, posterior, task, workers=workers, device=device, describe="GD and GC"
+        _dots_and_cosines,
+        posterior,
+        task,
+        workers=workers,
+        device=device,
+        describe="GD and GC",
+        parameters=parameters,
     )
+    counted = {} if parameters == "all" else {"parameters": said(parameters)}
     dots, cosines = (
         labelled(
-            torch.stack(values), posterior, task, method=method, protocol=protocol, sign="removal"
+            torch.stack(values),
+            posterior,
+            task,
+            method=method,
+            protocol=protocol,
+            sign="removal",
+            **counted,
         )
         for method, values in zip(("grad_dot", "grad_cos"), zip(*both, strict=True), strict=True)
     )
@@ -150,7 +180,11 @@ def _dots_and_cosines(sample: Sample) -> tuple[Tensor, Tensor]:
 
 
 def _in_type(sample: Sample, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-    """Return both, computed in a type of number; None where a gradient leaves its range."""
+    """Return both, computed in a type of number; None where a gradient leaves its range.
+
+    The gradients of one split are held, those of the other come and go.
+    """
+    held, passing, most = _held_and_passing(sample, dtype)
 
     def gradients(split: str, rows: slice) -> list[Block]:
         return sample.loss_gradients(split, rows, dtype)
@@ -164,18 +198,18 @@ def _in_type(sample: Sample, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None
         blocks, powers = scaled(blocks)
         return blocks, squared_norms(blocks).sqrt(), powers
 
-    train = joined(sample.in_chunks("train", lambda rows: gradients("train", rows)))
-    if (found := scaled_if_need_be(train)) is None:
+    kept = joined(sample.in_chunks(held, lambda rows: gradients(held, rows), most))
+    if (found := scaled_if_need_be(kept)) is None:
         return None
-    train, *measured = found
+    kept, *measured = found
 
     def products(rows: slice) -> tuple[Tensor, ...] | None:
-        if (found := scaled_if_need_be(gradients("test", rows))) is None:
+        if (found := scaled_if_need_be(gradients(passing, rows))) is None:
             return None
-        test, *measured = found
-        return gram(train, test).cpu(), *(values.cpu() for values in measured)
+        others, *measured = found
+        return gram(kept, others).cpu(), *(values.cpu() for values in measured)
 
-    parts = sample.in_chunks("test", products)
+    parts = sample.in_chunks(passing, products, most)
     if None in parts:
         return None
     dots, *others = (torch.cat(values, dim=-1) for values in zip(*parts, strict=True))
@@ -186,4 +220,26 @@ def _in_type(sample: Sample, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None
     with np.errstate(over="ignore", under="ignore"):
         dots = torch.from_numpy(np.ldexp(dots.numpy(), powers.numpy()))
     # Rounding may carry parallel gradients past one.
-    return dots, cosines.clamp(-1, 1)
+    cosines = cosines.clamp(-1, 1)
+    return (dots, cosines) if held == "train" else (dots.T, cosines.T)
+
+
+def _held_and_passing(sample: Sample, dtype: torch.dtype) -> tuple[str, str, int | None]:
+    """Return of which split gradients are held, of which not, and how many are made at a time.
+
+    Those of the training samples are held, unless inputs are read from a data set, or memory has
+    no room for them: then those of whichever are fewer.
+    """
+    task, free = sample.task, free_memory(sample.device)
+    model = sample.module(dtype)
+    dense = sum(p.numel() for p in trainable_parameters(model).values()) * dtype.itemsize
+    roomy = free is None or task.n_attributed * dense < free / 2
+    if roomy and not isinstance(task.train_x, DatasetInputs):
+        return "train", "test", None
+    blocks = sample.gradients_with(model, "train", slice(1))
+    # Beside a gradient itself lies what it is made of.
+    one = 2 * sum(part.nbytes for block in blocks for part in block[:2] if isinstance(part, Tensor))
+    most = max(min(CHUNK, AT_ONCE // (one * sample.workers)), 1)
+    if task.n_test < task.n_attributed:
+        return "test", "train", most
+    return "train", "test", most

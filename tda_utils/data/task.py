@@ -6,7 +6,7 @@ Nothing here knows about models.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from numbers import Integral
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from tda_utils.arrays import plain_array
 from tda_utils.checks import brief, check_count, check_seed
+from tda_utils.data.datasets import Collate, DatasetInputs, read_dataset
 from tda_utils.data.objective import CROSS_ENTROPY, Objective
+from tda_utils.inputs import Inputs, Structured, as_inputs, kinds, tensors_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,9 @@ class Task:
         What to call the task.
     train_x : Tensor, shape (n_train, ...), float32
         What the model takes: images (n_train, channels, height, width), rows of a table (n_train,
-        features), or any other numbers. float16 and bfloat16 become float32; float64 stays.
+        features), or any other numbers. float16 and bfloat16 become float32; float64 stays. Or a
+        tuple or dict of tensors, which a model is handed by place or by name and in which integers
+        stay integers; see `Task.from_arrays` and `Task.from_datasets`.
     train_y : Tensor, shape (n_train,), int64, in ``range(classes)``
         Or what else the objective takes: floats (n_train,) or (n_train, outputs) of ``"mse"`` and
         ``"bce"``, whatever a callable takes.
@@ -88,23 +92,20 @@ class Task:
                     object.__setattr__(self, field, value.clone())
         for split in ("train", "test"):
             inputs = self.split(split)[0]
+            if isinstance(inputs, tuple | list | dict):
+                inputs = as_inputs(f"{split}_x", inputs)
+                object.__setattr__(self, f"{split}_x", inputs)
             if isinstance(inputs, Tensor) and inputs.dtype in (torch.float16, torch.bfloat16):
                 object.__setattr__(self, f"{split}_x", inputs.float())
             _check_split(split, *self.split(split), self.classes, self.objective)
-        if self.train_x.dtype != self.test_x.dtype:
-            raise TypeError(
-                f"test_x is {self.test_x.dtype} where train_x is {self.train_x.dtype}; they must "
-                "be of one type."
-            )
+        if isinstance(self.train_x, Structured) or isinstance(self.test_x, Structured):
+            _check_alike(self.train_x[:1], self.test_x[:1])
+        else:
+            _check_same_kind(self.train_x, self.test_x)
         if self.train_y.shape[1:] != self.test_y.shape[1:]:
             raise ValueError(
                 f"test_y has targets of shape {tuple(self.test_y.shape[1:])}; they must have the "
                 f"shape of those of train_y, {tuple(self.train_y.shape[1:])}."
-            )
-        if self.train_x.shape[1:] != self.test_x.shape[1:]:
-            raise ValueError(
-                f"test_x has samples of shape {tuple(self.test_x.shape[1:])}; they must have the "
-                f"shape of train_x, {tuple(self.train_x.shape[1:])}."
             )
         if self.attributed is not None:
             _check_attributed(self.attributed, self.n_train)
@@ -114,6 +115,8 @@ class Task:
         """Samples are data: their tensors lie on the CPU, and nothing is differentiated by them."""
         for field in fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, Inputs):
+                object.__setattr__(self, field.name, value.map(lambda leaf: leaf.detach().cpu()))
             if isinstance(value, Tensor) and (value.requires_grad or value.device.type != "cpu"):
                 object.__setattr__(self, field.name, value.detach().cpu())
 
@@ -135,7 +138,9 @@ class Task:
         ----------
         train_x, test_x : array or Tensor, shape (n, ...)
             Numbers, which become float32 and are not scaled. Of any library: what is masked in a
-            masked array is no number, and is refused.
+            masked array is no number, and is refused. Or a tuple or dict of arrays, which a model
+            is handed by place or by name; in these integers become int64: tokens of a text are
+            ``{"input_ids": ids}`` or ``(ids,)``.
         train_y, test_y : array or Tensor, shape (n,)
             Integers, 0 for the first class; or what else the objective takes, such as floats
             (n,) or (n, outputs).
@@ -163,20 +168,77 @@ class Task:
         Task('own', 3 train x 1 test, mse, 2)
         """
         _check_objective(objective)
-        inputs = [_as_floats(n, x) for n, x in (("train_x", train_x), ("test_x", test_x))]
+        inputs = [
+            _as_parts(n, x, y)
+            for n, x, y in (("train_x", train_x, train_y), ("test_x", test_x, test_y))
+        ]
         labels = [
             _as_targets(n, y, objective) for n, y in (("train_y", train_y), ("test_y", test_y))
         ]
         if classes is None:
-            classes = 1
-            if objective.has_classes:
-                classes += max(int(y.max()) if y.numel() else 0 for y in labels)
+            classes = _classes(labels, objective)
         index = [torch.arange(y.shape[0] if y.ndim else 1) for y in labels]
         train, test = zip(inputs, labels, index, strict=True)
         return cls(name, *train, *test, classes=classes, objective=objective)
 
+    @classmethod
+    def from_datasets(
+        cls,
+        train: object,
+        test: object,
+        *,
+        name: str = "own",
+        classes: int | None = None,
+        objective: Objective = CROSS_ENTROPY,
+        collate: Collate | None = None,
+    ) -> Task:
+        """Make a task of data sets of PyTorch, whose samples are read when they are needed.
+
+        Each is gone through once, for its targets and for what is wrong with it; inputs never lie
+        in memory together. Samples are named by their positions.
+
+        Parameters
+        ----------
+        train, test : torch.utils.data.Dataset
+            With a length and items by position: ``(inputs, target)``, ``(inputs, ..., target)``, or
+            a dict whose target is named labels, label, targets or target. Without random
+            augmentation: a sample must be the same whenever it is read.
+        name : str
+            What to call the task.
+        classes : int, optional
+            Number of classes. Default: the largest label and one.
+        objective : Objective
+            What the loss of a sample is, and what is measured on a test sample. Default:
+            cross-entropy.
+        collate : callable, optional
+            Makes ``(inputs, targets)``, or a dict with the targets among it, of a list of items:
+            samples of variable length become rows of one here. What is added to a sample must not
+            change its outputs. Default: PyTorch's own, which stacks.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `Task`, and if a data set has no length, changes, or cannot be read.
+
+        Examples
+        --------
+        >>> from torch.utils.data import TensorDataset
+        >>> rows = TensorDataset(torch.rand(6, 2), torch.tensor([0, 1, 2, 0, 1, 2]))
+        >>> Task.from_datasets(rows, rows)
+        Task('own', 6 train x 6 test, 3 classes, 2)
+        """
+        _check_objective(objective)
+        train_x, train_y = read_dataset("train", train, collate)
+        test_x, test_y = read_dataset("test", test, collate)
+        labels = [_like_targets(y, objective) for y in (train_y, test_y)]
+        if classes is None:
+            classes = _classes(labels, objective)
+        index = [torch.arange(len(y)) for y in labels]
+        train, test = zip((train_x, test_x), labels, index, strict=True)
+        return cls(name, *train, *test, classes=classes, objective=objective)
+
     def __repr__(self) -> str:
-        shape = "x".join(str(size) for size in self.train_x.shape[1:])
+        shape = ", ".join(kinds(self.train_x[:1]))
         some = "" if self.attributed is None else f" ({self.n_attributed} attributed)"
         kind = f"{self.classes} classes" if self.objective.has_classes else self.objective.name
         return (
@@ -264,7 +326,7 @@ class Task:
             if positions is not None:
                 positions = _positions(positions, len(self.split(name)[1]))
                 for field, tensor in zip(("x", "y", "index"), self.split(name), strict=True):
-                    changes[f"{name}_{field}"] = tensor[positions]
+                    changes[f"{name}_{field}"] = _taken(tensor, positions)
         return replace(self, **changes)
 
     def attribute_only(self, positions: Tensor | Sequence[int] | int, seed: int = 0) -> Task:
@@ -377,10 +439,64 @@ def _kind_of_array(array: np.ndarray) -> str:
     return str(array.dtype) if array.dtype.fields is None else "records of several fields"
 
 
-def _digest_split(digest: hashlib._Hash, tensors: Sequence[Tensor]) -> None:
-    for tensor in tensors:
+def _digest_split(digest: hashlib._Hash, values: Sequence[Tensor | Structured]) -> None:
+    for value in values:
+        if isinstance(value, DatasetInputs):
+            digest.update(value.digest)
+        else:
+            _digest_tensors(digest, value)
+
+
+def _digest_tensors(digest: hashlib._Hash, inputs: Tensor | Inputs) -> None:
+    if isinstance(inputs, Inputs):
+        digest.update(" ".join(kinds(inputs)).encode())
+    for tensor in tensors_of(inputs):
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(_as_numpy(tensor.contiguous()))
+
+
+def _taken(values: Tensor | Structured, positions: Tensor) -> Tensor | Structured:
+    """Return some samples; those of a data set stay unread."""
+    return values.take(positions) if isinstance(values, DatasetInputs) else values[positions]
+
+
+def _classes(labels: Sequence[Tensor], objective: Objective) -> int:
+    """Return the largest label and one, or 1 where targets are no classes."""
+    if not objective.has_classes:
+        return 1
+    return 1 + max(int(y.max()) if y.numel() else 0 for y in labels)
+
+
+def _like_targets(targets: Tensor, objective: Objective) -> Tensor:
+    """Return targets of a data set in the types that `_as_targets` gives."""
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    if whole and (objective.has_classes or callable(objective.loss)):
+        return targets.long()
+    return targets if objective.has_classes else targets.float()
+
+
+def _as_parts(name: str, values: object, targets: object) -> Tensor | Inputs:
+    """Return one array as floats, and a tuple or dict of arrays as `Inputs`, integers as int64."""
+    if isinstance(values, Structured):
+        return values
+    if isinstance(values, Mapping):
+        return as_inputs(name, {key: _as_part(f"{name}[{key!r}]", v) for key, v in values.items()})
+    if isinstance(values, tuple) and _are_arrays(values, targets):
+        return as_inputs(name, tuple(_as_part(f"{name}[{i}]", v) for i, v in enumerate(values)))
+    return _as_floats(name, values)
+
+
+def _are_arrays(values: tuple[Any, ...], targets: object) -> bool:
+    """Return whether a tuple holds arrays with a row a sample; else it is one array of rows."""
+    shapes = [getattr(value, "shape", ()) for value in values]
+    return all(len(shape) > 0 and shape[0] == len(targets) for shape in shapes) and bool(shapes)
+
+
+def _as_part(name: str, values: object) -> Tensor:
+    array = plain_array(name, values)
+    if array.dtype.kind in "biu":
+        return torch.from_numpy(array.astype(bool if array.dtype.kind == "b" else np.int64))
+    return _as_floats(name, values)
 
 
 def _as_numpy(tensor: Tensor) -> np.ndarray:
@@ -405,9 +521,12 @@ def _check_split(
     objective: Objective,
 ) -> None:
     _check_readable(**{f"{split}_x": images, f"{split}_y": labels, f"{split}_index": index})
-    if not isinstance(images, Tensor) or images.dtype not in (torch.float32, torch.float64):
+    whole = isinstance(images, Tensor) and not isinstance(images, Structured)
+    if not isinstance(images, Structured) and (
+        not whole or images.dtype not in (torch.float32, torch.float64)
+    ):
         raise TypeError(f"{split}_x must be a float tensor, not {_kind(images)}.")
-    if images.ndim < 2 or 0 in images.shape:
+    if whole and (images.ndim < 2 or 0 in images.shape):
         raise ValueError(
             f"{split}_x has shape {tuple(images.shape)}; it must be (samples, channels, height, "
             "width), (samples, features) or the like, none of them zero."
@@ -427,12 +546,45 @@ def _check_split(
                 f"{name} has shape {tuple(values.shape)}; {split}_x asks for "
                 f"{(len(images), *rest)}."
             )
-    if not bool(torch.isfinite(images).all()):
-        bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"{split}_x holds NaN or infinite values, first in sample {bad}.")
+    for part in [] if isinstance(images, DatasetInputs) else tensors_of(images):
+        if part.is_floating_point() and not bool(torch.isfinite(part).all()):
+            bad = int((~torch.isfinite(part)).reshape(len(part), -1).any(1).nonzero()[0])
+            raise ValueError(f"{split}_x holds NaN or infinite values, first in sample {bad}.")
     objective.check_targets(f"{split}_y", labels, classes)
     if len(torch.unique(index)) != len(index):
         raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
+
+
+def _check_same_kind(train: Tensor, test: Tensor) -> None:
+    """Raise unless inputs of two splits are of one type and their samples of one shape."""
+    if train.dtype != test.dtype:
+        raise TypeError(
+            f"test_x is {test.dtype} where train_x is {train.dtype}; they must be of one type."
+        )
+    if train.shape[1:] != test.shape[1:]:
+        raise ValueError(
+            f"test_x has samples of shape {tuple(test.shape[1:])}; they must have the shape of "
+            f"train_x, {tuple(train.shape[1:])}."
+        )
+
+
+def _check_alike(train: Tensor | Inputs, test: Tensor | Inputs) -> None:
+    """Raise a `ValueError` unless inputs of two splits have the same parts of the same types."""
+    names = [
+        list(one.value) if isinstance(one, Inputs) and isinstance(one.value, dict) else []
+        for one in (train, test)
+    ]
+    if names[0] != names[1]:
+        raise ValueError(
+            f"test_x has the keys {brief(names[1])}; they must be those of train_x, in the same "
+            f"order, {brief(names[0])}."
+        )
+    types = [[str(part.dtype) for part in tensors_of(one)] for one in (train, test)]
+    if types[0] != types[1]:
+        raise ValueError(
+            f"test_x has parts of the types {', '.join(types[1])}; they must be those of train_x, "
+            f"{', '.join(types[0])}."
+        )
 
 
 def _check_readable(**tensors: object) -> None:

@@ -27,6 +27,7 @@ from tda_utils.engine.modules import EVALUATION_BATCH, adam_of, adam_state, set_
 from tda_utils.engine.noise import check_no_dropout
 from tda_utils.engine.parallel import float32_arithmetic, progress_bar
 from tda_utils.engine.recipe import Job, Recipe
+from tda_utils.inputs import Structured
 from tda_utils.models.states import (
     AdamState,
     State,
@@ -464,6 +465,8 @@ def why_not_in_step(
     """
     if objective.is_callable:  # What it does is recorded once, and might depend on values.
         return "its objective is a callable"
+    if isinstance(images, Structured):
+        return "its inputs are no single tensor of floats"
     own = copied_model(model).cpu()
     for dtype in (torch.float64, float_dtype(state_of(own))):
         own, images, labels = own.to(dtype), images.to("cpu", dtype), labels.cpu()

@@ -297,7 +297,7 @@ def study_of(experiment: Experiment, folder: str | Path = "", floor: bool = True
         put_aside(path, problem)
     content = _summed_up(experiment, floor)
     record = {"sha256": checksum(canonical(content)), **content}
-    write_whole(path, (_lines(record) + "\n").encode())
+    write_whole(path, (in_lines(record) + "\n").encode())
     return StudySummary(content)
 
 
@@ -377,13 +377,13 @@ def _read(path: Path, experiment: Experiment, floor: bool = True) -> dict[str, A
     return content
 
 
-def _lines(value: Any, depth: int = 0) -> str:
+def in_lines(value: Any, depth: int = 0) -> str:
     """Return JSON that people can read: a line each for what holds no further list or mapping."""
     inner = value.values() if isinstance(value, dict) else value
     if not isinstance(value, dict | list) or not any(isinstance(v, dict | list) for v in inner):
         return json.dumps(value, allow_nan=False)
     names = (f"{json.dumps(name)}: " for name in value) if isinstance(value, dict) else None
-    parts = [_lines(one, depth + 1) for one in inner]
+    parts = [in_lines(one, depth + 1) for one in inner]
     parts = (
         parts if names is None else [name + part for name, part in zip(names, parts, strict=True)]
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from tda_utils.inputs import Structured
 from tda_utils.models.states import check_no_batch_norm, copied_model
 
 # Of so many samples logits are compared, alone and in company; where a model reads values, of more.
@@ -207,15 +208,16 @@ def check_each_by_itself(model: nn.Module, *inputs: Tensor) -> None:
         for dtype in (kind, torch.float64) if large else (torch.float64, kind):
             own = copied_model(model).to(dtype)
             own.eval()
-            some = _distinct(inputs, COMPANY).to(dtype)
+            parts = [some.to(dtype) for some in _distinct(inputs, COMPANY)]
             try:
-                alone = own(some[:1].clone())
+                alone = own(parts[0][:1].clone())
             except (RuntimeError, ValueError, TypeError):
                 continue  # A layer that takes one type of number only.
-            problem = _other_each_time(own, some[:1], alone)
-            if problem is None and reads_values(own, some[:1].clone()):
-                some = _distinct(inputs, COMPANY_OF_READERS).to(dtype)
-            problem = problem or _other_in_company(own, some, len(some))
+            problem = _other_each_time(own, parts[0][:1], alone)
+            if problem is None and reads_values(own, parts[0][:1].clone()):
+                parts = [some.to(dtype) for some in _distinct(inputs, COMPANY_OF_READERS)]
+            for some in parts:
+                problem = problem or _other_in_company(own, some, len(some))
             for split in inputs:
                 problem = problem or _other_in_company(own, _crowd(split, large).to(dtype), COMPANY)
             if problem is None or dtype == torch.float64:
@@ -277,21 +279,37 @@ def _other_in_company(model: nn.Module, inputs: Tensor, rows: int) -> str | None
     return None
 
 
-def _distinct(inputs: Sequence[Tensor], most: int) -> Tensor:
-    """Return samples of all the inputs that differ, as far as there are any, spread evenly."""
+def _distinct(inputs: Sequence[Tensor | Structured], most: int) -> list[Tensor | Structured]:
+    """Return samples of all the inputs that differ, as far as there are any, spread evenly.
+
+    They are one batch; of inputs that may differ in length, one of each split, at other places.
+    """
+    if any(isinstance(split, Structured) for split in inputs):
+        return [_spread(split, most) for split in inputs]
     kept: list[Tensor] = []
     for number, split in enumerate(inputs, start=1):
         for one in split[:: max(len(split) // (2 * most), 1)]:
             enough = len(kept) >= most * number // len(inputs)
             if not enough and not any(torch.equal(one, other) for other in kept):
                 kept.append(one)
-    return torch.stack(kept)
+    return [torch.stack(kept)]
 
 
-def _crowd(inputs: Tensor, large: bool) -> Tensor:
+def _spread(inputs: Tensor | Structured, most: int) -> Tensor | Structured:
+    positions = torch.arange(0, len(inputs), max(-(-len(inputs) // most), 1))
+    return _some(inputs, positions)
+
+
+def _some(inputs: Tensor | Structured, positions: Tensor) -> Tensor | Structured:
+    """Return some samples; those of a data set unread, so that each can be read alone."""
+    return inputs.take(positions) if hasattr(inputs, "source") else inputs[positions]
+
+
+def _crowd(inputs: Tensor | Structured, large: bool) -> Tensor | Structured:
     """Return as many samples as are looked at together."""
     most = min(CROWD, CROWD_NUMBERS // max(inputs[0].numel(), 1)) // (10 if large else 1)
-    return inputs[: max(most, COMPANY)]
+    most = min(max(most, COMPANY), len(inputs))
+    return inputs[:most] if isinstance(inputs, Tensor) else _some(inputs, torch.arange(most))
 
 
 def check_alone_in_training(model: nn.Module, inputs: Tensor, what: str) -> None:
@@ -328,7 +346,9 @@ leave-one-out cannot.
         return copied_model(own)(samples.clone())
 
     crowd = _crowd(inputs, large=_is_large(model))
-    some = torch.cat([_distinct([inputs], COMPANY), crowd])[: len(crowd)].double()
+    if isinstance(inputs, Tensor):
+        crowd = torch.cat([*_distinct([inputs], COMPANY), crowd])[: len(crowd)]
+    some = crowd.double()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             alone = [logits(some[row : row + 1]) for row in range(min(COMPANY, len(some)))]

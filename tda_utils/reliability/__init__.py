@@ -12,7 +12,10 @@ test)`` (``checkpoint`` may be missing):
 `snr_threshold`, `null_reference`         what these look like when scores are pure noise
 `significant`                             which pairs stand out, many tests at once
 `clearest_pairs`, `least_certain_pairs`   the two ends of the list
+`false_sign_rate`                         how probable is it that a sign is not what it seems?
+`held_out`                                do verdicts hold on members that they have not seen?
 `mean_p_by_checkpoints`                   do more checkpoints help?
+`seeds_needed`                            how many members does it take?
 `variance_components`                     does the noise come from members or from checkpoints?
 `crossed_components`, `variance_shares`   from initialisation, batch order, or checkpoints?
 `overall.overall_reliability`             an experiment in five numbers, with intervals
@@ -57,10 +60,13 @@ from tda_utils.reliability.groups import (
     removal_curves,
     smallest_group,
 )
+from tda_utils.reliability.heldout import held_out
 from tda_utils.reliability.overall import mean_p_by_checkpoints
 from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
 from tda_utils.reliability.ranks import top_lists, top_probability
 from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
+from tda_utils.reliability.seeds import seeds_needed
+from tda_utils.reliability.shrinkage import false_sign_rate
 from tda_utils.reliability.significance import (
     NullReference,
     null_reference,
@@ -86,8 +92,10 @@ __all__ = [
     "distribution_shift",
     "drift_share",
     "effective_pairs",
+    "false_sign_rate",
     "group_effects",
     "group_scores",
+    "held_out",
     "least_certain_pairs",
     "mean_p_by_checkpoints",
     "null_ratio",
@@ -97,6 +105,7 @@ __all__ = [
     "removal_signed",
     "remove_drift",
     "rounding_share",
+    "seeds_needed",
     "significant",
     "smallest_group",
     "snr_threshold",

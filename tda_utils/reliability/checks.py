@@ -15,6 +15,10 @@ from tda_utils.reliability.scale import reduced
 
 Test = Literal["t", "sign_flip", "released"]
 TESTS = ("t", "sign_flip", "released")
+Correction = Literal["bh", "by", "max_t", "lfsr"]
+CORRECTIONS = ("bh", "by", "max_t", "lfsr")
+#: Corrections that look at the scores of all members, not at p-values alone.
+OF_SCORES = ("max_t", "lfsr")
 Quantity = Literal["mean", "std", "p", "snr"]
 #: The variables of a summary.
 QUANTITIES = ("mean", "std", "p", "snr")

@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,9 @@ from tda_utils.checks import brief, check_count
 from tda_utils.reliability import checks
 from tda_utils.reliability.rounding import defined_members, rounding_share
 from tda_utils.reliability.scale import in_unit, scaled_scores
+from tda_utils.reliability.shrinkage import false_sign_rate
 from tda_utils.reliability.signflip import patterns, sign_flip_p
+from tda_utils.reliability.stepdown import step_down_p
 
 Values = TypeVar("Values", xr.DataArray, np.ndarray)
 #: The p-value that belongs to each protocol.
@@ -304,7 +306,7 @@ def snr_threshold(members: int, alpha: float = 0.05, test: checks.Test = "t") ->
 
 
 def significant(
-    p: xr.DataArray, alpha: float = 0.05, correction: Literal["bh", "by"] | None = "bh"
+    p: xr.DataArray, alpha: float = 0.05, correction: checks.Correction | None = "bh"
 ) -> xr.DataArray:
     """Which pairs have a mean score that differs from zero.
 
@@ -314,18 +316,23 @@ def significant(
 
     Parameters
     ----------
-    p : DataArray, any dimensions
-        P-values in [0, 1], or NaN where there is none. All of them are one family of tests.
+    p : DataArray
+        P-values in [0, 1] of any dimensions, or NaN where there is none; or scores, (member,
+        checkpoint, train, test) or (member, train, test), whose p-values are then those of the
+        t-test. All pairs are one family of tests. ``"max_t"`` and ``"lfsr"`` need scores.
     alpha : float
         Level, between 0 and 1.
-    correction : {"bh", "by", None}
+    correction : {"bh", "by", "max_t", "lfsr", None}
         ``"bh"``: Benjamini and Hochberg (1995), right for independent or positively dependent
         tests. ``"by"``: Benjamini and Yekutieli (2001), right under any dependence, and stricter.
-        None: each pair on its own.
+        ``"max_t"``: no false discovery at all, with probability 1 - alpha, under any dependence
+        (`tda_utils.reliability.stepdown`); with fewer than six members it finds nothing at 0.05.
+        ``"lfsr"``: the probability that a pair has no effect, or one of the other sign, is at most
+        alpha for each pair (`false_sign_rate`). None: each pair on its own.
 
     Returns
     -------
-    DataArray, same dimensions, bool
+    DataArray, dims of `p`, of scores (train, test), bool
         True where significant, which at the level itself it is; False where not and where `p` is
         NaN. Attributes ``alpha``,
         ``correction`` ("none" for None) and ``fraction``, the fraction of significant pairs among
@@ -336,7 +343,8 @@ def significant(
     TypeError
         If `p` is not a DataArray.
     ValueError
-        If a p-value or `alpha` is out of its range, or `correction` is unknown.
+        If a p-value or `alpha` is out of its range, `correction` is unknown, or needs scores where
+        there are p-values.
 
     Notes
     -----
@@ -351,16 +359,41 @@ def significant(
     array([[ True, False, False, False, False]])
     >>> significant(p, correction=None).attrs["fraction"]
     0.75
+    >>> values = [[[m, (-1) ** m]] for m in range(1, 9)]
+    >>> tau = xr.DataArray(values, dims=("member", "train", "test"))
+    >>> significant(tau, correction="max_t").values
+    array([[ True, False]])
     """
-    values = checks.checked_p(p)
+    if correction is not None and not (
+        isinstance(correction, str) and correction in checks.CORRECTIONS
+    ):
+        allowed = ", ".join(f'"{one}"' for one in checks.CORRECTIONS)
+        raise ValueError(f"correction must be {allowed} or None, not {brief(correction)}.")
     checks.check_probability("alpha", alpha)
-    if correction is not None and not (isinstance(correction, str) and correction in ("bh", "by")):
-        raise ValueError(f'correction must be "bh", "by" or None, not {brief(correction)}.')
+    if isinstance(p, xr.DataArray) and ("member" in p.dims or correction in checks.OF_SCORES):
+        p = _evidence(p, correction)
+    values = checks.checked_p(p)
     tested = np.isfinite(values)
     rejected = np.where(tested, values, np.inf) <= largest_p(values[tested], alpha, correction)
     fraction = float(rejected[tested].mean()) if tested.any() else float("nan")
     attributes = dict(p.attrs, alpha=alpha, correction=correction or "none", fraction=fraction)
     return xr.DataArray(rejected, p.coords, p.dims, name="significant", attrs=attributes)
+
+
+def _evidence(scores: xr.DataArray, correction: str | None) -> xr.DataArray:
+    """Return for each pair of scores what a correction holds against its level."""
+    if "member" not in scores.dims:
+        raise ValueError(
+            f"correction is {correction!r}, which needs scores of members, (member, train, test), "
+            f"but p has the dimensions {scores.dims}."
+        )
+    if correction == "lfsr":
+        return false_sign_rate(scores)
+    p = p_values(scores)
+    if correction == "max_t":
+        averages = scaled_scores(checks.member_averages(scores), "member")[0].values
+        p = p.copy(data=step_down_p(averages.reshape(len(averages), -1)).reshape(p.shape))
+    return p
 
 
 def largest_p(p: np.ndarray, alpha: float, correction: str | None) -> float:
@@ -370,7 +403,7 @@ def largest_p(p: np.ndarray, alpha: float, correction: str | None) -> float:
     against thresholds, and not as adjusted p-values, whose quotients round, ties at a threshold
     come out as the definition says.
     """
-    if correction is None:
+    if correction not in ("bh", "by"):  # each pair on its own, or what is corrected already
         return alpha
     ordered, ranks = np.sort(p), np.arange(1, p.size + 1)
     if correction == "by":

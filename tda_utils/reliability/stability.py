@@ -144,7 +144,7 @@ def correlation_of_means(
     _check(kind, level)
     check_choice("of", of, checks.QUANTITIES)
     checks.check_test(test)
-    flat = complete_pairs(first, _like(first, second))
+    flat = complete_pairs(first, like(first, second))
     members = len(flat[0])
     value, without = _correlation(*flat, kind, of, test)
     low, high = interval(value, without, level, fisher, np.tanh)
@@ -200,7 +200,7 @@ def ceiling(
     (0.66, 1.0)
     """
     _check(kind, level)
-    flat = complete_pairs(scores, _like(scores, truth))
+    flat = complete_pairs(scores, like(scores, truth))
     members = len(flat[0])
     correlation, without = _correlation(*flat, kind, "mean", "t")
     single, single_without = single_stability(flat[1], kind)
@@ -218,7 +218,7 @@ def _check(kind: object, level: object) -> None:
     checks.check_probability("level", level)
 
 
-def _like(first: xr.DataArray, second: xr.DataArray) -> xr.DataArray:
+def like(first: xr.DataArray, second: xr.DataArray) -> xr.DataArray:
     """Return the second in the order of the first, or raise one clear error."""
     for scores in (first, second):
         checks.check_member_scores(scores)

@@ -1,4 +1,4 @@
-"""The command line ``bayes-tda``: list, check, compute, studies, run, judge, validate."""
+"""The command line ``bayes-tda``: list, check, compute, studies, heldout, run, judge, validate."""
 
 from __future__ import annotations
 
@@ -83,6 +83,10 @@ def _command(options: argparse.Namespace) -> int:
         from tda_utils.reproduce import studies
 
         return studies.make(_find_manifest(options.manifest), options)
+    if options.command == "heldout":
+        from tda_utils.reproduce import heldout
+
+        return heldout.make(_find_manifest(options.manifest), options)
     if options.jobs is not None:
         raise ManifestError(
             "--jobs is no longer here, since it did not know which notebook needs which scores; "
@@ -123,17 +127,23 @@ def _parser() -> argparse.ArgumentParser:
     studies = commands.add_parser(
         "studies", help="compute the studies of the full size, and sum each up in a small file"
     )
-    studies.add_argument(
-        "--only", nargs="+", metavar="NAME", help="only these; 'cifar10-*' is all that begin so"
-    )
     studies.add_argument("--scores", action="store_true", help="compute the scores alone")
-    studies.add_argument("--list", action="store_true", help="name them, and which are there")
-    studies.add_argument(
-        "--store", type=Path, help="folder of scores (default: runs/store by the manifest)"
+    heldout = commands.add_parser(
+        "heldout", help="hold verdicts of few seeds against seeds that they have not seen"
     )
-    studies.add_argument(
-        "--summaries", type=Path, help="folder of summaries (default: studies by the manifest)"
-    )
+    for command, folder in ((studies, "studies"), (heldout, "heldout")):
+        command.add_argument(
+            "--only", nargs="+", metavar="NAME", help="only these; 'cifar10-*' is all that begin so"
+        )
+        command.add_argument("--list", action="store_true", help="name them, and which are there")
+        command.add_argument(
+            "--store", type=Path, help="folder of scores (default: runs/store by the manifest)"
+        )
+        command.add_argument(
+            "--summaries",
+            type=Path,
+            help=f"folder of summaries (default: {folder} by the manifest)",
+        )
     listed = commands.add_parser("list", help="show figures, notebooks, parameters and captions")
     listed.add_argument(
         "--size", choices=SIZES, default="full", help="that captions tell of (default: %(default)s)"
@@ -141,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     checked = commands.add_parser(
         "check", help="hold the manifest against the notebooks; runs nothing"
     )
-    for command in (compute, studies, listed, checked, run):
+    for command in (compute, studies, heldout, listed, checked, run):
         command.add_argument(
             "--manifest", type=Path, help="default: paper/figures.yaml here or in a folder above"
         )

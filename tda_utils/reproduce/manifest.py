@@ -86,6 +86,8 @@ class Manifest:
     facts: dict[str, Any] = field(default_factory=dict)
     #: Studies beside those that a notebook compares; see `tda_utils.reproduce.studies`.
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Studies of many seeds, verdicts of which are held out; see `tda_utils.reproduce.heldout`.
+    heldout: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -204,7 +206,7 @@ def load_manifest(path: str | Path) -> Manifest:
     for notebook in used:
         if notebook not in document["sizes"]:
             raise ManifestError(f"sizes: key {notebook!r} is missing; a figure is made by it.")
-    more = (document.get(name, {}) for name in ("facts", "studies"))
+    more = (document.get(name, {}) for name in ("facts", "studies", "heldout"))
     return Manifest(path, figures, document["sizes"], *more)
 
 

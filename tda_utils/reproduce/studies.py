@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.experiments.studies import study_of
@@ -20,6 +20,7 @@ from tda_utils.reproduce.work import in_notebooks
 from tda_utils.terms import PROTOCOLS
 from tda_utils.texts import brief_problem
 
+Study = TypeVar("Study")
 #: What the manifest may call seeds by.
 SEEDS = {"paper": PAPER_SEEDS, "hundred": HUNDRED_SEEDS}
 #: The parameter of a notebook that compares studies, and of its others what its studies share.
@@ -83,16 +84,16 @@ def make(manifest: Manifest, options: argparse.Namespace) -> int:
         (given or manifest.folder / own).resolve()
         for given, own in ((options.store, "runs/store"), (options.summaries, "studies"))
     )
-    chosen = _chosen(studies_of(manifest, store), options.only)
+    asked = chosen(studies_of(manifest, store), options.only)
     if options.list:
-        for name, experiment in chosen.items():
+        for name, experiment in asked.items():
             print(f"{name:<44} {'there' if experiment.study_file(folder).is_file() else 'missing'}")
         return 0
     failed = {}
     with in_notebooks(manifest):
-        for at, (name, experiment) in enumerate(chosen.items(), start=1):
+        for at, (name, experiment) in enumerate(asked.items(), start=1):
             began = time.monotonic()
-            print(f"{at} of {len(chosen)}: {name}", flush=True)
+            print(f"{at} of {len(asked)}: {name}", flush=True)
             try:
                 if options.scores:
                     for method in experiment.study_methods:
@@ -104,13 +105,13 @@ def make(manifest: Manifest, options: argparse.Namespace) -> int:
             said = "FAILED" if name in failed else "computed" if options.scores else "summed up"
             print(f"  {said}, {time.monotonic() - began:.0f} s", flush=True)
     place = short_path(store if options.scores else folder)
-    print(f"{len(chosen) - len(failed)} of {len(chosen)} studies lie in {place}")
+    print(f"{len(asked) - len(failed)} of {len(asked)} studies lie in {place}")
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}.", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _chosen(studies: dict[str, Experiment], wanted: list[str] | None) -> dict[str, Experiment]:
+def chosen(studies: dict[str, Study], wanted: list[str] | None) -> dict[str, Study]:
     """Return the studies of these names; in a name, ``*`` stands for anything."""
     for pattern in wanted or ():
         if not any(fnmatchcase(name, pattern) for name in studies):

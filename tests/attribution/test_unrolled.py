@@ -207,8 +207,8 @@ def test_it_is_leave_one_out_to_first_order(tiny_task):
 def test_parts_change_nothing(mode, tiny_task, tiny_posterior, monkeypatch):
     one = tiny_posterior.select([0])
     whole = tda.unrolled(one, tiny_task, mode=mode, check=0, workers=1)
-    # Room for three rows of the network's 192 parameters.
-    monkeypatch.setattr(importlib.import_module(Run.__module__), "ROOM", 3 * 5 * 8 * 192)
+    # Room for three rows of the network's 194 parameters.
+    monkeypatch.setattr(importlib.import_module(Run.__module__), "ROOM", 3 * 5 * 8 * 194)
     parts = tda.unrolled(one, tiny_task, mode=mode, check=0, workers=2)
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * float(abs(whole).max()))
 

@@ -1,11 +1,14 @@
-"""Names of parameters as wrappers leave them, and models out of their wrappers."""
+"""Names of parameters as wrappers leave them, models out of their wrappers, and calls fitted."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from tda_utils.models.states import load_state
-from tda_utils.models.wrappers import renamed, unwrapped
+from tda_utils.inputs import Inputs
+from tda_utils.models.states import copied_model, load_state
+from tda_utils.models.wrappers import fitted, renamed, unwrapped
 from tests.tiny import build_mlp
 
 
@@ -65,3 +68,45 @@ def test_models_come_out_of_their_wrappers():
     assert unwrapped(model) is model
     assert unwrapped(nn.DataParallel(torch.compile(model))) is model
     assert unwrapped(torch.compile(nn.DataParallel(model))) is model
+
+
+# ---------------- inputs by name, and outputs in an object
+
+
+class Said(nn.Module):
+    """Gives its logits in an object or a dict."""
+
+    def __init__(self, give):
+        super().__init__()
+        self.head, self.give = nn.Linear(2, 3), give
+
+    def forward(self, rows):
+        return self.give(self.head(rows))
+
+
+@pytest.mark.parametrize(
+    "give",
+    [lambda f: SimpleNamespace(logits=f, loss=None), lambda f: {"logits": f, "hidden": f[:, :1]}],
+)
+def test_logits_are_taken_out_of_what_a_model_gives(give):
+    model, rows = Said(give), torch.rand(4, 2)
+    own = fitted(model, rows)
+    assert torch.equal(own(rows), model.head(rows)) and not isinstance(model(rows), torch.Tensor)
+    assert own.state_dict().keys() == model.state_dict().keys()
+
+
+def test_a_model_that_needs_nothing_is_left_as_it_is():
+    layer = nn.Linear(2, 3)
+    assert fitted(layer, torch.rand(4, 2)) is layer
+    assert fitted(layer, torch.rand(4, 9)) is layer  # What is wrong is said elsewhere.
+
+
+def test_what_has_no_logits_stays_what_it_is():
+    model, rows = Said(lambda f: (f, f)), torch.rand(4, 2)
+    assert isinstance(fitted(model, rows)(rows), tuple)
+
+
+def test_a_copy_of_a_fitted_model_is_fitted():
+    both = Inputs((torch.ones(4, 2), torch.ones(4, 3)))
+    model = fitted(nn.Bilinear(2, 3, 1), both)
+    assert torch.equal(copied_model(model)(both), model(both))

@@ -55,13 +55,17 @@ OVER_PAIRS: dict[str, Callable[[xr.DataArray], object]] = {
     ),
     "drift_share": reliability.drift_share,
     "effective_pairs": reliability.effective_pairs,
+    "held_out": lambda tau: reliability.held_out(tau, members=[3], draws=2),
     "mean_p_by_checkpoints": reliability.mean_p_by_checkpoints,
     "null_ratio": lambda tau: reliability.null_ratio(tau, FLOOR),
     "overall_reliability": overall_reliability,
+    "seeds_needed": lambda tau: reliability.seeds_needed(tau, width=1.0, most=20)["width"],
     "significant": lambda tau: reliability.significant(reliability.p_values(tau)).fraction,
     "stability": reliability.stability,
     "variance_shares": lambda tau: reliability.variance_shares(crossed(tau), resamples=20),
 }
+#: What has a value for each pair that hangs on the other pairs, too.
+BY_ALL_PAIRS = {"false_sign_rate": reliability.false_sign_rate}
 #: What picks pairs from a summary.
 ENDS = ("clearest_pairs", "least_certain_pairs")
 #: What takes no scores.
@@ -71,7 +75,7 @@ OF_LOSSES = {
     *("changes_spread_only", "datamodelling_score", "distribution_shift", "group_effects"),
     *("group_scores", "removal_curves", "smallest_group"),
 }
-EVERY = {**BY_PAIR, **OVER_PAIRS}
+EVERY = {**BY_PAIR, **OVER_PAIRS, **BY_ALL_PAIRS}
 
 
 def numbers(found: object) -> dict[str, np.ndarray]:
@@ -133,6 +137,16 @@ def test_nan_gives_nan_in_its_own_pair_and_changes_no_other(name: str) -> None:
         others = np.ones(before.shape, bool)
         others[..., ROW, COLUMN] = False
         np.testing.assert_array_equal(before.values[others], after.values[others])
+
+
+@pytest.mark.parametrize("name", BY_ALL_PAIRS)
+def test_a_pair_with_nan_counts_for_no_other(name: str) -> None:
+    scores = SCORES.copy(deep=True)
+    scores[3, 1, -1, :] = np.nan
+    found, wanted = (BY_ALL_PAIRS[name](tau) for tau in (scores, SCORES.isel(train=slice(-1))))
+    assert np.isnan(found[-1]).all()
+    np.testing.assert_array_equal(found[:-1], wanted)
+    assert np.isnan(BY_ALL_PAIRS[name](SCORES * np.nan)).all()
 
 
 @pytest.mark.parametrize("name", OVER_PAIRS)

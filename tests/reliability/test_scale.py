@@ -111,6 +111,21 @@ def of_kinds(function: Callable[..., xr.Dataset], *scores: xr.DataArray) -> dict
     }
 
 
+def nobody_of(scores: xr.DataArray) -> xr.DataArray:
+    """Return weights of one subset that leaves everything out."""
+    return xr.DataArray(np.zeros((1, 5)), {"train": scores["train"].values}, ("subset", "train"))
+
+
+def of_groups(scores: xr.DataArray) -> dict:
+    """Say how scores order twelve subsets, whose losses stay as they are."""
+    left = np.arange(12)[:, None] >> np.arange(5) & 1
+    coordinates = {"subset": np.arange(12), "train": scores["train"].values}
+    weights = xr.DataArray(left, coordinates, ("subset", "train"))
+    losses = labelled(noise(97, (6, 3, 12, 7))).drop_vars(["train", "train_label"])
+    found = reliability.datamodelling_score(scores, losses.rename(train="subset"), weights)
+    return {name: (values.values, 0) for name, values in found.items()}
+
+
 # Name of the function -> what it says of scores, each with its degree: 0 for what has no unit, 1
 # for what has that of the scores, 2 for their squares.
 TABLE = {
@@ -164,6 +179,8 @@ TABLE = {
     },
     "remove_drift": lambda tau: {"left": (reliability.remove_drift(with_drift(tau)).values, 1)},
     "drift_share": lambda tau: {"share": (reliability.drift_share(tau), 0)},
+    "group_scores": lambda tau: {"sums": (reliability.group_scores(tau, nobody_of(tau)).values, 1)},
+    "datamodelling_score": of_groups,
 }
 TAKES_SCORES = ("scores", "scores_by_method", "summary", "p")
 

@@ -26,6 +26,19 @@ SLOW = {
     "experts by argmax": "the model itself (Experts)",
     "scripted": "the model itself (RecursiveScriptModule)",
 }
+#: The same of networks with other inputs than one tensor (`tests.zoo.inputs`).
+INPUT_SLOW = {
+    "LSTM": "layer 'cell' (LSTM)",
+    "BERT (Transformers)": "layer 'bert' (BertModel)",
+}
+#: Two objectives of `tests.zoo.objectives` a network, so that each kind meets several inputs.
+PAIRED = {
+    "MLP of two inputs": ("mean squared error, three outputs", "cross-entropy"),
+    "LSTM": ("binary cross-entropy, one logit", "cross-entropy, margin measured"),
+    "transformer encoder": ("a callable of labels, one measured", "cross-entropy, class weights"),
+    "BERT (Transformers)": ("cross-entropy", "cross-entropy, label smoothing"),
+    "graph network": ("mean squared error, one output", "a callable"),
+}
 #: Networks that no method takes, with what the sentence names.
 REFUSED = {
     "inputs overwritten": "the model itself (OverInputs)",
@@ -77,3 +90,8 @@ def outcome(network: str, method: str) -> str:
     if network in REFUSED or (network in ONCE_DIFFERENTIABLE and method in ("hessian", "lissa")):
         return "refused"
     return "slow" if network in SLOW else "exact"
+
+
+def input_outcome(network: str, method: str) -> str:
+    """Return what a network with other inputs gets from a method."""
+    return "slow" if network in INPUT_SLOW and method in GRADIENT_METHODS else "exact"

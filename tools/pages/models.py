@@ -1,6 +1,7 @@
 """Write docs/models.md: what each network of the zoo gets from each method.
 
-The outcomes are those that the tests of `tests/zoo` hold, cell by cell.
+And which objectives and inputs are tried. The outcomes are those that the tests of `tests/zoo`
+hold, cell by cell.
 
     python -m tools.pages.models           write docs/models.md
     python -m tools.pages.models --check   exit with 1 if it would change
@@ -9,15 +10,20 @@ The outcomes are those that the tests of `tests/zoo` hold, cell by cell.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from tests.zoo.inputs import INPUTS
 from tests.zoo.networks import NETWORKS
+from tests.zoo.objectives import CASES
 from tests.zoo.outcomes import (
     BY_LAYER,
     GRADIENT_METHODS,
+    INPUT_SLOW,
     ONCE_DIFFERENTIABLE,
+    PAIRED,
     REFUSED,
     SLOW,
+    input_outcome,
     outcome,
 )
 from tests.zoo.training_outcomes import (
@@ -47,6 +53,24 @@ and the Hessian against a dense solve, EK-FAC and LiSSA against their definition
 A fast way is taken only where it agrees with autograd on the given model. All works in a caller's
 `torch.no_grad()` and `torch.inference_mode()`, too.
 """
+OBJECTIVES = """\
+## Which objectives
+
+`tda.Objective` says what the loss of a sample is, and what is measured on a test sample:
+`Task.from_arrays(..., objective=tda.Objective("mse"))`. All methods follow. Each of these is held
+against a plain loop in float64 under every method of the table above, on a network whose gradients
+are taken layer by layer, on one parameter by parameter and on one sample by sample. Gauss-Newton
+takes the curvature of the given loss: in closed form of those that have a name, by autograd of a
+callable. Only plain cross-entropy is trained by the compiled passes.
+"""
+OTHER_INPUTS = """\
+## Which inputs
+
+Beside one tensor a model may take a tuple of them by place or a dict by name, with whole numbers
+among them; `Task.from_datasets` reads samples of a data set of PyTorch batch by batch, of variable
+length with `collate=`. A model may give an object with `.logits`. Each network of this table is
+held against a loop in float64 that takes each sample alone, without padding.
+"""
 
 
 def outcomes(network: str) -> dict[str, str]:
@@ -71,6 +95,34 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def rows_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table."""
+    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def objectives() -> str:
+    """Return the table of objectives: a row each, with what makes it and what it takes."""
+    columns = ["objective", "targets", "outputs a sample"]
+    return rows_of(columns, [[name, c.targets, str(c.outputs)] for name, c in CASES.items()])
+
+
+def inputs() -> str:
+    """Return the table of networks with other inputs, a row each and a column a method."""
+    methods = [*TRAINING_METHODS, *GRADIENT_METHODS]
+    columns = ["network", "inputs", "objectives tried", *(f"`{name}`" for name in methods)]
+    rows = [
+        [
+            network,
+            kind.inputs,
+            "; ".join(PAIRED[network]),
+            *(input_outcome(network, method) for method in methods),
+        ]
+        for network, kind in INPUTS.items()
+    ]
+    return rows_of(columns, rows)
+
+
 def reasons(heading: str, said: Mapping[str, str]) -> str:
     """Return a part that lists networks with what is named."""
     lines = [f"- {network}: `{facts}`" for network, facts in said.items()]
@@ -83,11 +135,19 @@ def page() -> str:
         {name: ", ".join(facts) for name, facts in refused.items()}
         for refused in (UNTRAINED, UNLESS_WHOLE)
     )
+    of_inputs = {f"{name}, of other inputs": facts for name, facts in INPUT_SLOW.items()}
     parts = [
         OPENING.format(count=len(NETWORKS)).rstrip(),
         table(),
         "The columns `ggn`, `ekfac`, `hessian` and `lissa` are solvers of `influence`.",
-        reasons("What the warning of a slower way names", SLOW),
+        OBJECTIVES.rstrip(),
+        objectives(),
+        OTHER_INPUTS.rstrip(),
+        inputs(),
+        "Second derivatives are tried with the first of the two objectives. A ResNet-18 of "
+        "torchvision is\ntried with `grad_dot`, with all parameters and with "
+        '`parameters=["fc"]`, the last layer alone.',
+        reasons("What the warning of a slower way names", {**SLOW, **of_inputs}),
         reasons("What the refusals of gradient methods name", REFUSED),
         reasons("What `hessian` and `lissa` refuse besides", ONCE_DIFFERENTIABLE),
         "Second derivatives are held against differences of first ones before they are used. "

@@ -1,0 +1,247 @@
+"""Held-out summaries: how the verdicts of few members stand against a hundred, in a small file.
+
+The scores of a hundred members are a gigabyte. What is said of verdicts that members left out have
+judged, `tda_utils.reliability.held_out`, is a few thousand numbers, which are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from tda_utils.checks import brief, check_choice
+from tda_utils.experiments.experiment import Experiment
+from tda_utils.experiments.names import STUDY_METHODS
+from tda_utils.experiments.provenance import computed_with, git_state
+from tda_utils.experiments.store import canonical, checksum, key_of, put_aside
+from tda_utils.experiments.studies import SummaryError, in_lines
+from tda_utils.files import read_whole, write_whole
+from tda_utils.reliability.heldout import RULES, SEEN, held_out
+
+#: Raise it when the same scores give other numbers than before, so that old files are left aside.
+VERSION = 1
+ALPHA, DRAWS = 0.05, 200
+#: Which checkpoints of a member count: their mean, or the last alone.
+CHECKPOINTS = ("mean", "last")
+#: What is kept besides the mean over draws: the ends that matter, of 5 and 95 %.
+SPREAD = {
+    "named": ("low", "high"),
+    "wrong": ("high",),
+    "wrong_decided": ("high",),
+    "power": ("low",),
+    "truth_wrong": ("high",),
+    "truth_power": ("low",),
+}
+STATISTICS = ("mean", "low", "high")
+LEVELS = {"low": 0.05, "high": 0.95}
+DIGITS = 4
+MOST_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class HeldOutSummary:
+    """What is left of the draws of `held_out` for all methods of an experiment.
+
+    ``content`` has plain values, as in the file: ``content["scores"]`` lists the files that were
+    read, ``content["provenance"]`` says where the numbers come from.
+    """
+
+    content: Mapping[str, Any]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that there are numbers for."""
+        return tuple(self.content["numbers"])
+
+    def of(self, method: str, checkpoints: str = "mean") -> xr.Dataset:
+        """Return the numbers of a method.
+
+        Parameters
+        ----------
+        method : str
+        checkpoints : {"mean", "last"}
+            Whether a member's score is the mean over its checkpoints, or that of the last.
+
+        Returns
+        -------
+        Dataset, (seen, rule, statistic), float64
+            Variables as `held_out` has them; statistic is ``"mean"`` over draws, ``"low"`` or
+            ``"high"``, their quantiles of 5 and 95 %. Draws without a number do not count. NaN
+            where there is no number, and for quantiles that are not kept.
+        """
+        check_choice("method", method, self.methods)
+        check_choice("checkpoints", checkpoints, CHECKPOINTS)
+        coordinates = {"seen": self.content["seen"], "rule": self.content["rules"]}
+        coordinates["statistic"] = list(STATISTICS)
+        shape = [len(values) for values in coordinates.values()]
+        variables = {}
+        for name, kept in self.content["numbers"][method][checkpoints].items():
+            by_rule = not name.startswith("all_")
+            values = np.full(shape if by_rule else [shape[0], shape[2]], np.nan)
+            for at, statistic in enumerate(STATISTICS):
+                if statistic in kept:
+                    values[..., at] = np.array(kept[statistic], float)
+            dims = ("seen", "rule", "statistic") if by_rule else ("seen", "statistic")
+            variables[name] = (dims, values)
+        return xr.Dataset(variables, coordinates, {"method": method, "alpha": ALPHA})
+
+
+def held_out_of(
+    experiment: Experiment,
+    folder: str | Path = "",
+    methods: Sequence[str] = STUDY_METHODS,
+    draws: int = DRAWS,
+) -> HeldOutSummary:
+    """Hold verdicts of few members of an experiment against the others, or read what was found.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Of many members: as many as the largest number seen (`SEEN`), and two more. Scores that are
+        missing are computed.
+    folder : path
+        Where summaries are kept. Empty: nothing is read or written there. A damaged file is set
+        aside, named in a warning, and made again.
+    methods : sequence of str
+        With leave-one-out among them, which the others are held against, too.
+    draws : int
+        Draws of which members are seen.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no experiment, its seeds are crossed, it has too few members, or there is no such
+        method.
+    OSError
+        If a file cannot be written; scores that are finished stay.
+    """
+    facts = _facts(experiment, methods, draws)
+    path = file_of(experiment, folder, methods, draws)
+    if str(folder):
+        try:
+            return HeldOutSummary(_read(path, facts))
+        except FileNotFoundError:
+            pass
+        except SummaryError as problem:
+            put_aside(path, problem)
+    content = {
+        **facts,
+        "numbers": _numbers(experiment, methods, draws),
+        "provenance": {"git": git_state(Path(__file__).parent), **computed_with()},
+    }
+    if str(folder):
+        record = {"sha256": checksum(canonical(content)), **content}
+        write_whole(path, (in_lines(record) + "\n").encode())
+    return HeldOutSummary(content)
+
+
+def file_of(
+    experiment: Experiment,
+    folder: str | Path,
+    methods: Sequence[str] = STUDY_METHODS,
+    draws: int = DRAWS,
+) -> Path:
+    """Return the file of an experiment's summary in a folder; it need not be there."""
+    facts = _facts(experiment, methods, draws)
+    name = facts["scores"][0].partition("/")[0]
+    key = key_of({"version": VERSION, **facts})
+    return Path(folder) / f"{name}-{experiment.protocol}-{key}.json"
+
+
+def _facts(experiment: object, methods: Sequence[str], draws: int) -> dict[str, Any]:
+    if not isinstance(experiment, Experiment):
+        raise TypeError(f"experiment is {brief(experiment)}; it must be an Experiment.")
+    if experiment.orders is not None:
+        raise ValueError(
+            f"orders is {experiment.orders}; members are held out where one seed sets both, "
+            "without orders."
+        )
+    if experiment.members < SEEN[-1] + 2:
+        raise ValueError(
+            f"members is {experiment.members}; it must be at least {SEEN[-1] + 2}, so that members "
+            "are left to hold verdicts against."
+        )
+    if isinstance(methods, str) or "loo" not in methods:
+        raise ValueError(f"methods is {brief(methods)}; it must be a list that has 'loo'.")
+    files = [experiment.file(method, run) for method in methods for run in experiment.runs]
+    return {
+        "members": experiment.members,
+        "checkpoints": experiment.checkpoints,
+        "attributed": experiment.data.n_attributed,
+        "test": experiment.data.n_test,
+        "seen": list(SEEN),
+        "rules": list(RULES),
+        "alpha": ALPHA,
+        "draws": draws,
+        "methods": list(methods),
+        "scores": [path.relative_to(experiment.store).as_posix() for path in files],
+    }
+
+
+def _numbers(experiment: Experiment, methods: Sequence[str], draws: int) -> dict[str, Any]:
+    truth = experiment.scores("loo")
+    found: dict[str, Any] = {}
+    for method in methods:
+        scores = truth if method == "loo" else experiment.scores(method)
+        found[method] = {}
+        for which in CHECKPOINTS:
+            own, right = (
+                one.isel(checkpoint=[-1]) if which == "last" else one for one in (scores, truth)
+            )
+            of_draws = held_out(
+                own, None if method == "loo" else right, draws=draws, alpha=ALPHA, rules=RULES
+            )
+            found[method][which] = summed_up(of_draws)
+    return found
+
+
+def summed_up(of_draws: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Return means and quantiles over draws as plain numbers, None where there is none.
+
+    Examples
+    --------
+    >>> found = xr.Dataset({"wrong": (("seen", "draw"), [[0.0, 1.0]])})
+    >>> summed_up(found)
+    {'wrong': {'mean': [0.5], 'high': [0.95]}}
+    """
+    kept: dict[str, dict[str, Any]] = {}
+    with warnings.catch_warnings():
+        # What NumPy says of quantiles of nothing, which are None here.
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        for name, values in of_draws.items():
+            kept[name] = {"mean": _plain(values.mean("draw"))}
+            for end in SPREAD.get(str(name), ()):
+                quantile = values.quantile(LEVELS[end], "draw", skipna=True)
+                kept[name][end] = _plain(quantile)
+    return kept
+
+
+def _plain(values: xr.DataArray) -> Any:
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(one) for one in value]
+        return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+
+    return plain(values.values.tolist())
+
+
+def _read(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    text = bytes(read_whole(path, MOST_BYTES))
+    try:
+        content = json.loads(text)
+        stored = content.pop("sha256")
+        sound = stored == checksum(canonical(content))
+        sound = sound and all(content[name] == value for name, value in facts.items())
+        sound = sound and set(content["numbers"]) == set(facts["methods"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise SummaryError(f"the summary {path} is half-written, damaged or of other scores.")
+    return content
