@@ -151,7 +151,11 @@ PEERS := .venv-peers/.installed
 bench: $(PEERS) ## time this package against a plain loop and against peer libraries
 	TQDM_DISABLE=1 .venv-peers/bin/python -m benchmarks.bench
 
-$(PEERS): $(COURSE) benchmarks/requirements-peers.lock
+.PHONY: peers-test
+peers-test: $(PEERS) $(call needs,test formats) ## the adapters with what the real libraries give, each to a report
+	$(TEST_ENV) .venv-peers/bin/python -m pytest tests/peers -p no:xdist
+
+$(PEERS): $(COURSE) $(call needs,formats) benchmarks/requirements-peers.lock
 	@rm -f $(PEERS)
 	$(PY) -m venv --clear .venv-peers
 	$(PY) -m tools.have_torch .venv-peers .

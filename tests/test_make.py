@@ -61,6 +61,8 @@ COURSE = {"torch", "notebooks", "vit", "package"}
         ("fuzz", COURSE | {"test", "formats"}),
         ("wheel-test", COURSE - {"vit"} | {"test"}),
         ("vit-backbone", COURSE | {"convert"}),
+        ("bench", COURSE | {"formats"}),
+        ("peers-test", COURSE | {"test", "formats"}),
         ("test-code", COURSE | {"test", "formats", "site", "browser", "convert", "cluster"}),
         ("test", COURSE | {"test", "formats", "site", "convert", "cluster", "browser"}),
     ],

@@ -108,6 +108,35 @@ expected: its axes are swapped; name them as they are, dims=('test', 'train').
     return checked(arranged(scores))
 
 
+def of_members(results: Any, dims: Sequence[str], **options: Any) -> xr.DataArray:
+    """Return the results of several models, one array each, as one cube.
+
+    Parameters
+    ----------
+    results : sequence of arrays or Tensors, or one of them
+        One a member. A single array is that of one model.
+    dims : sequence of str
+        What the axes of each are.
+    **options
+        As for `cube`.
+
+    Examples
+    --------
+    >>> of_members([np.zeros((3, 4)), np.ones((3, 4))], ("test", "train")).sizes
+    Frozen({'member': 2, 'train': 4, 'test': 3})
+    """
+    single = hasattr(results, "ndim") and results.ndim == len(dims)
+    arrays = [plain_array("scores", one) for one in ([results] if single else results)]
+    if not arrays:
+        raise ValueError("scores has no member; it must have at least one.")
+    if shapes := {one.shape for one in arrays} - {arrays[0].shape}:
+        raise ValueError(
+            f"scores has members of the shapes {arrays[0].shape} and {shapes.pop()}; all must have "
+            "the same."
+        )
+    return cube(np.stack(arrays), ("member", *dims), **options)
+
+
 def _dims_of(array: np.ndarray, dims: Sequence[str] | None) -> tuple[str, ...]:
     if dims is None:
         if array.ndim not in BY_NUMBER:

@@ -19,7 +19,15 @@ import xarray as xr
 from tda_utils.report import drawn
 from tda_utils.report.drawn import percent
 from tda_utils.report.samples import Shown, class_name
-from tda_utils.report.verdict import CANNOT_TELL, MAY_BE_LUCK, NO_SCORE, REPEATS, WORDS, Judged
+from tda_utils.report.verdict import (
+    CANNOT_TELL,
+    MAY_BE_LUCK,
+    NO_SCORE,
+    POWER,
+    REPEATS,
+    WORDS,
+    Judged,
+)
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 CODES = {word: code for code, word in WORDS.items()}
@@ -265,6 +273,10 @@ def _members(content: Content) -> str:
     columns = {
         "Method": ("method", _text),
         "Models": ("members", _count),
+        f"Needed to find {POWER:.0%} of what a hundred would".replace("%", " %"): (
+            "needed",
+            _needed,
+        ),
         "Agrees with the mean of as many other models": ("agrees_with_other_members", _number),
         "95 % interval from": ("low", _number),
         "to": ("high", _number),
@@ -276,7 +288,9 @@ def _members(content: Content) -> str:
         }
     return _table("Would other models say the same?", table, columns) + (
         '<p class="note">The correlation that the mean over as many other models would have with '
-        "this one: near 1 there are enough of them, near 0 the mean is noise.</p>"
+        "this one: near 1 there are enough of them, near 0 the mean is noise. How many models are "
+        "needed is worked out from these, and is rough with few of them; more than a thousand are "
+        "not looked at.</p>"
     )
 
 
@@ -421,6 +435,10 @@ def _text(value: Any) -> str:
 
 def _count(value: Any) -> str:
     return "–" if pd.isna(value) else f"{value:,.0f}"
+
+
+def _needed(value: Any) -> str:
+    return "not known" if pd.isna(value) else f"{value:,.0f}"
 
 
 def _about(value: Any) -> str:

@@ -154,9 +154,12 @@ def _positions(scores: xr.DataArray, task: Any, same: Same) -> tuple[np.ndarray,
 
 
 def _same_inputs(task: Any) -> tuple[list[int], list[int]]:
-    def keys(dim: str) -> list[tuple[bytes, int]]:
+    from tda_utils.inputs import tensors_of  # whoever has a task has PyTorch
+
+    def keys(dim: str) -> list[bytes]:
         inputs, labels, _ = task.split(dim)
-        return [(x.numpy().tobytes(), int(y)) for x, y in zip(inputs, labels, strict=True)]
+        parts = ([*tensors_of(inputs[at : at + 1]), labels[at]] for at in range(len(labels)))
+        return [b"|".join(part.numpy().tobytes() for part in own) for own in parts]
 
     train, test = keys("train"), keys("test")
     places = {one: at for at, one in reversed(list(enumerate(test)))}

@@ -28,6 +28,7 @@ from tda_utils.reliability.effective import effective_pairs
 from tda_utils.reliability.overall import mean_p_by_checkpoints, overall_reliability
 from tda_utils.reliability.ranks import top_lists
 from tda_utils.reliability.rounding import null_ratio
+from tda_utils.reliability.seeds import seeds_needed
 from tda_utils.reliability.significance import null_reference, significant, summarise
 from tda_utils.reliability.stability import ceiling, correlation_of_means, stability
 from tda_utils.reliability.variance import variance_components
@@ -43,6 +44,8 @@ WORDS = {
 MOST_PAIRS = 100_000
 #: The clearest pairs that the tables list.
 LISTED = 200
+#: The share of what a hundred members would find that enough of them find.
+POWER = 0.8
 #: More classes than this are no groups that a table can show.
 MOST_GROUPS = 30
 #: A pair has no answer for one model if rounding alone moves as far in so many members.
@@ -98,6 +101,7 @@ def judge(
             "effective": effective_pairs(scores),
             "overall": overall_reliability(few, alpha=alpha),
             "stability": stability(few),
+            "needed": seeds_needed(few, power=POWER, alpha=alpha)["needed"].item(),
             "noise": null_reference(scores.sizes["member"], alpha=alpha).fraction_significant,
         }
         if floor is not None:
@@ -316,6 +320,7 @@ def table_of_members(judged: Mapping[str, Judged]) -> pd.DataFrame:
         row = {
             "method": name,
             "members": one.scores.sizes["member"],
+            "needed": one.numbers["needed"],
             "agrees_with_other_members": again["value"].item(),
             "low": again["low"].item(),
             "high": again["high"].item(),

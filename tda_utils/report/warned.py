@@ -169,6 +169,12 @@ def advice_of(
     least = min(one.scores.sizes["member"] for one in judged.values())
     if least < FEW_MEMBERS:
         said.append(f"Train more models with other seeds: there are {least}, and ten are usual.")
+    for name, one in judged.items():
+        if one.numbers["needed"] > one.scores.sizes["member"]:
+            said.append(
+                f"{name}: {one.numbers['needed']:.0f} models would find most of what a hundred "
+                f"would; there are {one.scores.sizes['member']}."
+            )
     if any("duplicated" in one or "checkpoints counted" in one for one in warned):
         said.append("Mend the members first: every number here counts them as independent.")
     if any("sign is not known" in one for one in warned):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tda_utils.reliability import significant, summarise
+from tda_utils.reliability import seeds_needed, significant, summarise
 from tda_utils.report import verdict
 from tests.reliability.scores import labelled, noise
 from tests.report.cases import floor_of, signal
@@ -109,6 +109,13 @@ def test_variance_is_split_by_source():
     assert table["method"].tolist() == ["a", "a"]
     shares = table.set_index("source")["share"]
     assert shares["member"] > 0.99 and shares.sum() == pytest.approx(1)
+
+
+def test_how_many_members_are_needed_is_what_the_reliability_wing_says():
+    one = judged(a=signal(strength=0.5))
+    table = verdict.table_of_members(one)
+    wanted = seeds_needed(one["a"].few, power=verdict.POWER)["needed"].item()
+    assert table["needed"].tolist() == [wanted] and wanted > 8
 
 
 def test_groups_add_up_classes_and_average_over_test_samples():

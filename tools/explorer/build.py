@@ -1,6 +1,6 @@
 """Build the explorer: one page of scores of MNIST3, which needs no network and no server.
 
-    python -m tools.explorer.build site/explorer.html
+    python -m tools.explorer.build site/explorer.html --report site/report.html
 
 Scores that are finished are read from the store, the others computed; notebook 05 shares them. With
 the default size and nothing stored that takes a few minutes on two cores.
@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--members", type=int, default=10, help="posterior members (seeds)")
     parser.add_argument("--checkpoints", type=int, default=3, help="checkpoints of each member")
     parser.add_argument("--test-per-class", type=int, default=10, help="test digits of each class")
+    parser.add_argument("--report", type=Path, help="where to write a report on the same scores")
     parser.add_argument("--store", type=Path, default=ROOT / "paper" / "runs" / "store")
     chosen = parser.parse_args(arguments)
     try:
@@ -43,6 +44,12 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"explorer: {error}", file=sys.stderr)
         return 2
+    if chosen.report is not None:
+        task = experiments["paired"].data
+        made = tda.report(
+            scores["paired"], task, title="Scores of the course: can they be trusted?"
+        )
+        made.save(chosen.report, tables=False)
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(page(data), encoding="utf-8")
     print(f"explorer: {chosen.output}, {chosen.output.stat().st_size / 1e6:.1f} MB")

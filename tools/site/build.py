@@ -80,7 +80,8 @@ def home(readme: dict[str, str]) -> str:
     ]
     explored = (
         '<p>Or begin with the <a href="explorer.html">explorer</a>, where the scores of the '
-        "course answer your questions.</p>\n"
+        'course answer your questions, or with the <a href="report.html">report</a> that '
+        "<code>tda.report</code> writes on them, as on anyone's.</p>\n"
     )
     # The badge of the tests is a picture of another server.
     texts = [without_part(readme[name], "badge") for name in HOME]
@@ -224,7 +225,8 @@ def build(output: Path, explorer_options: Sequence[str] = ()) -> int:
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
         command += ["-d", str(Path(temporary, "doctrees")), str(source), str(made)]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
-        code = code or explorer.main([str(made / "explorer.html"), *explorer_options])
+        pages = [str(made / "explorer.html"), "--report", str(made / "report.html")]
+        code = code or explorer.main([*pages, *explorer_options])
         if code:
             print(f"site: not built; {output} is as it was.", file=sys.stderr)
             return code

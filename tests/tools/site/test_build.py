@@ -70,7 +70,7 @@ def pages(site):
     return {
         path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8"))
         for path in sorted(site.rglob("*.html"))
-        if path.name != "explorer.html"  # it has tests of its own
+        if path.name not in ("explorer.html", "report.html")  # they have tests of their own
     }
 
 
@@ -192,9 +192,10 @@ def test_the_search_index_knows_the_glossary(site):
 # ------------------------------------------------- what the pages are made of
 
 
-def test_the_first_page_leads_to_the_explorer():
+def test_the_first_page_leads_to_the_explorer_and_the_report():
     readme = sections((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert 'href="explorer.html"' in build.home(readme)
+    for page in ("explorer.html", "report.html"):
+        assert f'href="{page}"' in build.home(readme)
 
 
 def test_a_failed_build_leaves_the_site_that_was_there(tmp_path, monkeypatch, capfd):
