@@ -63,11 +63,12 @@ class Size:
     growth_members: tuple[int, ...] = (1, 2, 4, 8)
     growth_builds: tuple[str, ...] = tuple(BUILDS)
     growth_models: int = 8
+    unrolled_tests: int = 10  # Test samples of each class for the derivative through training.
     peers: bool = True
 
 
 FULL = Size()
-QUICK = Size(1, 2, 2, 2, 1, 10, 2, (10,), (1,), ("CNN2-L",), 2, False)
+QUICK = Size(1, 2, 2, 2, 1, 10, 2, (10,), (1,), ("CNN2-L",), 2, 1, False)
 
 
 @dataclass(frozen=True)
@@ -444,6 +445,49 @@ def retrain_loo(size: Size, models: int = 8) -> list[Row]:
     return [row(name, measured, theirs, 4, agreed, f" ({best})")]
 
 
+def unrolled(size: Size) -> list[Row]:
+    """(g) The derivative through training against autograd through a stored graph of all steps."""
+    task = tda.load_task("mnist3", per_class=10, test_per_class=size.unrolled_tests)
+    recipe = tda.Recipe(epochs=size.epochs, keep_last=1)
+    posterior = tda.sample_posterior(CNN2L, task, recipe, (work.SEED,), device="cpu")
+    theirs, training = "autograd, all steps in its graph", "one training"
+    measured = interleaved(
+        {
+            "ours": lambda: work.our_unrolled(posterior, task, workers=1).numpy(),
+            theirs: lambda: work.stored_graph(task, recipe).numpy(),
+            training: lambda: work.our_models(task, recipe, [None]),
+        },
+        size.repeats,
+    )
+    agreed = agreement(measured["ours"][1], measured[theirs][1])
+    name = f"unrolled, one core, {task.n_train} x {task.n_test}, {recipe.epochs} steps"
+    pairs = zip(measured["ours"][0], measured[training][0], strict=True)
+    each = statistics.median(us / them for us, them in pairs) / task.n_test
+    seconds = [statistics.median(measured[who][0]) for who in ("ours", training)]
+    peaks = [_peak_of(kind, size) for kind in ("unrolled", "stored graph")]
+    return [
+        row(name, measured, theirs, None, agreed),
+        Row(f"{name}: a test sample, in trainings", training, "4", f"{each:.1f}", *seconds, ""),
+        Row(
+            f"peak memory of the process, {name}",
+            f"{theirs}: {peaks[1]:.2f} GB",
+            "–",
+            f"{peaks[0]:.2f} GB",
+            None,
+            None,
+            "",
+        ),
+    ]
+
+
+def _peak_of(kind: str, size: Size) -> float:
+    """Return the peak memory in gigabytes of one piece of work in a process of its own."""
+    case = (kind, "CNN2-L", "10", "1", str(size.epochs), str(size.unrolled_tests))
+    command = [sys.executable, "-m", "benchmarks.bench", "--one", *case]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)["peak"] / 1e9
+
+
 def peak_bytes() -> int:
     """Return the peak memory of this process, imports included.
 
@@ -460,9 +504,13 @@ def peak_bytes() -> int:
 def one_growth(
     kind: str, build: str, per_class: int, members: int, models: int, test_per_class: int
 ) -> None:
-    """Print seconds and peak memory of one piece of work; run in a process of its own."""
+    """Print seconds and peak memory of one piece of work; run in a process of its own.
+
+    Of the derivative through training, `models` are the epochs.
+    """
     task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
     recipe = tda.Recipe(keep_last=1)
+    through = tda.Recipe(epochs=models, keep_last=1)
     removed, seeds = task.train_index[:models].tolist(), tda.PAPER_SEEDS[:members]
     posterior = work.posterior_of(task, BUILDS[build], members) if kind == "gradients" else None
     # The first time loads compiled code; the second is timed.
@@ -471,6 +519,11 @@ def one_growth(
         if kind == "gradients":
             grad_dot_and_cos(posterior, task, device="cpu")
             tda.influence(posterior, task, device="cpu")
+        elif kind == "unrolled":
+            own = tda.sample_posterior(BUILDS[build], task, through, seeds, device="cpu")
+            work.our_unrolled(own, task)
+        elif kind == "stored graph":
+            work.stored_graph(task, through, BUILDS[build])
         else:
             work.our_models(task, recipe, removed, BUILDS[build], seeds)
         seconds = time.perf_counter() - start
@@ -637,6 +690,7 @@ def main(arguments: list[str] | None = None) -> int:
     parts: list[Callable[[], list[Row]]] = [
         lambda: leave_one_out(size),
         lambda: machine_share(size),
+        lambda: unrolled(size),
         dense_error,
     ]
     parts += [lambda: gradients(size), lambda: retrain_loo(size)] if size.peers else []

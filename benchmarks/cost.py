@@ -73,6 +73,10 @@ def images(experiment: Experiment, method: str) -> Images:
         return Images(samples * retrained * training, samples * retrained * test)
     if method == "ats":
         return Images(samples * retrained, samples * retrained * test)
+    if method == "unrolled":
+        # Two gradients a step for each training sample, which is the fewer of both here.
+        carried = min(attributed, samples * test)
+        return Images((1 + 2 * carried) * training, 0)
     if method != "influence":
         return Images(samples * (attributed + test), 0)
     if experiment.protocol == "released":

@@ -90,6 +90,39 @@ def our_models(
     )
 
 
+def our_unrolled(posterior: tda.Posterior, task: tda.Task, workers: int | None = None) -> Tensor:
+    """Return the derivative of each test loss through training, (train, test), in reverse."""
+    options = {"mode": "reverse", "check": 0, "workers": workers}
+    return torch.from_numpy(tda.unrolled(posterior, task, **options).values[0, 0])
+
+
+def stored_graph(task: tda.Task, recipe: tda.Recipe, build=CNN2L) -> Tensor:
+    """Return the same as one would at first: keep the graph of all steps, and go back through it.
+
+    Each step of Adam is written with operations that autograd differentiates.
+    """
+    model, weights = build(), torch.ones(task.n_train, requires_grad=True)
+    place = {name: p.clone().requires_grad_() for name, p in initial_state(build, SEED).items()}
+    means = {name: torch.zeros_like(p) for name, p in place.items()}
+    squares, step = dict(means), 0
+    for batch in (b for epoch in batch_order(SEED, task.n_train, recipe, build) for b in epoch):
+        logits = torch.func.functional_call(model, place, (task.train_x[batch],))
+        losses = nn.functional.cross_entropy(logits, task.train_y[batch], reduction="none")
+        mean = (losses * weights[batch]).mean()
+        gradients = torch.autograd.grad(mean, list(place.values()), create_graph=True)
+        step += 1
+        for (name, p), gradient in zip(list(place.items()), gradients, strict=True):
+            gradient = gradient + recipe.weight_decay * p
+            means[name] = 0.9 * means[name] + 0.1 * gradient
+            squares[name] = 0.999 * squares[name] + 0.001 * gradient.square()
+            size = (squares[name] / (1 - 0.999**step)).sqrt() + 1e-8
+            place[name] = p - recipe.lr / (1 - 0.9**step) * means[name] / size
+    logits = torch.func.functional_call(model, place, (task.test_x,))
+    losses = nn.functional.cross_entropy(logits, task.test_y, reduction="none")
+    rows = [torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses]
+    return -torch.stack(rows, dim=1)
+
+
 def arithmetic(model: nn.Module, images: Tensor) -> tuple[int, int]:
     """Return the arithmetic of a look at images, and of a training step, a multiply-add as two.
 

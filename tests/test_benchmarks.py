@@ -24,6 +24,14 @@ def test_ours_and_the_plain_loop_do_the_same_work():
     np.testing.assert_allclose(ours, plain, atol=1e-5)
 
 
+def test_the_derivative_through_training_is_that_of_the_stored_graph():
+    task = tda.load_task("mnist3", per_class=10, test_per_class=1)
+    recipe = tda.Recipe(epochs=2, keep_last=1)
+    posterior = tda.sample_posterior(CNN2L, task, recipe, (work.SEED,))
+    ours, theirs = work.our_unrolled(posterior, task), work.stored_graph(task, recipe)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-2 * float(ours.abs().max()))
+
+
 def test_arithmetic_is_counted_by_the_sizes_of_the_layers():
     images = torch.zeros(2, 1, 28, 28)
     conv1, conv2 = 2 * 32 * 9 * 26**2, 2 * 64 * 32 * 9 * 11**2

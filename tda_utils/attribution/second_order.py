@@ -174,7 +174,7 @@ class AutogradLoss:
             torch.zeros(len(directions), *one.shape).to(one) if part is None else part
             for part, one in zip(found, [*self._parameters, self._weights], strict=True)
         )
-        changes = torch.cat([part.flatten(1) for part in of_parameters], dim=1)
+        changes = torch.cat([part.reshape(len(part), -1) for part in of_parameters], dim=1)
         # The gradient has the weight of sample i times its own gradient over their number.
         return changes, of_weights * of_weights.shape[1]
 

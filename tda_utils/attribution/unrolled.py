@@ -19,7 +19,7 @@ from tda_utils.attribution.choice import gradient_method
 from tda_utils.attribution.gradients import GradientMethod, like_parameters
 from tda_utils.attribution.replay import Replay, Step
 from tda_utils.attribution.retraining import recipe_of, retrained_losses
-from tda_utils.attribution.samples import Sample, check_inputs, labelled
+from tda_utils.attribution.samples import Sample, check_inputs, labelled, module_of
 from tda_utils.attribution.second_order import BatchLoss, BatchLosses, batch_losses
 from tda_utils.checks import check_choice, check_count, check_number
 from tda_utils.data.task import Task
@@ -157,7 +157,8 @@ def unrolled(
     Notes
     -----
     The mean of a batch is taken over all of its samples, and the weight of one of them is a factor
-    on its loss, as in `loo`. Reverse: with adjoints of parameters and running means after a step,
+    on its loss, as in `loo`. Buffers, such as what spectral normalisation remembers of a weight,
+    are held fixed. Reverse: with adjoints of parameters and running means after a step,
     `tda_utils.attribution.adam.AdamStep.backward` has those before it, the Hessian of the batch's
     loss times the adjoint of the gradient is added, and the inner product of that adjoint with the
     gradient of each sample of the batch is its share of the score. Source: Maclaurin, Duvenaud and
@@ -185,7 +186,7 @@ def unrolled(
         posterior, task, recipe, mode, last_steps, mean_over, epsilon, build_model, device
     )
     check_count("check", check, least=0)
-    model = posterior.module(0, 0)
+    model = module_of(posterior, 0, 0)
     with recurrent_on(model, CPU), twice_differentiable(model):
         inputs = like_parameters(model, task.train_x[:1])
         check_twice_differentiable(model, inputs, "method is 'unrolled'")
@@ -199,7 +200,7 @@ def unrolled(
     means = {dim: 0 for dim in MEANS if dim in mean_over}
     shape = (posterior.members, posterior.checkpoints, task.n_attributed, task.n_test)
     scores = labelled(
-        np.broadcast_to(values, shape),
+        np.broadcast_to(values, shape).copy(),
         posterior,
         task,
         method="unrolled",

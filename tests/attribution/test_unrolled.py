@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import tda_utils as tda
-from tda_utils import Posterior, Recipe, sample_posterior
+from tda_utils import Posterior, Recipe, Task, sample_posterior
 from tda_utils.attribution.unrolled import Run
 from tda_utils.engine.recipe import batch_order
 from tda_utils.models.convolutional import CNN2L
@@ -113,6 +113,39 @@ def test_a_parameter_that_some_batches_do_not_reach():
         for mode in MODES:
             found = tda.unrolled(posterior, task, mode=mode, check=0)[:, :, position]
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
+
+
+def plain_descent(parameters, recipe, **_):
+    """Gradient descent as Adam without memory, whose epsilon is far above any gradient."""
+    return torch.optim.Adam(
+        parameters, lr=recipe.lr, betas=(0.0, 0.0), eps=1e8, weight_decay=recipe.weight_decay
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ridge_by_gradient_descent_has_a_closed_form(mode, monkeypatch):
+    """At the end of training the minimum moves as its normal equations say."""
+    monkeypatch.setattr("tda_utils.engine.modules.adam_of", plain_descent)
+    monkeypatch.setattr("tda_utils.attribution.adam.BETAS", (0.0, 0.0))
+    lr, epochs, decay = 0.3 * 1e8, 150, 0.1
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(11, 3))
+    numbers = rows @ [1.0, -2.0, 0.5] + 0.3 * rng.normal(size=11)
+    task = Task.from_arrays(
+        rows[:8], numbers[:8], rows[8:], numbers[8:], objective=tda.Objective("mse")
+    ).attribute_only([1, 4, 6])
+    recipe = Recipe(epochs=epochs, batch_size=8, lr=lr, weight_decay=decay, keep_last=1)
+    build = in_double(lambda: nn.Linear(3, 1, bias=False))
+    posterior = sample_posterior(build, task, recipe, seeds=[446])
+    found = tda.unrolled(posterior, task, mode=mode, check=0, epsilon=1e8)[0, 0]
+    x, y = task.train_x.double().numpy(), task.train_y.double().numpy()
+    matrix = 2 / 8 * x.T @ x + decay * np.eye(3)
+    theta = np.linalg.solve(matrix, 2 / 8 * x.T @ y)
+    some = task.rows.numpy()
+    moves = np.linalg.solve(matrix, (2 / 8 * (x @ theta - y)[:, None] * x)[some].T)
+    test_x, test_y = task.test_x.double().numpy(), task.test_y.double().numpy()
+    wanted = (2 * (test_x @ theta - test_y)[:, None] * (test_x @ moves)).T
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * abs(wanted).max())
 
 
 def test_a_step_of_adam_from_the_start_has_a_closed_form():

@@ -1,5 +1,7 @@
 """Every network of the zoo under every method that trains, against a plain loop in float64."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tda_utils import Posterior, Recipe, sample_posterior
 from tests.refusals import refused
 from tests.zoo import plain_training as plain
 from tests.zoo.networks import NETWORKS, zoo_task
+from tests.zoo.outcomes import ONCE_DIFFERENTIABLE
 from tests.zoo.training_outcomes import UNLESS_WHOLE, UNTRAINED, training_outcome
 
 # Two batches an epoch, of which the second is smaller.
@@ -91,6 +94,28 @@ def test_an_additional_step_is_that_of_the_plain_loop(members, name):
         wanted, drift = plain.one_step(build, TASK, RECIPE, SEED, 2, last, memory)
         near(scores[0, -1], factor * wanted, protocol)
         near(scores.drift[0, -1], factor * drift, protocol)
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_unrolled_is_the_slope_of_trainings_by_a_weight(members, name):
+    build, posterior, _ = members(name)
+    if name in ONCE_DIFFERENTIABLE:
+        call = lambda: tda.unrolled(posterior, TASK)  # noqa: E731
+        refused(ValueError, call, "method is 'unrolled'", ONCE_DIFFERENTIABLE[name])
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # Slower gradients, few samples.
+        found = tda.unrolled(posterior, TASK, check=0, workers=1)[0, :, 0]
+    ends, small = [], 1e-6
+    for weight in (1 + small, 1 - small):
+        weights = torch.ones(1, TASK.n_train, dtype=torch.float64)
+        weights[0, 0] = weight
+        trained = sample_posterior(build, TASK, RECIPE, [SEED], weights=weights, workers=1)
+        ends.append(trained.losses(TASK)[0].values)
+    wanted = (ends[1] - ends[0]) / (2 * small)
+    # What spectral normalisation remembers of a weight is held fixed.
+    near_enough = 1e-3 if "spectral" in name else 1e-5
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=near_enough * abs(wanted).max())
 
 
 @pytest.mark.parametrize("name", WHOLE)
