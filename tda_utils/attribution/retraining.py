@@ -116,7 +116,7 @@ def retrain(
     >>> dict(losses.sizes)
     {'member': 1, 'checkpoint': 2, 'subset': 2, 'test': 3}
     """
-    check_inputs(posterior, task, "paired")
+    posterior = check_inputs(posterior, task, "paired")
     factors, subsets = checked_weights(weights, task, _dtype(posterior))
     if train is None and not bool(factors.all()):
         check_alone(posterior, task, "retraining without it")

@@ -139,7 +139,8 @@ class AutogradLoss:
     ) -> None:
         self._parameters = list(trainable_parameters(model).values())
         # Weights that are ones are there to be differentiated by, too.
-        weights = inputs.new_ones(len(inputs)) if weights is None else weights.to(inputs)
+        ones = self._parameters[0].new_ones(len(labels))
+        weights = ones if weights is None else weights.to(ones)
         self._weights = weights.detach().clone().requires_grad_()
         self._losses = objective.losses(model(inputs.clone()), labels)
         mean = (self._losses * self._weights).mean()

@@ -176,7 +176,7 @@ def unrolled(
     >>> unrolled(posterior, task, mean_over=["checkpoint"]).dims
     ('member', 'train', 'test')
     """
-    check_inputs(posterior, task, protocol)
+    posterior = check_inputs(posterior, task, protocol)
     if protocol == "released":
         raise ValueError(
             "protocol is 'released', and the released code has no derivative through training; "

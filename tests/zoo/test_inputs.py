@@ -24,6 +24,7 @@ from tests.zoo.objectives import CASES
 from tests.zoo.outcomes import GRADIENT_METHODS, INPUT_SLOW, PAIRED
 
 DAMPING, BATCH, SCALE, SEED = 5e-2, 2, 10.0, 446
+SMALL = 1e-5  # a weight's step to either side
 RECIPE = Recipe(epochs=2, batch_size=4, lr=1e-2, weight_decay=5e-3, keep_last=1)
 BOTH = [(network, case) for network, cases in PAIRED.items() for case in cases]
 #: Second derivatives are slow: they are taken with the first objective alone.
@@ -240,6 +241,10 @@ def test_a_method_that_trains_gives_what_each_sample_alone_gives(network, name):
         weights[row] = 0
         left_out.append(measured(plain_run(network, name, weights)[0], network, name) - own)
     near(tda.loo(posterior, task, workers=1)[0, 0], torch.stack(left_out))
+    every = torch.ones(2, N_TRAIN)
+    every[1, 0] = 0
+    both = tda.retrain(posterior, task, every.numpy(), workers=1)[0, 0]
+    near(both[1] - both[0], left_out[0])
     stepped = []
     for row in (0, 4):
         again = copy.deepcopy(model)
@@ -259,6 +264,16 @@ def test_a_method_that_trains_gives_what_each_sample_alone_gives(network, name):
         ):
             parameter.data -= 0.1 * gradient
         stepped.append(own - measured(again, network, name))
+    slopes = []
+    for row in (0, 4):
+        ends = []
+        for weight in (1 + SMALL, 1 - SMALL):
+            weights = torch.ones(N_TRAIN, dtype=torch.float64)
+            weights[row] = weight
+            ends.append(measured(plain_run(network, name, weights)[0], network, name))
+        slopes.append((ends[1] - ends[0]) / (2 * SMALL))
+    found = tda.unrolled(posterior, task, workers=1)[0, 0]
+    np.testing.assert_allclose(found, torch.stack(slopes), rtol=1e-4, atol=1e-7)
     bare = Posterior.from_state_dicts(build(network, name), posterior.states)
     near(tda.ats(bare, task, lr=0.1, workers=1)[0, 0], torch.stack(stepped))
 
