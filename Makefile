@@ -66,7 +66,7 @@ studies: $(COURSE) ## the scores and summaries of all studies of the full size, 
 test: lint test-code student test-notebooks site-test ## all checks
 
 .PHONY: test-code
-test-code: $(COURSE) $(call needs,test site browser cluster convert) ## tests and the examples in docstrings, the checks of notebooks and manifest too
+test-code: $(COURSE) $(call needs,test formats site browser cluster convert) ## tests and the examples in docstrings, the checks of notebooks and manifest too
 	@# Without tests/site, which needs a built site and a browser (`make site-test`), without
 	@# tests/test_wheel.py, which installs packages (`make wheel-test`), and the thousands of attacks
 	@# that `make faults` counts.
@@ -97,11 +97,11 @@ $(CHROMIUM_FILE):
 	$$(test "$$(id -u)" = 0 || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium
 
 .PHONY: faults
-faults: $(COURSE) $(call needs,test cluster) ## what happens to a run that is killed, starved, attacked or fed with rubbish, with a count
+faults: $(COURSE) $(call needs,test formats cluster) ## what happens to a run that is killed, starved, attacked or fed with rubbish, with a count
 	$(TEST_ENV) $(PY) -m pytest tests/faults -p no:xdist
 
 .PHONY: fuzz
-fuzz: $(COURSE) $(call needs,test) ## property tests with random examples, ROUNDS times over; SEED=... repeats a round
+fuzz: $(COURSE) $(call needs,test formats) ## property tests with random examples, ROUNDS times over; SEED=... repeats a round
 	@for seed in $(or $(SEED),$$($(PY) -c 'import random; print(*random.sample(range(2**32), $(ROUNDS)))')); do \
 	    echo "fuzz: seed $$seed"; \
 	    $(TEST_ENV) HYPOTHESIS_PROFILE=fuzz $(PY) -m pytest tests --ignore=tests/site -m hypothesis -q \
@@ -216,7 +216,7 @@ clean: ## remove caches and executed copies; .venv and finished scores stay
 
 # The stamp is written last, and removed first: an installation cut short is taken up again. On a
 # borrowed environment each package is put into .venv even so, since its commands lie beside it.
-$(call needs,torch notebooks vit convert test site browser cluster): .venv/.installed-%: requirements/%.lock .venv/.made
+$(call needs,torch notebooks vit formats convert test site browser cluster): .venv/.installed-%: requirements/%.lock .venv/.made
 	@rm -f $@
 	$(if $(BORROWED),$(PIP) install --no-deps --force-reinstall --requirement $<)
 	$(PIP) install --requirement $<

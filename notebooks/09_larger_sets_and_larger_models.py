@@ -352,6 +352,49 @@ show(figure_agreement)
 # ATS agrees with Grad-Dot, and leave-one-out with influence, to some degree in every study.
 # Leave-one-out and Grad-Dot agree almost perfectly in one study, and not at all in another.
 #
+# Means are one half of the story. Do two methods also call the same pairs noisy? The same matrices
+# follow for the standard deviation over members, and for what notebook 06 correlates under the name
+# of p.
+
+# %%
+spread = {
+    quantity: {
+        kind: pd.DataFrame(
+            {
+                study_name(one): {
+                    f"{METHOD_LABELS[a]}, {METHOD_LABELS[b]}": correlation.value
+                    for (a, b), correlation in summary.agreement(quantity, kind).items()
+                    if {a, b} <= set(METHOD_LABELS)
+                }
+                for one, summary in zip(experiments, studied, strict=True)
+            }
+        )
+        for kind in ("pearson", "spearman")
+    }
+    for quantity in ("std", "p")
+}
+titles = {"std": "standard deviation over members", "p": "p"}
+figure_spread = tda.plots.agreement_by_study(
+    {title: spread[quantity]["pearson"] for quantity, title in titles.items()}
+)
+show(figure_spread)
+
+# %% [markdown]
+# ## More checkpoints
+#
+# Notebook 05 averaged the checkpoints of a member, and its mean p-value fell, or did not. Below, a
+# panel a study: to the right the scores are averages over more of the last checkpoints. Where a
+# line stays within its own intervals, more checkpoints have not shown that they help.
+
+# %%
+curves_over = {
+    study_name(one): {k: summary.checkpoints(k) for k in range(1, checkpoints + 1)}
+    for one, summary in zip(experiments, studied, strict=True)
+}
+figure_checkpoints = tda.plots.reliability_by_checkpoints(curves_over)
+show(figure_checkpoints)
+
+# %% [markdown]
 # ## What you saw
 #
 # - A comparison needs the same number of members and an interval on both sides.

@@ -1,7 +1,7 @@
 """Can this training data attribution be trusted, or is it noise?
 
 A trained model is a sample from a posterior, so the attribution tau(z_j, z) of a training sample
-z_j to the prediction on z is a random variable. This package trains the samples, computes five
+z_j to the prediction on z is a random variable. This package trains the samples, computes six
 attributions on each, and says which pairs stand out from the noise.
 """
 
@@ -11,9 +11,9 @@ __version__ = "0.2.0"
 
 #: Where each name lives; it is loaded on first use, so that judging scores needs no PyTorch.
 _HOMES = {
-    "tda_utils": "outputs plots",
-    "tda_utils.attribution": "METHODS ats attribute grad_cos grad_dot influence subsets",
-    "tda_utils.data": "Task load_task",
+    "tda_utils": "outputs plots report",
+    "tda_utils.attribution": ("METHODS ats attribute grad_cos grad_dot influence subsets unrolled"),
+    "tda_utils.data": "Objective Task load_task",
     "tda_utils.engine.recipe": "Recipe",
     "tda_utils.experiments.experiment": "Experiment",
     "tda_utils.experiments.kept": "floor loo retrain",
@@ -26,8 +26,10 @@ _HOMES = {
         "defined_members distribution_shift drift_share group_effects group_scores "
         "least_certain_pairs mean_p_by_checkpoints null_ratio null_reference p_values "
         "removal_curves removal_signed remove_drift rounding_share significant smallest_group "
-        "summarise variance_components variance_shares"
+        "summarise top_lists top_probability variance_components variance_shares"
     ),
+    "tda_utils.report.exchange": "load_scores save_scores to_dataframe",
+    "tda_utils.report.signs": "judge_sign",
 }
 _RENAMED = {
     "crops": "tda_utils.engine.noise",

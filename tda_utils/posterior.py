@@ -24,7 +24,7 @@ from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import LOOK_STREAM, NOISE_STREAM, access_to_images, derived_seed
 from tda_utils.engine.recipe import Job, Recipe, architecture, batch_order, initial_state
-from tda_utils.engine.training import state_losses, train_states
+from tda_utils.engine.training import TRIED, state_losses, train_states
 from tda_utils.labels import member_coordinates
 from tda_utils.models.probes import check_each_by_itself, layer_of, overwriting_layer
 from tda_utils.models.states import (
@@ -302,12 +302,14 @@ class Posterior:
     def losses(self, task: Task, *, device: str | torch.device = "auto") -> xr.DataArray:
         """Return the loss of each test sample under each posterior sample.
 
+        Or what else the task's objective measures on a test sample.
+
         Where the recipe crops images at random, each posterior sample sees other crops: see `seen`.
 
         Returns
         -------
         DataArray, float32, dims (member, checkpoint, test)
-            Cross-entropy in nats.
+            Cross-entropy is in nats.
 
         Examples
         --------
@@ -324,6 +326,7 @@ class Posterior:
             task.test_x,
             task.test_y,
             crop=self._crop,
+            objective=task.objective,
             noise_seeds=[self._look_seed(*sample) for sample in self.samples],
             device=device,
         )
@@ -387,7 +390,8 @@ def sample_posterior(
     ----------
     build_model : callable
         Returns a fresh `nn.Module` that maps inputs to logits, shape (n, at least
-        ``task.classes``). One in float16 or bfloat16 is trained in float32.
+        ``task.classes``), or to what else the task's objective takes. One in float16 or
+        bfloat16 is trained in float32.
     task : Task
         The training data.
     recipe : Recipe
@@ -471,6 +475,7 @@ def sample_posterior(
         task.train_y,
         recipe,
         jobs,
+        objective=task.objective,
         workers=workers,
         device=device,
         describe="training",
@@ -539,6 +544,8 @@ def _check_lone_sample(model: nn.Module, task: Task, recipe: Recipe) -> None:
 def check_model(model: nn.Module, task: Task) -> None:
     """Raise a `ValueError` unless the model maps the task's inputs, each by itself, to logits.
 
+    Or to what else the task's objective takes.
+
     Or a `TypeError` if it has parameters of a type that nothing can be computed with.
     """
     check_types(model)
@@ -569,16 +576,12 @@ def check_model(model: nn.Module, task: Task) -> None:
         )
     if not logits.is_floating_point():
         raise ValueError(f"model gives outputs of {logits.dtype}; logits must be real numbers.")
-    if logits.ndim == 2 and logits.shape[1] == 1:
+    if logits.ndim == 0 or len(logits) != 1:
         raise ValueError(
-            "model gives one logit, whose softmax is always 1; it must give a logit for each "
-            f"class, at least {max(task.classes, 2)}: for two classes, 0 beside the one."
+            f"model gives outputs of shape {tuple(logits.shape)} for one sample; they must be one "
+            "row a sample."
         )
-    if logits.ndim != 2 or logits.shape[1] < task.classes:
-        raise ValueError(
-            f"model gives outputs of shape {tuple(logits.shape)}; they must be logits (n, at least "
-            f"{task.classes})."
-        )
+    _check_outputs(probe, task)
     if not torch.equal(sample, task.train_x[:1].to(sample)):
         layer = layer_of(model, overwriting_layer(probe, sample))
         raise ValueError(
@@ -586,6 +589,18 @@ def check_model(model: nn.Module, task: Task) -> None:
             "given to it again; it must work on a copy, such as images.clone(), or out of place."
         )
     check_each_by_itself(model, task.train_x, task.test_x)
+
+
+def _check_outputs(model: nn.Module, task: Task) -> None:
+    """Raise a `ValueError` unless the outputs of a few samples are what the objective takes.
+
+    A named objective looks at the shape alone, for which one sample will do.
+    """
+    few = TRIED if task.objective.is_callable else 1
+    inputs, targets = task.train_x[:few], task.train_y[:few]
+    with torch.no_grad():
+        parts = [model(x[None].to(next(model.parameters()).dtype, copy=True)) for x in inputs]
+    task.objective.check_outputs(torch.cat(parts), targets, task.classes)
 
 
 def _check_nested(states: object) -> None:

@@ -7,5 +7,12 @@ from typing import Literal
 Protocol = Literal["paired", "released"]
 #: Attribution as the paper defines it, and as its released code computes it.
 PROTOCOLS = ("paired", "released")
-#: The methods of the paper, by their names in code, as figures and tables call them.
-METHOD_LABELS = {"loo": "LOO", "ats": "ATS", "influence": "IF", "grad_dot": "GD", "grad_cos": "GC"}
+#: The methods by their names in code, as figures and tables call them: the paper's five, and UR.
+METHOD_LABELS = {
+    "loo": "LOO",
+    "ats": "ATS",
+    "influence": "IF",
+    "grad_dot": "GD",
+    "grad_cos": "GC",
+    "unrolled": "UR",
+}

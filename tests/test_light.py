@@ -67,11 +67,12 @@ def fresh(code, without=()):
         ("import tda_utils.experiments.provenance", MAKING | NOTEBOOKS),
         (COMMAND.format(arguments=["list"]), MAKING | NOTEBOOKS),
         (COMMAND.format(arguments=["check"]), MAKING),
+        (COMMAND.format(arguments=["judge", "--help"]), MAKING | NOTEBOOKS | {"yaml"}),
         (COMMAND.format(arguments=["--help"]), MAKING | NOTEBOOKS | {"yaml", "jsonschema"}),
         (COMMAND.format(arguments=["run", "--help"]), MAKING | NOTEBOOKS | {"yaml", "jsonschema"}),
         (COMMAND.format(arguments=["--version"]), MAKING | NOTEBOOKS | {"yaml", "jsonschema"}),
     ],
-    ids="face reliability judging provenance list check help run-help version".split(),
+    ids="face reliability judging provenance list check judge-help help run-help version".split(),
 )
 def test_what_is_not_needed_is_not_loaded(code, unneeded):
     told = f"{code}\nprint('loaded:', *({unneeded!r} & set(sys.modules)), file=sys.stderr)"

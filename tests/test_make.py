@@ -58,11 +58,11 @@ COURSE = {"torch", "notebooks", "vit", "package"}
         ("student", COURSE - {"vit"}),
         ("site", COURSE | {"site"}),
         ("test-notebooks", COURSE | {"test"}),
-        ("fuzz", COURSE | {"test"}),
+        ("fuzz", COURSE | {"test", "formats"}),
         ("wheel-test", COURSE - {"vit"} | {"test"}),
         ("vit-backbone", COURSE | {"convert"}),
-        ("test-code", COURSE | {"test", "site", "browser", "convert", "cluster"}),
-        ("test", COURSE | {"test", "site", "convert", "cluster", "browser"}),
+        ("test-code", COURSE | {"test", "formats", "site", "browser", "convert", "cluster"}),
+        ("test", COURSE | {"test", "formats", "site", "convert", "cluster", "browser"}),
     ],
 )
 def test_a_target_installs_its_groups(repository, target, groups):

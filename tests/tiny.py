@@ -7,11 +7,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tda_utils import Recipe, Task
+from tda_utils import METHODS, Recipe, Task
 from tda_utils.data import sources
+from tda_utils.experiments.names import PAIRED_ONLY
+from tda_utils.terms import PROTOCOLS
 
 # Two batches an epoch of a tiny task, so that the order matters.
 SHORT = Recipe(epochs=3, batch_size=5, lr=1e-2, keep_last=2)
+#: All methods under each of the protocols that they have.
+ATTRIBUTIONS = [
+    (method, protocol)
+    for method in METHODS
+    for protocol in PROTOCOLS
+    if protocol == "paired" or method not in PAIRED_ONLY
+]
 
 
 def make_task(n_train=12, n_test=7, classes=3, channels=1, size=8, seed=0) -> Task:

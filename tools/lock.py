@@ -34,6 +34,7 @@ FOLDER = ROOT / "requirements"
 GROUPS = {
     "torch": "PyTorch, and on Linux its CUDA, 4 GB.",
     "notebooks": "The course and the paper's figures: the package, its extras models, notebooks.",
+    "formats": "Scores in Zarr and Parquet.",
     "vit": "The vision transformer of notebooks 07 and 09.",
     "convert": "The conversion of its backbone, once.",
     "test": "Tests, style and this lock.",

@@ -1,4 +1,4 @@
-"""Five attributions, each (posterior, task) -> scores (member, checkpoint, train, test)."""
+"""Six attributions, each (posterior, task) -> scores (member, checkpoint, train, test)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from tda_utils.attribution.loo import loo
 from tda_utils.attribution.retraining import retrain
 from tda_utils.attribution.similarity import grad_cos, grad_dot
 from tda_utils.attribution.subsets import subsets
+from tda_utils.attribution.unrolled import unrolled
 from tda_utils.checks import check_choice
 from tda_utils.data.task import Task
 from tda_utils.posterior import Posterior
 
-#: The five methods by the names that `attribute` and `Experiment` take.
+#: The six methods by the names that `attribute` and `Experiment` take.
 METHODS: dict[str, Callable[..., xr.DataArray]] = {
     "loo": loo,
     "ats": ats,
     "influence": influence,
     "grad_dot": grad_dot,
     "grad_cos": grad_cos,
+    "unrolled": unrolled,
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "loo",
     "retrain",
     "subsets",
+    "unrolled",
 ]
 
 
@@ -49,7 +52,7 @@ def attribute(posterior: Posterior, task: Task, method: str, **options: Any) -> 
     ----------
     posterior, task
         As for `loo`.
-    method : {"loo", "ats", "influence", "grad_dot", "grad_cos"}
+    method : {"loo", "ats", "influence", "grad_dot", "grad_cos", "unrolled"}
         Which attribution.
     **options
         Passed on, for example ``protocol="released"``.

@@ -6,7 +6,6 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.retraining import retrained_losses, with_drift
 from tda_utils.attribution.samples import check_inputs
 from tda_utils.data.task import Task
@@ -133,6 +132,7 @@ def _losses_after_gradient_step(
                 [posterior.states[member][checkpoint], *stepped],
                 seen.test_x,
                 task.test_y,
+                objective=task.objective,
                 workers=workers,
                 device=device,
             )
@@ -145,7 +145,7 @@ def _stepped(model: nn.Module, task: Task, lr: float) -> list[State]:
     parameters, tied, stepped = trainable_parameters(model), tied_names(model), []
     images = task.train_x[task.rows].to(next(model.parameters()).dtype)
     for image, label in zip(images, task.train_y[task.rows], strict=True):
-        loss = cross_entropy(model(image[None]), label[None])[0]
+        loss = task.objective.losses(model(image[None]), label[None])[0]
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         state = dict(state_of(model))
         for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):

@@ -9,11 +9,13 @@ may sort its batch. Whatever does not agree is left to a plain loop over samples
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tda_utils.attribution.blocks import dense
+from tda_utils.attribution.blocks import Block, dense
 from tda_utils.attribution.gradients import (
     CHUNK,
     FusedGradients,
@@ -24,6 +26,8 @@ from tda_utils.attribution.gradients import (
     separable_layers,
 )
 from tda_utils.attribution.loop import LoopGradients
+from tda_utils.data.losses import ObjectiveError
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 from tda_utils.engine.fused import is_fusable
 from tda_utils.models.probes import failing_layer, layer_of, reads_values
 from tda_utils.models.states import copied_model, largest_finite, trainable_parameters
@@ -32,7 +36,9 @@ from tda_utils.models.states import copied_model, largest_finite, trainable_para
 TOLERANCES = {torch.float64: (1e-10, 1e-7), torch.float32: (1e-4, 1e-2)}
 
 
-def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> GradientMethod:
+def gradient_method(
+    model: nn.Module, images: Tensor, labels: Tensor, objective: Objective = CROSS_ENTROPY
+) -> GradientMethod:
     """Return the fastest way to the gradients of an architecture, tried on two samples if need be.
 
     Gradients are to be taken on the device that the model lies on.
@@ -50,26 +56,26 @@ def gradient_method(model: nn.Module, images: Tensor, labels: Tensor) -> Gradien
     if not trainable_parameters(model):
         raise ValueError("model has no trainable parameter; gradients need at least one.")
     if next(model.parameters()).device.type == "cpu" and is_fusable(model, images):
-        return FusedGradients(model, images.shape[-1])
+        return FusedGradients(model, images.shape[-1], objective)
     many = images[:CHUNK]
     own, images, labels, reads = _to_try(model, images[:2], labels[:2])
-    wanted = _by_autograd(own, images, labels)
+    wanted = _by_autograd(own, images, labels, objective)
     layers = separable_layers(own)
     if layers is not None and not reads:
-        method = LayerGradients(layers)
+        method = LayerGradients(layers, objective)
         complete = method.is_complete(own, images.clone(), labels)
         if complete and method.keeps_places(own, like_parameters(own, many)):
-            if not _trouble(method, own, images, labels, wanted):
+            if not _trouble(method, own, images, labels, wanted, objective):
                 return method
-    trouble = _trouble(VmapGradients(), own, images, labels, wanted)
+    trouble = _trouble(VmapGradients(objective), own, images, labels, wanted, objective)
     if not trouble:
-        return VmapGradients()
+        return VmapGradients(objective)
     warnings.warn(
         f"gradients are taken sample by sample, which is exact but slower, since {trouble}.",
         RuntimeWarning,
         stacklevel=2,
     )
-    return LoopGradients()
+    return LoopGradients(objective)
 
 
 def _to_try(
@@ -91,24 +97,43 @@ def _to_try(
     return own, images, labels.to(images.device), reads
 
 
-def _by_autograd(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Return each sample's gradient, ``(n, *parameter)`` by name, or raise a `ValueError`."""
+def _by_autograd(
+    model: nn.Module, images: Tensor, labels: Tensor, objective: Objective
+) -> list[dict[str, Tensor]]:
+    """Return each sample's gradient, ``(n, *parameter)`` by name, or raise a `ValueError`.
+
+    Of the loss, and of what else is measured.
+    """
     if not model(images[:1].clone()).requires_grad:
         raise ValueError(
             "model gives logits that depend on none of its trainable parameters as far as autograd "
             "sees; gradients need at least one that they depend on."
         )
     try:
-        blocks = LoopGradients().loss_gradients(model, images, labels)
+        found = [
+            take(model, images, labels) for take in _kinds(LoopGradients(objective), objective)
+        ]
     except RuntimeError as problem:
         said = " ".join(str(problem).split())
         raise ValueError(f"model cannot be differentiated by autograd ({said[:200]}).") from problem
-    return {
-        name: block.values.view(len(images), *parameter.shape)
-        for (name, parameter), block in zip(
-            trainable_parameters(model).items(), blocks, strict=True
-        )
-    }
+    return [
+        {
+            name: block.values.view(len(images), *parameter.shape)
+            for (name, parameter), block in zip(
+                trainable_parameters(model).items(), blocks, strict=True
+            )
+        }
+        for blocks in found
+    ]
+
+
+def _kinds(
+    method: GradientMethod, objective: Objective
+) -> list[Callable[[nn.Module, Tensor, Tensor], list[Block]]]:
+    """Return what gives the gradients of a loss, and of what is measured if that is another."""
+    if objective.measure == "loss":
+        return [method.loss_gradients]
+    return [method.loss_gradients, method.measured_gradients]
 
 
 def _trouble(
@@ -116,18 +141,33 @@ def _trouble(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    wanted: dict[str, Tensor],
+    wanted: list[dict[str, Tensor]],
+    objective: Objective,
 ) -> str:
     """Say in which layer a way fails or gives other gradients than autograd, and why; or ''."""
-    found: list = []
-    failed = failing_layer(
-        model, lambda: found.extend(method.loss_gradients(model, images.clone(), labels))
-    )
+    for take, own in zip(_kinds(method, objective), wanted, strict=True):
+        trouble = _trouble_with(method, partial(take, model, images.clone(), labels), model, own)
+        if trouble:
+            return trouble
+    return ""
+
+
+def _trouble_with(
+    method: GradientMethod,
+    take: Callable[[], list[Block]],
+    model: nn.Module,
+    wanted: dict[str, Tensor],
+) -> str:
+    found: list[Block] = []
+    failed = failing_layer(model, lambda: found.extend(take()))
     if failed is not None:
         problem, name = failed
-        said = " ".join(str(problem).split())
+        said = " ".join(str(problem).split()).rstrip(".")
+        if isinstance(problem, ObjectiveError):
+            return f"for many at once {said}"
         return f"{layer_of(model, name)} cannot be worked on for many at once ({said[:150]})"
-    of_largest, of_each = TOLERANCES.get(images.dtype, (1e-2, 1e-1))
+    kind = next(iter(wanted.values())).dtype
+    of_largest, of_each = TOLERANCES.get(kind, (1e-2, 1e-1))
     largest = max(map(largest_finite, wanted.values()))
     pairs = zip(found, method.vectors(model, wanted), strict=True)
     for number, (block, own) in enumerate(pairs):

@@ -1,7 +1,8 @@
 """A Gauss-Newton matrix for many samples, diagonal in a Kronecker eigenbasis of each layer: EK-FAC.
 
 The Gauss-Newton matrix is the mean over samples of ``J^T C J``, with J the gradients of a sample's
-logits and ``C = diag(p) - p p^T`` the curvature of its loss, p the predicted probabilities. With R
+logits and ``C = diag(p) - p p^T`` the curvature of its loss, p the predicted probabilities; of
+another loss than cross-entropy C is its own curvature, and so is R below. With R
 a root of C and c random signs, it is the mean of ``g g^T`` for ``g = J^T R c``: one gradient a
 sample. Labels drawn from p (the Fisher matrix) have the same mean; but where the model is sure,
 hardly any draw differs from the prediction, and those few carry all of the curvature. ``R c`` is
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer, dense, gram, joined
 from tda_utils.attribution.gradients import CHUNK, GradientMethod, like_parameters
 from tda_utils.attribution.samples import Sample
+from tda_utils.data.losses import flat
 from tda_utils.engine.parallel import parallel_map
 
 # Samples for the basis, evenly spaced: it is a choice of axes, and the diagonal sees all samples.
@@ -63,6 +65,7 @@ class Layer(NamedTuple):
 def fit(
     module: Callable[[], nn.Module],
     images: Tensor,
+    labels: Tensor,
     method: GradientMethod,
     *,
     weights: Tensor | None = None,
@@ -77,6 +80,8 @@ def fit(
         Returns a copy of the model in evaluation mode; each thread needs its own.
     images : Tensor, shape (n, channels, height, width)
         Training images.
+    labels : Tensor, shape (n,), int64
+        Their labels, or what else the objective takes.
     method : GradientMethod
         The way to the gradients.
     weights, seed
@@ -95,18 +100,19 @@ def fit(
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     >>> images, labels = torch.rand(6, 1, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1])
     >>> method = gradient_method(model, images, labels)
-    >>> [tuple(layer.diagonal.shape) for layer in fit(lambda: model, images, method)]
+    >>> [tuple(layer.diagonal.shape) for layer in fit(lambda: model, images, labels, method)]
     [(2, 5)]
     """
     n = len(images)
     with torch.no_grad():
         model = module()
-        logits = model(like_parameters(model, images[:1])).shape[1]
+        logits = flat(model(like_parameters(model, images[:1]))).shape[1]
     draws = coefficients_of(n, logits, weights, seed)
     spaced = torch.arange(0, n, -(-n // BASIS_SAMPLES))
 
     def gradients(model: nn.Module, rows: Tensor, draw: Tensor) -> list[Matrices]:
-        return method.matrices(model, method.curvature_gradients(model, images[rows], draw[rows]))
+        blocks = method.curvature_gradients(model, images[rows], labels[rows], draw[rows])
+        return method.matrices(model, blocks)
 
     def outer_sums(model: nn.Module, rows: Tensor, draw: Tensor) -> list[Tensor]:
         return [total for own in gradients(model, rows, draw) for total in _outer_sums(own)]
@@ -238,6 +244,7 @@ def _solved(
     layers = fit(
         lambda: sample.module(dtype),
         sample.task.train_x,
+        sample.task.train_y,
         method,
         weights=sample.weights,
         seed=sign_seed,
@@ -246,8 +253,7 @@ def _solved(
 
     def rotated(split: str, rows: slice) -> list[Block]:
         model = sample.module(dtype)
-        gradients = method.loss_gradients(model, *sample.chosen(split, rows))
-        matrices = method.matrices(model, gradients)
+        matrices = method.matrices(model, sample.gradients_with(model, split, rows))
         return [layer.rotated(own) for layer, own in zip(layers, matrices, strict=True)]
 
     train = joined(sample.in_chunks("train", lambda rows: rotated("train", rows)))

@@ -5,7 +5,10 @@ The rows of B are the logit gradients J, mixed by a root R of each sample's loss
 
     (B^T B + d I)^{-1} B^T c = B^T (B B^T + d I)^{-1} c
 
-A common shift of all logits changes no loss, so of k logits only k - 1 differences are needed.
+A common shift of all logits changes no cross-entropy, so of k logits only k - 1 differences are
+needed. With a loss of a user's own, whose error e need not be ``R c``, J stands for B::
+
+    (J^T C J + d I)^{-1} J^T e = J^T (C J J^T + d I)^{-1} e
 """
 
 from __future__ import annotations
@@ -33,13 +36,13 @@ from tda_utils.attribution.blocks import (
 from tda_utils.attribution.gradients import of_chunks
 from tda_utils.attribution.memory import OutOfMemory, free_memory, said_when_out_of_memory
 from tda_utils.attribution.samples import Sample
+from tda_utils.data.losses import flat
+from tda_utils.data.task import Task
 
 # With more of a score than that lost to rounding in ``B B^T``, B is written out and factorised.
 ROUNDING = 1e-8
 # With more than that lost it is said.
 FEW_DIGITS = 1e-6
-# The smallest probability: its square root, and what is divided by it, are far inside float64.
-LEAST = 1e-290
 # Random combinations of all training gradients, on which the residual is measured.
 COMBINATIONS = 2
 
@@ -66,17 +69,19 @@ def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     model = sample.module(torch.float64)
     images, labels = sample.training_data(model)
     with torch.no_grad():
-        logits = model(images).detach()  # Scripted models record even so.
+        outputs = model(images).detach()  # Scripted models record even so.
+    logits, shift_free = flat(outputs), task.objective.shift_free
     undefined = np.full((task.n_attributed, task.n_test), np.nan), math.nan
-    if not torch.isfinite(logits.softmax(1)).all():  # A logit of minus infinity rules a class out.
+    # A logit of minus infinity rules a class out.
+    if not torch.isfinite(logits.softmax(1) if shift_free else logits).all():
         return undefined
-    if logits.shape[1] == 1:  # One class has no loss.
+    if shift_free and logits.shape[1] == 1:  # One class has no loss.
         return np.zeros_like(undefined[0]), 0.0
-    _check_memory(0, n, logits.shape[1], images.device)
-    differences = torch.from_numpy(scipy.linalg.helmert(logits.shape[1])).to(images).T
+    _check_memory(0, n, logits.shape[1], logits.device)
+    differences = _differences(logits, shift_free)
     # The factor on a loss, weight / n, is half in B and half in c.
-    halves = (sample.weights_like(images) / n).sqrt()
-    root, in_root = curvature_root(logits, labels)
+    halves = (sample.weights_like(logits) / n).sqrt()
+    root, in_root = task.objective.root(outputs, labels)
     mixing = differences.T @ root * halves[:, None, None]
 
     def logit_gradients(rows: slice) -> list[Block]:
@@ -84,14 +89,16 @@ def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
         return sample.gradients.logit_gradients(own, images[rows], differences)
 
     one = sum(part.nbytes for block in logit_gradients(slice(1)) for part in block[:2])
-    _check_memory(one, n, logits.shape[1], images.device)
+    _check_memory(one, n, logits.shape[1], logits.device)
     jacobian = joined(of_chunks(logit_gradients, n, sample.workers))
+    if in_root is None:
+        errors = task.objective.errors(outputs, labels) * halves[:, None] ** 2
+        return _solved_by_outputs(System(sample, damping, jacobian, mixing, _columns(errors, task)))
     kernel = _mix(_mix(gram(jacobian, jacobian), mixing).T, mixing)
     if not torch.isfinite(kernel).all():  # Parameters so large that gradients overflow.
         return undefined
     _warn_if_damping_decides(kernel, damping, sample.where)
-    right = torch.diag_embed((in_root * halves[:, None]).T).permute(2, 0, 1)
-    right = right.reshape(len(kernel), n)[:, task.rows.to(images.device)]
+    right = _columns(in_root * halves[:, None], task)
     system = System(sample, damping, jacobian, mixing, right)
     kernel.diagonal().add_(damping)
     solved, rounding = solved_by_cholesky(kernel, right)
@@ -106,6 +113,49 @@ def _solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
         )
     system.warn_if_few_digits(rounding)
     return system.solved_by_kernel(solved)
+
+
+def _differences(logits: Tensor, shift_free: bool) -> Tensor:
+    """Return the columns by which outputs are mixed: differences of them, or each by itself."""
+    k = logits.shape[1]
+    return (
+        torch.from_numpy(scipy.linalg.helmert(k)).to(logits).T
+        if shift_free
+        else torch.eye(k).to(logits)
+    )
+
+
+def _columns(values: Tensor, task: Task) -> Tensor:
+    """Return values of each sample, (n, r), as columns (n * r, n_attributed), zero elsewhere."""
+    n, rows = values.shape
+    columns = torch.diag_embed(values.T).permute(2, 0, 1)
+    return columns.reshape(n * rows, n)[:, task.rows.to(values.device)]
+
+
+def _solved_by_outputs(system: System) -> tuple[np.ndarray, float]:
+    """Solve for a loss of a user's own, given the errors as the right sides in the rows of J."""
+    kernel, damping = gram(system.jacobian, system.jacobian), system.damping
+    # ``C K``: mixed by the root and back.
+    n, k, _ = system.mixing.shape
+    curved = torch.einsum("nkr,nlr->nkl", system.mixing, system.mixing)
+    matrix = torch.einsum("nkl,nlc->nkc", curved, kernel.view(n, k, -1)).reshape(n * k, -1)
+    if not torch.isfinite(matrix).all():
+        return np.full((system.right.shape[1], system.sample.task.n_test), np.nan), math.nan
+    _warn_if_damping_decides(
+        _mix(_mix(kernel, system.mixing).T, system.mixing), damping, system.sample.where
+    )
+    matrix.diagonal().add_(damping)
+    solved = torch.linalg.solve(matrix, system.right)
+    scores = system.scores_of(solved)
+    signs = system.signs
+    right, left = (combined(system.jacobian, values @ signs) for values in (system.right, solved))
+    rest = _mix(gram(system.jacobian, left), system.mixing)
+    bent = combined(system.jacobian, _mix(rest, system.mixing.transpose(1, 2)))
+    missing = [
+        Dense(a.values - b.values - damping * c.values)
+        for a, b, c in zip(right, bent, left, strict=True)
+    ]
+    return scores, _relative(missing, right)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,21 +184,24 @@ class System:
     def solved_by_kernel(self, solved: Tensor) -> tuple[np.ndarray, float]:
         """Return scores and residual, given the solution in the rows of B."""
         left = _mix(solved, self.mixing.transpose(1, 2))
+        return self.scores_of(left), self.residual(combined(self.jacobian, left @ self.signs))
+
+    def scores_of(self, left: Tensor) -> np.ndarray:
+        """Return scores, given the solution in the rows of J."""
         # Where gradients are written out it is cheaper to mix them once than all their products.
         mixed = [
             Dense(left.T @ block.values) if isinstance(block, Dense) else block
             for block in self.jacobian
         ]
 
-        def scores_of(rows: slice) -> Tensor:
+        def products(rows: slice) -> Tensor:
             test = self.sample.loss_gradients("test", rows, torch.float64)
             return sum(
                 gram([one], [other]) if isinstance(one, Dense) else left.T @ gram([one], [other])
                 for one, other in zip(mixed, test, strict=True)
             )
 
-        scores = torch.cat(self.sample.in_chunks("test", scores_of), dim=1)
-        return scores.cpu().numpy(), self.residual(combined(self.jacobian, left @ self._signs))
+        return torch.cat(self.sample.in_chunks("test", products), dim=1).cpu().numpy()
 
     def can_be_written_out(self) -> bool:
         """Return whether memory allows it."""
@@ -169,12 +222,12 @@ class System:
         sizes = scores.abs().amax(0)
         changes = ((again - scores).abs().amax(0) / sizes)[sizes > 0]
         self.warn_if_few_digits(float(changes.max()) if len(changes) else 0.0)
-        x = (basis @ (factors @ self._signs)).T
+        x = (basis @ (factors @ self.signs)).T
         return scores.cpu().numpy(), self.residual(self._as_blocks(x))
 
     def residual(self, x: list[Dense]) -> float:
         """Return the largest relative residual, given x of a few combinations of the samples."""
-        right = self.right @ self._signs
+        right = self.right @ self.signs
         rest = right - _mix(gram(self.jacobian, x), self.mixing)
         mixed = _mix(torch.cat([right, rest], dim=1), self.mixing.transpose(1, 2))
         both = [part.values.split(COMBINATIONS) for part in combined(self.jacobian, mixed)]
@@ -182,8 +235,7 @@ class System:
         missing = [
             Dense(part - self.damping * own.values) for (_, part), own in zip(both, x, strict=True)
         ]
-        lengths = squared_norms(wanted).sqrt().clamp_min(torch.finfo(right.dtype).tiny)
-        return float((squared_norms(missing).sqrt() / lengths).max())
+        return _relative(missing, wanted)
 
     def warn_if_few_digits(self, rounding: float) -> None:
         """Warn where more than `FEW_DIGITS` of a score is rounding."""
@@ -199,7 +251,7 @@ class System:
         )
 
     @property
-    def _signs(self) -> Tensor:
+    def signs(self) -> Tensor:
         """Random signs, (n_attributed, `COMBINATIONS`), by which training samples are combined."""
         return _signs((self.right.shape[1], COMBINATIONS)).to(self.right)
 
@@ -245,31 +297,6 @@ def solved_by_cholesky(kernel: Tensor, right: Tensor) -> tuple[Tensor | None, fl
     return scales * torch.cholesky_solve(scales * right, factor), rounding
 
 
-def curvature_root(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return R, (n, k, k - 1), with ``R R^T = diag(p) - p p^T``, and c, with ``R c = p - y``.
-
-    R is the Cholesky factor of the covariance of a multinomial variable (Tanabe and Sagae, 1992).
-    It and c are products of probabilities and of sums of them: nothing is taken off anything, so
-    that both keep their digits where the model is sure.
-
-    Examples
-    --------
-    >>> R, c = curvature_root(torch.zeros(1, 2), torch.tensor([0]))
-    >>> (R[0] @ R[0].T).numpy().round(6).tolist(), (R[0] @ c[0]).numpy().round(6).tolist()
-    ([[0.25, -0.25], [-0.25, 0.25]], [-0.5, 0.5])
-    """
-    p = logits.softmax(1).clamp_min(LEAST)
-    # With each class, what it and the later ones have together.
-    together = p.flip(1).cumsum(1).flip(1)
-    own, before, after = p[:, :-1], together[:, :-1], together[:, 1:]
-    lower = torch.eye(p.shape[1]).to(p)[:, :-1] - (p[:, :, None] / after[:, None, :]).tril(-1)
-    root = lower * ((own / before).sqrt() * after.sqrt())[:, None, :]
-    classes, labels = torch.arange(p.shape[1] - 1, device=p.device), labels[:, None]
-    in_root = torch.where(classes < labels, (own / before / after).sqrt(), 0.0)
-    of_label = -(after / before / own).sqrt()
-    return root, torch.where(classes == labels, of_label, in_root)
-
-
 def _check_memory(one: int, n: int, logits: int, device: torch.device) -> None:
     """Raise `OutOfMemory` if kernel and gradients cannot fit, given the bytes of one sample's."""
     free, kernel = free_memory(device), 8 * (n * (logits - 1)) ** 2
@@ -286,6 +313,13 @@ def _too_large(n: int, said: str = "") -> str:
         f"solver is 'ggn', whose matrix for {n} training samples does not fit into memory{said}; "
         "allowed are solver='ekfac', whose memory does not grow with it, or fewer samples."
     )
+
+
+def _relative(missing: list[Dense], wanted: list[Dense]) -> float:
+    """Return the largest of the lengths of what is missing, relative to what is wanted."""
+    lengths = squared_norms(wanted).sqrt()
+    lengths = lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
+    return float((squared_norms(missing).sqrt() / lengths).max())
 
 
 def _signs(shape: tuple[int, ...]) -> Tensor:

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer
-from tda_utils.attribution.cross_entropy import cross_entropy, loss_errors, sums_of_others
+from tda_utils.data.losses import flat
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 from tda_utils.engine.fused import DTYPES, FusedNetwork
 from tda_utils.engine.parallel import parallel_map
 from tda_utils.models.states import largest_finite, trainable_parameters
@@ -31,24 +32,28 @@ class GradientMethod(Protocol):
     """A way to the gradients of one architecture.
 
     The model is in evaluation mode and used by one thread at a time; images are of shape
-    (n, channels, height, width), labels (n,) int64.
+    (n, channels, height, width), labels (n,) int64, or what else model and objective take. Outputs
+    are flattened, (n, k), where they are not.
     """
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
-        """Return the gradient of each sample's cross-entropy, one block a layer."""
+        """Return the gradient of each sample's loss, one block a layer."""
+
+    def measured_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of what the objective measures on each sample."""
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
-        """Return the gradients of mixtures of logits, of r columns ``mixtures`` (classes, r).
+        """Return the gradients of mixtures of outputs, of r columns ``mixtures`` (k, r).
 
         Row ``n * r + k`` is mixture k of sample n.
         """
 
     def curvature_gradients(
-        self, model: nn.Module, images: Tensor, coefficients: Tensor
+        self, model: nn.Module, images: Tensor, labels: Tensor, coefficients: Tensor
     ) -> list[Block]:
-        """Return each sample's gradient of its logits mixed by `curvature_mixtures`.
+        """Return each sample's gradient of its outputs mixed by `Objective.mixtures`.
 
-        With coefficients c, shape (n, logits): where the mean of ``c c^T`` is the identity, that of
+        With coefficients c, shape (n, k): where the mean of ``c c^T`` is the identity, that of
         ``g g^T`` is the sample's Gauss-Newton matrix.
         """
 
@@ -68,26 +73,6 @@ def like_parameters(model: nn.Module, images: Tensor) -> Tensor:
     return images.to(parameter.device, parameter.dtype)
 
 
-def curvature_mixtures(logits: Tensor, coefficients: Tensor) -> Tensor:
-    """Return ``R c`` for each sample, with ``R R^T = diag(p) - p p^T`` the curvature of its loss.
-
-    Here ``R = diag(sqrt(p)) - p sqrt(p)^T``.
-
-    Examples
-    --------
-    >>> logits = torch.zeros(2, 2)
-    >>> R = torch.stack([curvature_mixtures(logits, c.expand(2, 2))[0] for c in torch.eye(2)], 1)
-    >>> torch.allclose(R @ R.T, torch.tensor([[0.25, -0.25], [-0.25, 0.25]]))
-    True
-    """
-    probabilities = logits.softmax(1)
-    mixed = probabilities.sqrt() * coefficients.to(logits)
-    # Where a class is all but sure, what is left of it comes from the others, not by subtraction.
-    surest = probabilities.argmax(1, keepdim=True)
-    doubts, others = (sums_of_others(values, surest) for values in (probabilities, mixed))
-    return mixed * doubts - probabilities * others
-
-
 class FusedGradients:
     """Gradients by `tda_utils.engine.fused`.
 
@@ -97,25 +82,34 @@ class FusedGradients:
         The architecture, for which `is_fusable` holds.
     side : int
         Height and width of the images.
+    objective : Objective
     """
 
-    def __init__(self, model: nn.Module, side: int) -> None:
+    def __init__(self, model: nn.Module, side: int, objective: Objective = CROSS_ENTROPY) -> None:
         self._networks = {dtype: FusedNetwork(model, side, dtype) for dtype in DTYPES}
+        self._objective = objective
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
-        """Return the gradient of each sample's cross-entropy, one block a layer."""
-        return self._gradients(model, images, lambda logits: loss_errors(logits, labels)[:, None])
+        """Return the gradient of each sample's loss, one block a layer."""
+        errors = self._objective.errors
+        return self._gradients(model, images, lambda logits: errors(logits, labels)[:, None])
+
+    def measured_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of what the objective measures on each sample."""
+        errors = self._objective.measured_errors
+        return self._gradients(model, images, lambda logits: errors(logits, labels)[:, None])
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
         return self._gradients(model, images, lambda logits: mixtures.T.expand(len(logits), -1, -1))
 
     def curvature_gradients(
-        self, model: nn.Module, images: Tensor, coefficients: Tensor
+        self, model: nn.Module, images: Tensor, labels: Tensor, coefficients: Tensor
     ) -> list[Block]:
-        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        """Return each sample's gradient of its outputs mixed by `Objective.mixtures`."""
+        mixtures = self._objective.mixtures
         return self._gradients(
-            model, images, lambda logits: curvature_mixtures(logits, coefficients)[:, None]
+            model, images, lambda logits: mixtures(logits, labels, coefficients)[:, None]
         )
 
     @torch.no_grad()
@@ -148,27 +142,41 @@ class FusedGradients:
 
 
 class VmapGradients:
-    """Gradients of any model by `torch.func`, written out: one block a parameter."""
+    """Gradients of any model by `torch.func`, written out: one block a parameter.
+
+    Parameters
+    ----------
+    objective : Objective
+    """
+
+    def __init__(self, objective: Objective = CROSS_ENTROPY) -> None:
+        self._objective = objective
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
-        """Return the gradient of each sample's cross-entropy, one block a parameter."""
+        """Return the gradient of each sample's loss, one block a parameter."""
         images = like_parameters(model, images)
-        return self._gradients(model, images, labels.to(images.device), _loss)
+        return self._gradients(model, images, labels.to(images.device), self._objective.losses)
+
+    def measured_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of what the objective measures on each sample."""
+        images = like_parameters(model, images)
+        return self._gradients(model, images, labels.to(images.device), self._objective.measured)
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
         images = like_parameters(model, images)
-        columns = mixtures.T.to(images).repeat(len(images), 1)
+        columns = mixtures.T.to(next(model.parameters())).repeat(len(images), 1)
         repeated = images.repeat_interleave(mixtures.shape[1], dim=0)
         return self._gradients(model, repeated, columns, _mixed)
 
     def curvature_gradients(
-        self, model: nn.Module, images: Tensor, coefficients: Tensor
+        self, model: nn.Module, images: Tensor, labels: Tensor, coefficients: Tensor
     ) -> list[Block]:
-        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        """Return each sample's gradient of its outputs mixed by `Objective.mixtures`."""
         images = like_parameters(model, images)
         with torch.no_grad():
-            columns = curvature_mixtures(model(images), coefficients)
+            labels = labels.to(images.device)
+            columns = self._objective.mixtures(model(images), labels, coefficients)
         return self._gradients(model, images, columns, _mixed)
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
@@ -197,8 +205,8 @@ class VmapGradients:
         fixed = {n: value for n, value in model.state_dict().items() if n not in trained}
 
         def objective_of_one(parameters, image, target):
-            logits = torch.func.functional_call(model, {**fixed, **parameters}, (image[None],))
-            return objective(logits, target[None])
+            outputs = torch.func.functional_call(model, {**fixed, **parameters}, (image[None],))
+            return objective(outputs, target[None])[0]
 
         of_each = torch.func.vmap(
             torch.func.grad(objective_of_one), in_dims=(None, 0, 0), chunk_size=32
@@ -207,12 +215,8 @@ class VmapGradients:
         return [Dense(gradient.reshape(len(gradient), -1)) for gradient in gradients.values()]
 
 
-def _loss(logits: Tensor, label: Tensor) -> Tensor:
-    return cross_entropy(logits, label)[0]
-
-
-def _mixed(logits: Tensor, column: Tensor) -> Tensor:
-    return (logits @ column.T)[0, 0]
+def _mixed(outputs: Tensor, column: Tensor) -> Tensor:
+    return (flat(outputs) @ column.T)[0]
 
 
 class LayerGradients:
@@ -222,34 +226,53 @@ class LayerGradients:
     ----------
     layers : sequence of str
         Names of the layers, which hold all trainable parameters and are called once each.
+    objective : Objective
     """
 
-    def __init__(self, layers: Sequence[str]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Sequence[str], objective: Objective = CROSS_ENTROPY) -> None:
+        self._layers, self._objective = layers, objective
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
-        """Return the gradient of each sample's cross-entropy, one block a layer."""
-        images = like_parameters(model, images)
-        labels = labels.to(images.device)
-        return self._gradients(
-            model, images, lambda logits: [(logits * loss_errors(logits.detach(), labels)).sum()]
-        )
+        """Return the gradient of each sample's loss, one block a layer."""
+        return self._of_errors(model, images, labels, self._objective.errors)
+
+    def measured_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of what the objective measures on each sample."""
+        return self._of_errors(model, images, labels, self._objective.measured_errors)
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
         images = like_parameters(model, images)
-        mixtures = mixtures.to(images)
-        return self._gradients(model, images, lambda logits: list((logits @ mixtures).sum(0)))
+        mixtures = mixtures.to(next(model.parameters()))
+        return self._gradients(
+            model, images, lambda outputs: list((flat(outputs) @ mixtures).sum(0))
+        )
 
     def curvature_gradients(
-        self, model: nn.Module, images: Tensor, coefficients: Tensor
+        self, model: nn.Module, images: Tensor, labels: Tensor, coefficients: Tensor
     ) -> list[Block]:
-        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        """Return each sample's gradient of its outputs mixed by `Objective.mixtures`."""
 
-        def sums(logits: Tensor) -> list[Tensor]:
-            return [(logits * curvature_mixtures(logits.detach(), coefficients)).sum()]
+        def mixed(outputs: Tensor, labels: Tensor) -> Tensor:
+            return self._objective.mixtures(outputs, labels, coefficients)
 
-        return self._gradients(model, like_parameters(model, images), sums)
+        return self._of_errors(model, images, labels, mixed)
+
+    def _of_errors(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        errors: Callable[[Tensor, Tensor], Tensor],
+    ) -> list[Block]:
+        """Return the gradient of each sample's outputs times its errors."""
+        images = like_parameters(model, images)
+        labels = labels.to(images.device)
+        return self._gradients(
+            model,
+            images,
+            lambda outputs: [(flat(outputs) * errors(outputs.detach(), labels)).sum()],
+        )
 
     def vectors(self, model: nn.Module, named: Mapping[str, Tensor]) -> list[Dense]:
         """Lay out vectors in parameter space as gradients are."""
@@ -313,7 +336,7 @@ class LayerGradients:
             for name in self._layers
         ]
         try:
-            loss = F.cross_entropy(model(images), labels)
+            loss = self._objective.losses(model(images), labels).sum()
         finally:
             for hook in hooks:
                 hook.remove()

@@ -9,9 +9,9 @@ import scipy.sparse.linalg as sparse_linalg
 import torch
 from torch import Tensor, nn
 
-from tda_utils.attribution.cross_entropy import cross_entropy
 from tda_utils.attribution.loop import flat_gradient
 from tda_utils.attribution.samples import Sample
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 from tda_utils.models.states import trainable_parameters
 
 # A relative residual beyond that is said.
@@ -30,7 +30,8 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     weights = sample.weights_like(images)
 
     # One graph of the gradient serves all products.
-    mean = mean_gradient(model, images, labels, weights)
+    losses = task.objective.losses
+    mean = mean_gradient(model, images, labels, weights, task.objective)
 
     def times(vector: np.ndarray) -> np.ndarray:
         direction = torch.from_numpy(vector).to(images.device)
@@ -41,7 +42,7 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     operator = sparse_linalg.LinearOperator((size, size), matvec=times, dtype=np.float64)
     chosen = task.rows.to(images.device)
     gradients = [
-        flat_gradient(cross_entropy(model(x[None]), y[None])[0], model).cpu().numpy()
+        flat_gradient(losses(model(x[None]), y[None])[0], model).cpu().numpy()
         for x, y in zip(images[chosen], labels[chosen], strict=True)
     ]
     # Each parameter in a unit of its own, so that a large feature takes no digits from the others;
@@ -96,16 +97,25 @@ def _smallest_eigenvalue(operator: sparse_linalg.LinearOperator) -> float:
 
 
 def hessian_product(
-    model: nn.Module, images: Tensor, labels: Tensor, vector: Tensor, weights: Tensor | None = None
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    vector: Tensor,
+    weights: Tensor | None = None,
+    objective: Objective = CROSS_ENTROPY,
 ) -> Tensor:
     """Return the Hessian of the mean (weighted) loss times a vector in parameter space."""
-    return flat_gradient(mean_gradient(model, images, labels, weights) @ vector, model)
+    return flat_gradient(mean_gradient(model, images, labels, weights, objective) @ vector, model)
 
 
 def mean_gradient(
-    model: nn.Module, images: Tensor, labels: Tensor, weights: Tensor | None = None
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    objective: Objective = CROSS_ENTROPY,
 ) -> Tensor:
     """Return the gradient of the mean (weighted) loss as one vector, with its graph."""
-    losses = cross_entropy(model(images), labels)
+    losses = objective.losses(model(images), labels)
     loss = losses.mean() if weights is None else (losses * weights).mean()
     return flat_gradient(loss, model, create_graph=True)

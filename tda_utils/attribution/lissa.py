@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tda_utils.attribution.cross_entropy import cross_entropy
+from tda_utils.attribution.gradients import like_parameters
 from tda_utils.attribution.loop import flat_gradient
 from tda_utils.attribution.samples import Sample
+from tda_utils.data.objective import Objective
 
 LISSA_SCALE = 1e4  # The released code's; so large that the recursion hardly moves.
 LISSA_BATCH = 8
@@ -33,6 +35,8 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     With a large damping only the last of these can be seen in the result. For the others H_b is
     left out, and what remains of their steps is the geometric series of ``1 - damping``.
     """
+    objective = sample.task.objective
+    of_own = {"train": objective.losses, "test": objective.measured}
     from_test = sample.task.n_test < sample.task.n_attributed
     own, other = ("test", "train") if from_test else ("train", "test")
     images, labels = sample.training_data(sample.module())
@@ -45,16 +49,17 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
     def of_rows(rows: slice) -> Tensor:
         model = sample.module()
         inputs, targets = sample.chosen(own, rows)
-        gradients = _loss_gradients(model, inputs.to(images), targets.to(images.device))
+        inputs, targets = like_parameters(model, inputs), targets.to(images.device)
+        gradients = _gradients(model, inputs, targets, of_own[own])
         if from_test:
             estimates = gradients * (1 + forgotten)
             for batch in batches:
-                _lissa_step(model, estimates, *batch, damping)
+                _lissa_step(model, estimates, *batch, damping, objective)
                 estimates += gradients
             return estimates
         totals = gradients.clone()
         for batch in reversed(batches):
-            _lissa_step(model, gradients, *batch, damping)
+            _lissa_step(model, gradients, *batch, damping, objective)
             totals += gradients
         return totals + forgotten * gradients
 
@@ -65,11 +70,16 @@ def solve(sample: Sample, damping: float) -> tuple[np.ndarray, float]:
 
 
 def _lissa_step(
-    model: nn.Module, vectors: Tensor, images: Tensor, labels: Tensor, damping: float
+    model: nn.Module,
+    vectors: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    damping: float,
+    objective: Objective,
 ) -> None:
     """Replace each vector by ``(1 - damping) vector - H vector / scale``, H that of the batch."""
     # One graph of the gradient serves the products with all vectors.
-    loss = cross_entropy(model(images), labels).mean()
+    loss = objective.losses(model(images), labels).mean()
     gradient = flat_gradient(loss, model, create_graph=True)
     for vector in vectors:
         product = flat_gradient(gradient @ vector, model, retain_graph=True)
@@ -83,7 +93,12 @@ def _steps_remembered(batches: int, damping: float) -> int:
     return min(batches, math.ceil(math.log(LISSA_FORGOTTEN) / math.log1p(-damping)))
 
 
-def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss gradient of each sample, shape (n, parameters)."""
-    losses = [cross_entropy(model(x[None]), y[None]) for x, y in zip(images, labels, strict=True)]
-    return torch.stack([flat_gradient(loss[0], model) for loss in losses])
+def _gradients(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    function: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return the gradient of a value of each sample, shape (n, parameters)."""
+    values = [function(model(x[None]), y[None]) for x, y in zip(images, labels, strict=True)]
+    return torch.stack([flat_gradient(value[0], model) for value in values])

@@ -6,14 +6,14 @@ It takes any model that PyTorch can differentiate, and is slower than the ways o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from tda_utils.attribution.blocks import Block, Dense
-from tda_utils.attribution.cross_entropy import cross_entropy
-from tda_utils.attribution.gradients import VmapGradients, curvature_mixtures, like_parameters
+from tda_utils.attribution.gradients import VmapGradients, like_parameters
+from tda_utils.data.losses import flat
 from tda_utils.models.states import trainable_parameters
 
 
@@ -24,29 +24,43 @@ class LoopGradients(VmapGradients):
     """
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
-        """Return the gradient of each sample's cross-entropy, one block a parameter."""
+        """Return the gradient of each sample's loss, one block a parameter."""
+        return _rows(model, self._values(model, images, labels, self._objective.losses))
+
+    def measured_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
+        """Return the gradient of what the objective measures on each sample."""
+        return _rows(model, self._values(model, images, labels, self._objective.measured))
+
+    @staticmethod
+    def _values(
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        function: Callable[[Tensor, Tensor], Tensor],
+    ) -> Iterable[list[Tensor]]:
         images = like_parameters(model, images)
         pairs = zip(images, labels.to(images.device), strict=True)
-        losses = ([cross_entropy(model(x[None].clone()), y[None])[0]] for x, y in pairs)
-        return _rows(model, losses)
+        return ([function(model(x[None].clone()), y[None])[0]] for x, y in pairs)
 
     def logit_gradients(self, model: nn.Module, images: Tensor, mixtures: Tensor) -> list[Block]:
         """Return the gradients of mixtures of logits."""
         images = like_parameters(model, images)
-        mixtures = mixtures.to(images)
-        return _rows(model, (list((model(x[None].clone()) @ mixtures)[0]) for x in images))
+        mixtures = mixtures.to(next(model.parameters()))
+        return _rows(model, (list((flat(model(x[None].clone())) @ mixtures)[0]) for x in images))
 
     def curvature_gradients(
-        self, model: nn.Module, images: Tensor, coefficients: Tensor
+        self, model: nn.Module, images: Tensor, labels: Tensor, coefficients: Tensor
     ) -> list[Block]:
-        """Return each sample's gradient of its logits mixed by `curvature_mixtures`."""
+        """Return each sample's gradient of its outputs mixed by `Objective.mixtures`."""
+        images = like_parameters(model, images)
 
-        def mixed(image: Tensor, own: Tensor) -> list[Tensor]:
-            logits = model(image[None].clone())
-            return [(logits * curvature_mixtures(logits.detach(), own[None])).sum()]
+        def mixed(image: Tensor, label: Tensor, own: Tensor) -> list[Tensor]:
+            outputs = model(image[None].clone())
+            errors = self._objective.mixtures(outputs.detach(), label[None], own[None])
+            return [(flat(outputs) * errors).sum()]
 
-        pairs = zip(like_parameters(model, images), coefficients, strict=True)
-        return _rows(model, (mixed(*pair) for pair in pairs))
+        samples = zip(images, labels.to(images.device), coefficients, strict=True)
+        return _rows(model, (mixed(*sample) for sample in samples))
 
 
 def _rows(model: nn.Module, values: Iterable[list[Tensor]]) -> list[Block]:

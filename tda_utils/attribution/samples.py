@@ -110,8 +110,19 @@ class Sample:
     def loss_gradients(
         self, split: str, rows: slice, dtype: torch.dtype | None = None
     ) -> list[Block]:
-        """Return the loss gradients of some samples of a split."""
-        return self.gradients.loss_gradients(self.module(dtype), *self.chosen(split, rows))
+        """Return the loss gradients of some training samples.
+
+        Of test samples, the gradients of what the task's objective measures.
+        """
+        return self.gradients_with(self.module(dtype), split, rows)
+
+    def gradients_with(self, model: nn.Module, split: str, rows: slice) -> list[Block]:
+        """Return the same, with a copy of the model that is at hand."""
+        methods = {
+            "train": self.gradients.loss_gradients,
+            "test": self.gradients.measured_gradients,
+        }
+        return methods[split](model, *self.chosen(split, rows))
 
     def dot_with(self, vectors: Tensor, split: str) -> Tensor:
         """Return the inner products, (v, samples), of vectors with the loss gradients of a split.
@@ -163,7 +174,8 @@ def over_samples(
     with recording(), float32_arithmetic(place):
         model = module_of(posterior, 0, 0).to(place)
         with recurrent_on(model, place), around(model):
-            method = gradient_method(model, posterior.seen(task, 0, 0).train_x, task.train_y)
+            inputs = posterior.seen(task, 0, 0).train_x
+            method = gradient_method(model, inputs, task.train_y, task.objective)
             return parallel_map_nested(
                 of, posterior.samples, workers=workers_on(place, workers), describe=describe
             )
@@ -188,6 +200,7 @@ def labelled(
         "task": task.name,
         "precision": precision_of(posterior),
         "torch_version": str(torch.__version__),
+        **({} if task.objective.is_plain else {"objective": task.objective.key}),
         **attributes,
     }
     cube = np.asarray(values).reshape(shape)

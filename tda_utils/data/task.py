@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tda_utils.arrays import plain_array
 from tda_utils.checks import brief, check_count, check_seed
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +33,20 @@ class Task:
         What the model takes: images (n_train, channels, height, width), rows of a table (n_train,
         features), or any other numbers. float16 and bfloat16 become float32; float64 stays.
     train_y : Tensor, shape (n_train,), int64, in ``range(classes)``
+        Or what else the objective takes: floats (n_train,) or (n_train, outputs) of ``"mse"`` and
+        ``"bce"``, whatever a callable takes.
     train_index : Tensor, shape (n_train,), int64
         Original indices; they name the training samples in scores and must be unique.
     test_x, test_y, test_index : Tensor
         The same for the test samples.
     classes : int
-        Number of classes. A model may have more logits than that, never fewer.
+        Number of classes. A model may have more logits than that, never fewer. 1 where targets are
+        no classes.
     attributed : Tensor, shape (n_attributed,), int64, optional
         Positions of the training samples that get scores; the others are only trained on. Default:
         all. See `attribute_only`.
+    objective : Objective
+        What the loss of a sample is, and what is measured on a test sample. Default: cross-entropy.
 
     Raises
     ------
@@ -67,11 +73,13 @@ class Task:
     test_index: Tensor
     classes: int
     attributed: Tensor | None = None
+    objective: Objective = CROSS_ENTROPY
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"name is {brief(self.name)}; it must be a text.")
         check_count("classes", self.classes)
+        _check_objective(self.objective)
         for field in ("train_x", "train_y", "train_index", "test_x", "test_y", "test_index"):
             value = getattr(self, field)
             if isinstance(value, Tensor) and value.is_inference():
@@ -82,11 +90,16 @@ class Task:
             inputs = self.split(split)[0]
             if isinstance(inputs, Tensor) and inputs.dtype in (torch.float16, torch.bfloat16):
                 object.__setattr__(self, f"{split}_x", inputs.float())
-            _check_split(split, *self.split(split), self.classes)
+            _check_split(split, *self.split(split), self.classes, self.objective)
         if self.train_x.dtype != self.test_x.dtype:
             raise TypeError(
                 f"test_x is {self.test_x.dtype} where train_x is {self.train_x.dtype}; they must "
                 "be of one type."
+            )
+        if self.train_y.shape[1:] != self.test_y.shape[1:]:
+            raise ValueError(
+                f"test_y has targets of shape {tuple(self.test_y.shape[1:])}; they must have the "
+                f"shape of those of train_y, {tuple(self.train_y.shape[1:])}."
             )
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
             raise ValueError(
@@ -114,6 +127,7 @@ class Task:
         *,
         name: str = "own",
         classes: int | None = None,
+        objective: Objective = CROSS_ENTROPY,
     ) -> Task:
         """Make a task of one's own arrays; samples are named by their positions.
 
@@ -123,11 +137,15 @@ class Task:
             Numbers, which become float32 and are not scaled. Of any library: what is masked in a
             masked array is no number, and is refused.
         train_y, test_y : array or Tensor, shape (n,)
-            Integers, 0 for the first class.
+            Integers, 0 for the first class; or what else the objective takes, such as floats
+            (n,) or (n, outputs).
         name : str
             What to call the task.
         classes : int, optional
             Number of classes. Default: the largest label and one.
+        objective : Objective
+            What the loss of a sample is, and what is measured on a test sample. Default:
+            cross-entropy.
 
         Raises
         ------
@@ -140,21 +158,29 @@ class Task:
         >>> rows = np.array([[5.1, 3.5], [6.2, 2.9], [4.9, 3.0]])
         >>> Task.from_arrays(rows, [0, 1, 0], rows[:1], [0])
         Task('own', 3 train x 1 test, 2 classes, 2)
+        >>> prices = [[210.0], [180.0], [95.0]]
+        >>> Task.from_arrays(rows, prices, rows[:1], [[200.0]], objective=Objective("mse"))
+        Task('own', 3 train x 1 test, mse, 2)
         """
+        _check_objective(objective)
         inputs = [_as_floats(n, x) for n, x in (("train_x", train_x), ("test_x", test_x))]
-        labels = [_as_labels(n, y) for n, y in (("train_y", train_y), ("test_y", test_y))]
+        labels = [
+            _as_targets(n, y, objective) for n, y in (("train_y", train_y), ("test_y", test_y))
+        ]
         if classes is None:
-            classes = 1 + max(int(y.max()) if y.numel() else 0 for y in labels)
-        index = [torch.arange(y.numel()) for y in labels]
+            classes = 1
+            if objective.has_classes:
+                classes += max(int(y.max()) if y.numel() else 0 for y in labels)
+        index = [torch.arange(y.shape[0] if y.ndim else 1) for y in labels]
         train, test = zip(inputs, labels, index, strict=True)
-        return cls(name, *train, *test, classes=classes)
+        return cls(name, *train, *test, classes=classes, objective=objective)
 
     def __repr__(self) -> str:
         shape = "x".join(str(size) for size in self.train_x.shape[1:])
         some = "" if self.attributed is None else f" ({self.n_attributed} attributed)"
+        kind = f"{self.classes} classes" if self.objective.has_classes else self.objective.name
         return (
-            f"Task({self.name!r}, {self.n_train} train{some} x {self.n_test} test, "
-            f"{self.classes} classes, {shape})"
+            f"Task({self.name!r}, {self.n_train} train{some} x {self.n_test} test, {kind}, {shape})"
         )
 
     def __getstate__(self) -> dict[str, object]:
@@ -192,7 +218,7 @@ class Task:
     def coordinates(self, *dims: str) -> dict[str, Any]:
         """Return the coordinates of the dims train and test of scores, as xarray takes them.
 
-        They are original indices, with the labels beside them.
+        They are original indices, with the labels beside them where a sample has one number.
 
         Parameters
         ----------
@@ -209,7 +235,9 @@ class Task:
         for dim in dims or ("train", "test"):
             _, labels, index = self.split(dim)
             rows = self.rows if dim == "train" else slice(None)
-            found |= {dim: index[rows].numpy(), f"{dim}_label": (dim, labels[rows].numpy())}
+            found[dim] = index[rows].numpy()
+            if labels.ndim == 1:
+                found[f"{dim}_label"] = (dim, labels[rows].numpy())
         return found
 
     def select(self, train: Tensor | None = None, test: Tensor | None = None) -> Task:
@@ -303,6 +331,8 @@ class Task:
     def _train_digest(self) -> hashlib._Hash:
         """Both fingerprints begin with this, and 60,000 images need not be read for each."""
         digest = hashlib.sha256(str(self.classes).encode())
+        if not self.objective.is_plain:
+            digest.update(self.objective.key.encode())
         _digest_split(digest, self.split("train"))
         return digest
 
@@ -319,6 +349,16 @@ def _as_floats(name: str, values: object) -> Tensor:
             f"up to {np.finfo(np.float32).max:g}."
         )
     return torch.from_numpy(floats)
+
+
+def _as_targets(name: str, values: object, objective: Objective) -> Tensor:
+    """Return labels as int64, other targets as float32; of a loss of one's own, what they are."""
+    if objective.has_classes:
+        return _as_labels(name, values)
+    whole = plain_array(name, values).dtype.kind in "iu"
+    return (
+        _as_labels(name, values) if whole and callable(objective.loss) else _as_floats(name, values)
+    )
 
 
 def _as_labels(name: str, values: object) -> Tensor:
@@ -348,7 +388,22 @@ def _as_numpy(tensor: Tensor) -> np.ndarray:
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, classes: int) -> None:
+def _check_objective(objective: object) -> None:
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective is {brief(objective)}; it must be an Objective, such as "
+            "tda.Objective('mse')."
+        )
+
+
+def _check_split(
+    split: str,
+    images: Tensor,
+    labels: Tensor,
+    index: Tensor,
+    classes: int,
+    objective: Objective,
+) -> None:
     _check_readable(**{f"{split}_x": images, f"{split}_y": labels, f"{split}_index": index})
     if not isinstance(images, Tensor) or images.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{split}_x must be a float tensor, not {_kind(images)}.")
@@ -357,21 +412,25 @@ def _check_split(split: str, images: Tensor, labels: Tensor, index: Tensor, clas
             f"{split}_x has shape {tuple(images.shape)}; it must be (samples, channels, height, "
             "width), (samples, features) or the like, none of them zero."
         )
-    for name, values in ((f"{split}_y", labels), (f"{split}_index", index)):
-        if not isinstance(values, Tensor) or values.dtype != torch.int64:
-            raise TypeError(f"{name} must be an int64 tensor, not {_kind(values)}.")
-        if tuple(values.shape) != (len(images),):
+    if not isinstance(index, Tensor) or index.dtype != torch.int64:
+        raise TypeError(f"{split}_index must be an int64 tensor, not {_kind(index)}.")
+    if not isinstance(labels, Tensor):
+        wanted = "an int64 tensor" if objective.has_classes else "a tensor"
+        raise TypeError(f"{split}_y must be {wanted}, not {_kind(labels)}.")
+    many = labels.ndim > 1 and not objective.has_classes
+    for name, values, rest in (
+        (f"{split}_y", labels, tuple(labels.shape[1:]) if many else ()),
+        (f"{split}_index", index, ()),
+    ):
+        if tuple(values.shape) != (len(images), *rest):
             raise ValueError(
-                f"{name} has shape {tuple(values.shape)}; {split}_x asks for ({len(images)},)."
+                f"{name} has shape {tuple(values.shape)}; {split}_x asks for "
+                f"{(len(images), *rest)}."
             )
     if not bool(torch.isfinite(images).all()):
         bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"{split}_x holds NaN or infinite values, first in sample {bad}.")
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise ValueError(
-            f"{split}_y has labels from {int(labels.min())} to {int(labels.max())}; with "
-            f"classes={classes} they must lie in 0 to {classes - 1}."
-        )
+    objective.check_targets(f"{split}_y", labels, classes)
     if len(torch.unique(index)) != len(index):
         raise ValueError(f"{split}_index names a sample twice; every index must be unique.")
 

@@ -499,6 +499,11 @@ class FusedLearner:
             self._steps = float(adam.step)
             self._means = network.pack(adam.exp_avg), network.pack(adam.exp_avg_sq)
 
+    @property
+    def generator(self) -> None:
+        """These networks have no dropout that would draw masks."""
+        return None
+
     @torch.no_grad()
     def step(
         self, inputs: Batch, labels: Tensor, weights: Tensor | None, rate: float = 1.0

@@ -11,10 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tda_utils.engine.noise import SeededDropout, check_own_randomness, with_seeded_dropout
+from tda_utils.data.losses import MEMORY, ObjectiveError
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
+from tda_utils.engine.noise import (
+    SeededDropout,
+    check_own_randomness,
+    noise_generator,
+    with_seeded_dropout,
+)
 from tda_utils.engine.recipe import Recipe
 from tda_utils.models.probes import failing_layer, layer_of
 from tda_utils.models.states import (
@@ -28,14 +34,16 @@ from tda_utils.models.states import (
     trainable_parameters,
 )
 
-# Errors that say enough by themselves.
-MEMORY = (MemoryError, torch.OutOfMemoryError)
 # Activations of that many images fit the cache of one core; larger and smaller batches are slower.
 EVALUATION_BATCH = 50
 
 
 class Learner(Protocol):
     """One model with its optimiser, used by one thread."""
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Where dropout masks come from; None where there are none."""
 
     def step(
         self, inputs: Tensor, labels: Tensor, weights: Tensor | None, rate: float = 1.0
@@ -46,7 +54,7 @@ class Learner(Protocol):
         """
 
     def losses(self, prepared: Any, labels: Tensor) -> Tensor:
-        """Return the loss of each sample, shape (n,), in evaluation mode."""
+        """Return what is measured on each sample, its loss, shape (n,), in evaluation mode."""
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of trainable parameters and buffers."""
@@ -84,11 +92,19 @@ class ModuleNetwork:
         Some images, to see whether the model takes channels_last, the faster layout.
     dtype : torch.dtype
         Type of the parameters.
+    objective : Objective
+        The loss that is trained, and what is measured in evaluation mode.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        dtype: torch.dtype,
+        objective: Objective = CROSS_ENTROPY,
+    ) -> None:
         self._model = copied_model(model).to(dtype)
-        self._dtype = dtype
+        self._dtype, self._objective = dtype, objective
         self.memory_format = _memory_format(self._model, images)
 
     def check_training(self, images: Tensor) -> None:
@@ -108,7 +124,7 @@ class ModuleNetwork:
     ) -> ModuleLearner:
         """Return a copy of the model with these parameters."""
         model = load_state(copied_model(self._model), state).to(memory_format=self.memory_format)
-        return ModuleLearner(model, recipe, adam, noise_seed)
+        return ModuleLearner(model, recipe, adam, noise_seed, self._objective)
 
 
 class ModuleLearner:
@@ -124,6 +140,7 @@ class ModuleLearner:
         State of the optimiser to start from.
     noise_seed : int, optional
         Of the dropout masks; needed to train a model that has dropout.
+    objective : Objective
     """
 
     def __init__(
@@ -132,7 +149,9 @@ class ModuleLearner:
         recipe: Recipe,
         adam: AdamState | None,
         noise_seed: int | None = None,
+        objective: Objective = CROSS_ENTROPY,
     ) -> None:
+        self._objective = objective
         self._model, self._lr = with_seeded_dropout(model, noise_seed), recipe.lr
         self._trainable = trainable_parameters(self._model)
         # A model with nothing to train may still be looked at.
@@ -154,11 +173,11 @@ class ModuleLearner:
         set_rate(self._optimizer, self._lr * rate)
         self._optimizer.zero_grad()
         try:
-            losses = F.cross_entropy(self._model(inputs), labels, reduction="none")
+            losses = self._objective.losses(self._model(inputs), labels, in_training=True)
             if weights is not None:
                 losses = losses * weights
             losses.mean().backward()
-        except MEMORY:
+        except (*MEMORY, ObjectiveError):
             raise
         except Exception as problem:  # Whatever a stranger's model may raise.
             raise explained(problem, self._model, inputs) from problem
@@ -167,13 +186,18 @@ class ModuleLearner:
                 parameter.grad = parameter.grad.to_dense()  # As of a sparse embedding.
         self._optimizer.step()
 
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Where dropout masks come from; None where the model has no dropout."""
+        return noise_generator(self._model)
+
     @torch.no_grad()
     def losses(self, prepared: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of each sample, shape (n,); memory does not grow with their number."""
+        """Return what is measured, shape (n,); memory does not grow with the number of samples."""
         self._model.eval()
         return torch.cat(
             [
-                F.cross_entropy(self._model(images), targets, reduction="none")
+                self._objective.measured(self._model(images), targets, in_training=True)
                 for images, targets in zip(
                     prepared.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
                 )

@@ -19,7 +19,7 @@ from tda_utils.models.states import copied_model
 
 # What random numbers are for, so that one seed gives a stream for each use.
 NOISE_STREAM, STEP_STREAM, UNPAIRED_STREAM, LOOK_STREAM, CROP_STREAM = 1, 2, 3, 4, 5
-FLOOR_STREAM = 6
+FLOOR_STREAM, CHECK_STREAM = 6, 7
 
 
 def derived_seed(seed: int, *path: int) -> int:
@@ -85,7 +85,8 @@ class RandomResizedCrops:
 
     def __init__(self, size: int, seed: int) -> None:
         self._size = size
-        self._generator = torch.Generator().manual_seed(seed)
+        #: Where crops come from; its state says where in the stream.
+        self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return one crop of each image: (n, channels, height, width) to (n, channels, s, s)."""
@@ -118,10 +119,10 @@ class RandomResizedCrops:
         return (height - down) // 2, (width - across) // 2, down, across
 
     def _uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=self._generator))
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
 
     def _up_to(self, largest: int) -> int:
-        return int(torch.randint(largest + 1, (), generator=self._generator))
+        return int(torch.randint(largest + 1, (), generator=self.generator))
 
 
 class SeededDropout(nn.Module):
@@ -152,19 +153,19 @@ class SeededDropout(nn.Module):
 
     def __init__(self, p: float, channelwise: bool, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.p, self._channelwise, self._generator = p, channelwise, generator
+        self.p, self._channelwise, self.generator = p, channelwise, generator
 
     def forward(self, input: Tensor) -> Tensor:  # As PyTorch's, which models may call by keyword.
         """Return the inputs, some set to zero and the others scaled up, or as they are."""
         if not self.training:
             return input
-        if self._generator is None:
+        if self.generator is None:
             raise ValueError(
                 f"noise_seed is None; a model with dropout (p={self.p}) needs one in each Job."
             )
         whole = input.shape
         shape = (*whole[:2], *[1] * (len(whole) - 2)) if self._channelwise else whole
-        kept = torch.rand(shape, generator=self._generator) >= self.p
+        kept = torch.rand(shape, generator=self.generator) >= self.p
         return input * kept.to(input.dtype).mul_(1 / (1 - self.p) if self.p < 1 else 0)
 
 
@@ -185,6 +186,19 @@ def with_seeded_dropout(model: nn.Module, seed: int | None) -> nn.Module:
             if type(module) in kinds and module.p > 0:
                 setattr(parent, name, SeededDropout(module.p, kinds[type(module)], generator))
     return model
+
+
+def noise_generator(model: nn.Module) -> torch.Generator | None:
+    """Return where the seeded dropout of a model draws from; None where it has no dropout.
+
+    Examples
+    --------
+    >>> model = with_seeded_dropout(nn.Sequential(nn.Dropout(0.1)), 446)
+    >>> noise_generator(model) is model[0].generator
+    True
+    """
+    layers = (layer for layer in model.modules() if isinstance(layer, SeededDropout))
+    return next((layer.generator for layer in layers), None)
 
 
 def check_no_dropout(model: nn.Module) -> None:

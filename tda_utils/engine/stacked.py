@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 from tda_utils.engine.modules import EVALUATION_BATCH, adam_of, adam_state, set_rate
 from tda_utils.engine.noise import check_no_dropout
 from tda_utils.engine.parallel import float32_arithmetic, progress_bar
@@ -175,6 +176,7 @@ class StackedLearner:
         The state of each model's optimiser; all must have taken the same number of steps.
     device : torch.device
         Where to train.
+    objective : Objective
     """
 
     def __init__(
@@ -184,7 +186,9 @@ class StackedLearner:
         states: Sequence[State],
         adam: Sequence[AdamState] | None,
         device: torch.device,
+        objective: Objective = CROSS_ENTROPY,
     ) -> None:
+        self._objective = objective
         for state in states:
             load_state(copied_model(model), state)  # Raises where they do not fit.
         own = load_state(copied_model(model), states[0]).to(device)
@@ -205,9 +209,12 @@ class StackedLearner:
         self._recorded = _Recorded() if on_card else None
 
     def _losses_of_one(self, parameters: State, images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(
-            functional_call(self._model, parameters, (images,)), labels, reduction="none"
-        )
+        outputs = functional_call(self._model, parameters, (images,))
+        return self._objective.losses(outputs, labels, in_training=True)
+
+    def _measured_of_one(self, parameters: State, images: Tensor, labels: Tensor) -> Tensor:
+        outputs = functional_call(self._model, parameters, (images,))
+        return self._objective.measured(outputs, labels, in_training=True)
 
     def step(self, batch: Batch, rate: float = 1.0) -> None:
         """Take one step, each model on its own batch, with a factor on the learning rate."""
@@ -241,9 +248,9 @@ class StackedLearner:
 
     @torch.no_grad()
     def losses(self, images: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return the loss of each sample under each model, on the CPU: a tensor (n,) a model."""
+        """Return what is measured on each sample, on the CPU: a tensor (n,) a model."""
         self._model.eval()
-        over_models = vmap(self._losses_of_one, in_dims=(0, None, None))
+        over_models = vmap(self._measured_of_one, in_dims=(0, None, None))
         parts = [
             over_models(self._parameters, own, targets)
             for own, targets in zip(
@@ -348,6 +355,7 @@ def train_stacked(
     observe: Callable[[StackedLearner], list[Any]],
     device: torch.device,
     *,
+    objective: Objective = CROSS_ENTROPY,
     models_at_once: int | None = None,
     describe: str | None = None,
 ) -> list[list[Any]]:
@@ -355,7 +363,7 @@ def train_stacked(
 
     Parameters
     ----------
-    model, images, labels, recipe, jobs, describe
+    model, images, labels, recipe, jobs, objective, describe
         As for `tda_utils.engine.training.train_states`.
     observe : callable
         Returns one observation a model of a stack.
@@ -372,23 +380,26 @@ def train_stacked(
     if any(batches for job in jobs for batches in job.order):
         check_no_dropout(model)
     images, labels = images.to(device, float_dtype(jobs[0].state)), labels.to(device)
+    what = (model, images, labels, recipe)
     if models_at_once is None:
         models_at_once = models_that_fit(model, images[: recipe.batch_size], device)
     observed: list[list[Any]] = [[] for _ in jobs]
     with progress_bar(len(jobs), describe) as bar, float32_arithmetic(device):
         for stack in _stacks(jobs, models_at_once):
-            kept = _train_stack(
-                model, images, labels, recipe, [jobs[i] for i in stack], observe, device
-            )
+            own = [jobs[i] for i in stack]
+            kept = _train_stack(*what, own, observe, device, objective)
             for position, job in enumerate(stack):
                 observed[job] = [checkpoint[position] for checkpoint in kept]
             bar.update(len(stack))
     return observed
 
 
-def _train_stack(model, images, labels, recipe, jobs, observe, device) -> list[list[Any]]:
+def _train_stack(
+    model, images, labels, recipe, jobs, observe, device, objective
+) -> list[list[Any]]:
     adam = None if jobs[0].adam is None else [job.adam for job in jobs]
-    learner = StackedLearner(model, recipe, [job.state for job in jobs], adam, device)
+    states = [job.state for job in jobs]
+    learner = StackedLearner(model, recipe, states, adam, device, objective)
     weights = None
     if any(job.weights is not None for job in jobs):
         ones = torch.ones(len(labels))
@@ -433,7 +444,13 @@ def _steps_taken(adam: AdamState | None) -> Any:
     return None if adam is None else tuple((n, adam.step_of(n)) for n in sorted(adam.exp_avg))
 
 
-def why_not_in_step(model: nn.Module, images: Tensor, labels: Tensor, training: bool) -> str | None:
+def why_not_in_step(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    training: bool,
+    objective: Objective = CROSS_ENTROPY,
+) -> str | None:
     """Return why models of this architecture cannot be taken in step, or None.
 
     Two of them are tried on the CPU, in step and one by one: losses, and in training gradients.
@@ -445,16 +462,19 @@ def why_not_in_step(model: nn.Module, images: Tensor, labels: Tensor, training: 
     >>> why_not_in_step(nn.GRU(2, 2), images[:, 0], labels, True) is None
     False
     """
+    if objective.is_callable:  # What it does is recorded once, and might depend on values.
+        return "its objective is a callable"
     own = copied_model(model).cpu()
     for dtype in (torch.float64, float_dtype(state_of(own))):
         own, images, labels = own.to(dtype), images.to("cpu", dtype), labels.cpu()
         states = [{n: v * scale for n, v in state_of(own).items()} for scale in (1.0, 0.9)]
         try:
-            wanted = [_alone(own, state, images, labels, training) for state in states]
+            what = (images, labels, training, objective)
+            wanted = [_alone(own, state, *what) for state in states]
         except Exception:  # A layer that takes one type of number only.
             continue
         try:
-            found = _in_step(own, states, images, labels, training)
+            found = _in_step(own, states, *what)
         except Exception as problem:  # Whatever a stranger's model may raise where it is mapped.
             return " ".join(str(problem).split())[:200] or type(problem).__name__
         tolerance = 1e-6 if dtype == torch.float64 else 1e-2
@@ -475,30 +495,41 @@ def why_not_in_step(model: nn.Module, images: Tensor, labels: Tensor, training: 
 
 
 def _alone(
-    model: nn.Module, state: State, images: Tensor, labels: Tensor, training: bool
+    model: nn.Module,
+    state: State,
+    images: Tensor,
+    labels: Tensor,
+    training: bool,
+    objective: Objective,
 ) -> dict[str, Tensor]:
     """Return one model's losses under the name "", and in training its gradients by name."""
     own = load_state(copied_model(model), state)
     own.eval()
     with torch.no_grad():
-        found = {"": F.cross_entropy(own(images.clone()), labels, reduction="none")}
+        found = {"": objective.measured(own(images.clone()), labels, in_training=True)}
     if training:
         own.train()
-        F.cross_entropy(own(images.clone()), labels).backward()
+        objective.losses(own(images.clone()), labels, in_training=True).mean().backward()
         used = {n: p.grad for n, p in trainable_parameters(own).items() if p.grad is not None}
         found |= used
     return found
 
 
 def _in_step(
-    model: nn.Module, states: Sequence[State], images: Tensor, labels: Tensor, training: bool
+    model: nn.Module,
+    states: Sequence[State],
+    images: Tensor,
+    labels: Tensor,
+    training: bool,
+    objective: Objective,
 ) -> list[dict[str, Tensor]]:
     """Return the same of each model of a stack."""
-    learner = StackedLearner(model, Recipe(), states, None, torch.device("cpu"))
+    learner = StackedLearner(model, Recipe(), states, None, torch.device("cpu"), objective)
     found = [{"": losses} for losses in learner.losses(images.clone(), labels)]
     if training:
         count = len(states)
-        batch = Batch(images.expand(count, *images.shape).clone(), labels.expand(count, -1), None)
+        many = (part.expand(count, *part.shape).clone() for part in (images, labels))
+        batch = Batch(*many, None)
         for name, gradients in learner.gradients(batch).items():
             for own, gradient in (
                 zip(found, gradients, strict=True) if gradients is not None else ()

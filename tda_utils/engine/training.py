@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tda_utils.data.objective import CROSS_ENTROPY, Objective
 from tda_utils.engine.modules import Learner, ModuleNetwork, Network
 from tda_utils.engine.noise import access_to_images, check_no_dropout
 from tda_utils.engine.parallel import chosen_device, parallel_map
@@ -32,8 +33,10 @@ from tda_utils.models.states import (
 )
 
 
-def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network:
-    """Return the fastest network for an architecture.
+def network_for(
+    model: nn.Module, images: Tensor, dtype: torch.dtype, objective: Objective = CROSS_ENTROPY
+) -> Network:
+    """Return the fastest network for an architecture and an objective.
 
     Examples
     --------
@@ -44,9 +47,9 @@ def network_for(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Network
     # Brings numba, which plain modules do not need.
     from tda_utils.engine.fused import DTYPES, FusedNetwork, is_fusable
 
-    if dtype in DTYPES and is_fusable(model, images):
+    if dtype in DTYPES and objective.is_plain and is_fusable(model, images):
         return FusedNetwork(model, images.shape[-1], dtype)
-    return ModuleNetwork(model, images, dtype)
+    return ModuleNetwork(model, images, dtype, objective)
 
 
 # Samples on which it is tried whether models can be taken in step.
@@ -62,6 +65,7 @@ def train_states(
     recipe: Recipe,
     jobs: Sequence[Job],
     *,
+    objective: Objective = CROSS_ENTROPY,
     workers: int | None = None,
     device: str | torch.device = "auto",
     describe: str | None = None,
@@ -71,16 +75,19 @@ def train_states(
     Parameters
     ----------
     model : nn.Module
-        The architecture; copied, never changed. It returns logits, shape (n, classes).
+        The architecture; copied, never changed. It returns logits, shape (n, classes), or what else
+        the objective takes.
     images : Tensor, shape (n_train, channels, height, width)
         Training images.
     labels : Tensor, shape (n_train,), int64
-        Training labels.
+        Training labels, or what else the objective takes.
     recipe : Recipe
         Learning rate, weight decay and the number of checkpoints. Epochs and batches are those of
         each job.
     jobs : sequence of Job
         What to train.
+    objective : Objective
+        The loss. Others than plain cross-entropy take the general path.
     workers : int, optional
         Models trained at the same time, one a core. Default: the cores that this process may use.
     device : {"auto", "cpu", "cuda"}
@@ -129,7 +136,9 @@ def train_states(
         return lambda own, access: (own.state(), own.adam())
 
     what = (model, images, labels, recipe, jobs)
-    return _train(what, lambda _: StackedLearner.kept, one_by_one, workers, device, describe)
+    return _train(
+        what, objective, lambda _: StackedLearner.kept, one_by_one, workers, device, describe
+    )
 
 
 def train_losses(
@@ -141,11 +150,14 @@ def train_losses(
     test_images: Tensor,
     test_labels: Tensor,
     *,
+    objective: Objective = CROSS_ENTROPY,
     workers: int | None = None,
     device: str | torch.device = "auto",
     describe: str | None = None,
 ) -> Tensor:
     """Train one model a job and return the test losses after each of the last epochs.
+
+    Or what else the objective measures on a test sample.
 
     No model is kept, so memory does not grow with the number of jobs. Arguments and errors are
     those of `train_states`, and beside them the test images and labels.
@@ -153,7 +165,7 @@ def train_losses(
     Returns
     -------
     Tensor, shape (jobs, checkpoints, n_test)
-        Cross-entropy of each test sample, in nats.
+        Of each test sample; cross-entropy is in nats.
 
     Examples
     --------
@@ -175,7 +187,7 @@ def train_losses(
         return lambda own, access: own.losses(access(prepared), test_labels)
 
     what = (model, images, labels, recipe, jobs)
-    losses = _train(what, on_card, one_by_one, workers, device, describe)
+    losses = _train(what, objective, on_card, one_by_one, workers, device, describe)
     return torch.stack([torch.stack(kept) for kept in losses])
 
 
@@ -187,10 +199,11 @@ def state_losses(
     *,
     crop: int | None = None,
     noise_seeds: Sequence[int | None] | None = None,
+    objective: Objective = CROSS_ENTROPY,
     workers: int | None = None,
     device: str | torch.device = "auto",
 ) -> Tensor:
-    """Return the loss of each sample under each state, shape (states, n), in nats.
+    """Return the loss of each sample under each state, or what is measured, shape (states, n).
 
     With `crop`, samples are cropped at random as in training, for each state from the stream of its
     own of the `noise_seeds`.
@@ -215,6 +228,7 @@ def state_losses(
         jobs,
         images,
         labels,
+        objective=objective,
         workers=workers,
         device=device,
     )
@@ -223,6 +237,7 @@ def state_losses(
 
 def _train(
     what: tuple[nn.Module, Tensor, Tensor, Recipe, Sequence[Job]],
+    objective: Objective,
     on_card: Callable[[torch.device], Callable[[StackedLearner], list[Observation]]],
     one_by_one: Callable[[Network], Callable[[Learner, Access], Observation]],
     workers: int | None,
@@ -233,9 +248,9 @@ def _train(
     place, (model, images, labels, recipe, jobs) = chosen_device(device), what
     if _is_training(jobs) and not trainable_parameters(model):
         raise ValueError("model has no trainable parameter; training needs at least one.")
-    if place.type != "cpu" and _in_step(model, images, labels, recipe, jobs, place):
-        return train_stacked(*what, on_card(place), place, describe=describe)
-    network = _network(model, images, recipe, jobs)
+    if place.type != "cpu" and _in_step(model, images, labels, recipe, jobs, place, objective):
+        return train_stacked(*what, on_card(place), place, objective=objective, describe=describe)
+    network = network_of(model, images, recipe, jobs, objective)
     if _is_training(jobs) and isinstance(network, ModuleNetwork):
         network.check_training(images)
     prepared, observe = network.prepare(images), one_by_one(network)
@@ -263,6 +278,7 @@ def _in_step(
     recipe: Recipe,
     jobs: Sequence[Job],
     place: torch.device,
+    objective: Objective,
 ) -> bool:
     """Return whether models are taken in step on a card; it is tried, and said where they are not.
 
@@ -274,7 +290,7 @@ def _in_step(
     training = _is_training(jobs)
     if training:
         check_no_dropout(model)
-    why = why_not_in_step(model, images[:TRIED], labels[:TRIED], training)
+    why = why_not_in_step(model, images[:TRIED], labels[:TRIED], training, objective)
     if why is not None:
         warnings.warn(
             f"model cannot be taken in step with others on device {str(place)!r} ({why}); it is "
@@ -307,8 +323,23 @@ def _dtype(model: nn.Module, jobs: Sequence[Job]) -> torch.dtype:
     return float_dtype(jobs[0].state or frozen_parameters(model))
 
 
-def _network(model: nn.Module, images: Tensor, recipe: Recipe, jobs: Sequence[Job]) -> Network:
+def network_of(
+    model: nn.Module,
+    images: Tensor,
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    objective: Objective = CROSS_ENTROPY,
+) -> Network:
+    """Return the network that models of these jobs are trained with, one by one on the CPU.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> jobs = [Job(layer.state_dict(), [[]])]
+    >>> type(network_of(layer, torch.ones(1, 2), Recipe(), jobs)).__name__
+    'ModuleNetwork'
+    """
     if recipe.crop is None:
-        return network_for(model, images, _dtype(model, jobs))
+        return network_for(model, images, _dtype(model, jobs), objective)
     # Passes that prepare images ahead of time cannot take new crops in each step.
-    return ModuleNetwork(model, images, _dtype(model, jobs))
+    return ModuleNetwork(model, images, _dtype(model, jobs), objective)

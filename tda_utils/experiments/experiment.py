@@ -160,7 +160,8 @@ class Experiment(Settings):
 
         Parameters
         ----------
-        method : {"loo", "ats", "influence", "grad_dot", "grad_cos"}
+        method : {"loo", "ats", "influence", "grad_dot", "grad_cos", "unrolled"}
+            The last under the paired protocol alone.
 
         Returns
         -------
@@ -170,7 +171,7 @@ class Experiment(Settings):
         Raises
         ------
         ValueError
-            If there is no such method.
+            If there is no such method, or not under this protocol.
         OSError
             If a file cannot be written; the scores that are finished stay.
         """
@@ -227,7 +228,7 @@ class Experiment(Settings):
         Raises
         ------
         ValueError
-            If there is no such method or run.
+            If there is no such method or run, or no such method under this protocol.
         OSError
             If a file cannot be written; what is finished stays. If one is there that cannot be
             opened: it stays, too, and the others are computed before.
@@ -237,6 +238,11 @@ class Experiment(Settings):
         Processes that want the same files at the same time share the work. A file that is damaged
         or holds something else than it should is set aside, named in a warning, and computed again.
         """
+        if method in names.PAIRED_ONLY and self.protocol == "released":
+            raise ValueError(
+                f"method is {method!r} under protocol='released'; the released code has no "
+                "counterpart of it, and 'paired' is the protocol that has it."
+            )
         runs = self.runs if runs is None else tuple(runs)
         if unknown := [run for run in runs if run not in self.runs]:
             raise ValueError(f"runs has {unknown[0]}, which this experiment lacks; see its runs.")
@@ -311,7 +317,7 @@ class Experiment(Settings):
         return options
 
     def all_scores(self, methods: Sequence[str] = names.STUDY_METHODS) -> dict[str, xr.DataArray]:
-        """Return ``{method: scores}`` of several methods, by default all five."""
+        """Return ``{method: scores}`` of several methods, by default the study's five."""
         return {method: self.scores(method) for method in methods}
 
     @cached_property

@@ -23,12 +23,15 @@ VERSIONS = {
     "influence": 1,
     "grad_dot": 1,
     "grad_cos": 1,
+    "unrolled": 1,
     "floor": 1,
 }
 #: Trainings of each member for the floor that an experiment keeps.
 FLOOR_DRAWS = 4
 # Give the same numbers under both protocols, and share their files.
 PROTOCOL_FREE = ("grad_dot", "grad_cos", "floor")
+# Have no counterpart under the released protocol.
+PAIRED_ONLY = ("unrolled",)
 # Values of a recipe that came later, where they change nothing: files from before are to be found.
 LATER = (("schedule", "constant"), ("crop", None))
 #: What a study sums up. Its name is a key over these methods, so that another method, or a raised

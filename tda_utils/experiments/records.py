@@ -29,7 +29,11 @@ from tda_utils.models.states import AdamState, State, state_of, trainable_parame
 
 Arrays = Mapping[str, np.ndarray]
 #: Dims of what a method may tell of its scores, besides these.
-EXTRA = {"drift": ("member", "checkpoint", "test"), "residual": ("member", "checkpoint")}
+EXTRA = {
+    "drift": ("member", "checkpoint", "test"),
+    "residual": ("member", "checkpoint"),
+    "holds": ("member", "checkpoint"),
+}
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 #: Methods whose scores have up-weighting sign under the released protocol.
 UPWEIGHTING = ("ats", "influence")

@@ -4,24 +4,25 @@ Every function returns its figure, a matplotlib ``Figure`` or an Altair chart, w
 in which the main numbers are computed from what is drawn (`tda_utils.outputs.alt_text`). Nothing is
 left behind in pyplot. `tda_utils.outputs` shows and saves them.
 
-======================== =======================================================================
-`concept`                one score is one draw: the posterior of tau for two train-test pairs
-`tau_histograms`         the same, small, for several methods
-`images`                 a row of pictures
-`mean_against_std`       every pair: is the mean larger than the noise?
-`reliability_map`        train x test: which pairs can be trusted, and where do they lie?
-`rank_change`            the "most helpful" training samples under one seed and under another
-`p_by_checkpoints`       mean p against the number of checkpoints
-`significant_fractions`  how many pairs are significant, before and after correction
-`agreement_matrices`     correlations between methods
-`agreement_by_study`     the same correlations in several experiments
-`reliability_by`         mean p and significant pairs by training-set size, or by model
-`full_set`               what is left of one sample's influence among very many
-`floor_by_steps`         how far rounding alone moves a training, beside leaving a sample out
-`noise_sources`          which source the noise of each method comes from
-`explore_pairs`          Altair: select pairs, see their p-values and pictures
-`STYLE`, `LOOKS`, ...    the look of all of them, for drawings of one's own
-======================== =======================================================================
+============================ ===================================================================
+`concept`                    one score is one draw: the posterior of tau for two train-test pairs
+`tau_histograms`             the same, small, for several methods
+`images`                     a row of pictures
+`mean_against_std`           every pair: is the mean larger than the noise?
+`reliability_map`            train x test: which pairs can be trusted, and where do they lie?
+`rank_change`                the "most helpful" training samples under one seed and under another
+`p_by_checkpoints`           mean p against the number of checkpoints
+`significant_fractions`      how many pairs are significant, before and after correction
+`agreement_matrices`         correlations between methods
+`agreement_by_study`         the same correlations in several experiments
+`reliability_by`             mean p and significant pairs by training-set size, or by model
+`reliability_by_checkpoints` the same in several experiments, by the checkpoints averaged
+`full_set`                   what is left of one sample's influence among very many
+`floor_by_steps`             how far rounding alone moves a training, beside leaving a sample out
+`noise_sources`              which source the noise of each method comes from
+`explore_pairs`              Altair: select pairs, see their p-values and pictures
+`STYLE`, `LOOKS`, ...        the look of all of them, for drawings of one's own
+============================ ===================================================================
 
 Source of the figures' content: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training
 Data Attribution", NeurIPS 2023, arXiv 2305.19765.
@@ -40,7 +41,12 @@ from tda_utils.plots.methods import (
 )
 from tda_utils.plots.pairs import concept, tau_histograms
 from tda_utils.plots.pictures import images
-from tda_utils.plots.studies import agreement_by_study, noise_sources, reliability_by
+from tda_utils.plots.studies import (
+    agreement_by_study,
+    noise_sources,
+    reliability_by,
+    reliability_by_checkpoints,
+)
 
 __all__ = [
     "FAINT",
@@ -61,6 +67,7 @@ __all__ = [
     "p_by_checkpoints",
     "rank_change",
     "reliability_by",
+    "reliability_by_checkpoints",
     "reliability_map",
     "significant_fractions",
     "tau_histograms",

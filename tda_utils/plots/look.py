@@ -32,7 +32,8 @@ class Look:
 
 
 # Colours of Okabe and Ito, told apart by colour-blind readers; warm for the two estimates that
-# take a step from the model (ATS, IF), cool for the two that compare gradients (GD, GC).
+# take a step from the model (ATS, IF), cool for the two that compare gradients (GD, GC). The wine
+# of the derivative through training (UR) is Tol's.
 LOOKS = {
     name: Look(METHOD_LABELS[name], colour, marker)
     for name, colour, marker in (
@@ -41,6 +42,7 @@ LOOKS = {
         ("influence", "#E69F00", "D"),
         ("grad_dot", "#0072B2", "^"),
         ("grad_cos", "#56B4E9", "v"),
+        ("unrolled", "#882255", "p"),
     )
 }
 SPARE_LOOKS = (("#009E73", "P"), ("#CC79A7", "X"), ("#7F7F7F", "*"))

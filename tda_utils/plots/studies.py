@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tda_utils.checks import brief
 from tda_utils.outputs import with_alt
@@ -244,18 +244,19 @@ def _along(
 
 
 @style.journal
-def agreement_by_study(correlations: pd.DataFrame) -> Figure:
+def agreement_by_study(correlations: pd.DataFrame | Mapping[str, pd.DataFrame]) -> Figure:
     """Correlation of each two methods in each study, as an annotated matrix.
 
     Parameters
     ----------
-    correlations : DataFrame
+    correlations : DataFrame, or mapping of str to DataFrame
         A row for each two methods (its index says which), a column a study; NaN stays empty.
+        Of several, each is a matrix under its title; all have the same studies.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not a DataFrame, is empty or holds a number outside -1 to 1.
+        If it is no DataFrame, is empty or holds a number outside -1 to 1, or if studies differ.
 
     Examples
     --------
@@ -265,26 +266,140 @@ def agreement_by_study(correlations: pd.DataFrame) -> Figure:
     >>> print(outputs.alt_text(plots.agreement_by_study(table)))
     Correlation of each two methods in each study. MNIST3: LOO, ATS 0.50; IF, GD 0.90.
     """
-    if not isinstance(correlations, pd.DataFrame):
-        raise TypeError(f"correlations is a {type(correlations).__name__}; it must be a DataFrame.")
-    numeric = all(pd.api.types.is_numeric_dtype(kind) for kind in correlations.dtypes)
-    values = correlations.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
+    several = isinstance(correlations, Mapping)
+    panels = dict(correlations) if several else {"": correlations}
+    numbers = {title: _correlations(one) for title, one in panels.items()}
+    if not panels:
+        raise ValueError("correlations is empty; it must hold a DataFrame, at least one.")
+    names = [list(one.columns) for one in panels.values()]
+    if any(own != names[0] for own in names):
+        raise ValueError(f"correlations has panels of the studies {names}; all must have the same.")
+    rows, columns = sum(map(len, numbers.values())), len(names[0])
+    width = min(style.TEXT_WIDTH * 1.3, 1.6 + 0.55 * columns)
+    figure = style.new_figure(width, 1.1 + 0.2 * rows + 0.25 * (len(panels) - 1))
+    grid = figure.subplots(
+        len(panels), 1, squeeze=False, sharex=True, height_ratios=[len(v) for v in numbers.values()]
+    )
+    for axes, (title, values) in zip(grid[:, 0], numbers.items(), strict=True):
+        _draw_studies(axes, values, list(panels[title].index))
+        axes.set_title(title)
+    axes.set_xticks(range(columns), names[0], rotation=40, ha="right")
+    said = [f"{title}, {_said(one)}" if title else _said(one) for title, one in panels.items()]
+    return with_alt(figure, f"Correlation of each two methods in each study. {' '.join(said)}")
+
+
+def _correlations(table: object) -> np.ndarray:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"correlations is a {type(table).__name__}; it must be a DataFrame.")
+    numeric = all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
+    values = table.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
     if not values.size or np.nanmax(np.abs(values), initial=0) > 1 + 1e-9:
         raise ValueError("correlations must hold numbers from -1 to 1, at least one.")
-    rows, columns = values.shape
-    figure = style.new_figure(min(style.TEXT_WIDTH * 1.3, 1.6 + 0.55 * columns), 1.1 + 0.2 * rows)
-    axes = figure.subplots()
+    return values
+
+
+def _draw_studies(axes: Axes, values: np.ndarray, pairs: Sequence[str]) -> None:
     axes.imshow(values, cmap=style.SIGNED, vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             ink = "white" if abs(value) > 0.6 else style.INK
             style.cell_text(axes, column, row, style.two_digits(value), 6.5, color=ink)
-    axes.set_xticks(range(columns), list(correlations.columns), rotation=40, ha="right")
-    axes.set_yticks(range(rows), list(correlations.index))
+    axes.set_yticks(range(len(pairs)), pairs)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    sentences = []
-    for study, column in correlations.items():
-        said = "; ".join(f"{pair} {value:.2f}" for pair, value in column.dropna().items())
-        sentences.append(f"{study}: {said}.")
-    return with_alt(figure, f"Correlation of each two methods in each study. {' '.join(sentences)}")
+
+
+def _said(table: pd.DataFrame) -> str:
+    return " ".join(
+        f"{study}: {'; '.join(f'{pair} {value:.2f}' for pair, value in own.dropna().items())}."
+        for study, own in table.items()
+    )
+
+
+@style.journal
+def reliability_by_checkpoints(
+    studies: Mapping[str, Mapping[int, Mapping[str, xr.Dataset]]], measure: str = "mean_p"
+) -> Figure:
+    """Reliability against the number of checkpoints averaged, a panel a study, a line a method.
+
+    Parameters
+    ----------
+    studies : mapping of str to mapping of int to mapping of str to Dataset
+        ``studies[study][k][method]`` is what `overall_reliability` returns of the mean over the
+        last k checkpoints.
+    measure : str
+        One of the measures in it, on the vertical axis.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no study, or one is not what `overall_reliability` returns.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765, p-values against checkpoints; intervals are not in it.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> from tda_utils.reliability.overall import overall_reliability
+    >>> noise = np.random.default_rng(0).normal(size=(8, 20, 50))
+    >>> tau = xr.DataArray(noise, dims=("member", "train", "test"))
+    >>> curve = {1: {"loo": overall_reliability(tau)}, 2: {"loo": overall_reliability(tau + 1)}}
+    >>> print(outputs.alt_text(plots.reliability_by_checkpoints({"noise": curve})))
+    Mean p by the number of checkpoints averaged. noise, LOO: 0.49 with 1, 0.07 with 2.
+    """
+    if not isinstance(studies, Mapping) or not studies or not all(studies.values()):
+        raise ValueError(f"studies is {brief(studies)}; it must map studies to curves, at least 1.")
+    for curve in studies.values():
+        for methods in curve.values():
+            for name in style.checked_methods(methods, "studies"):
+                if not _has(methods[name], ("value", "low", "high"), "measure", [measure]):
+                    raise TypeError(
+                        f"studies has for {name!r} a {type(methods[name]).__name__}; it must be "
+                        f"what overall_reliability returns, with the measure {brief(measure)}."
+                    )
+    looks = style.looks_of(sorted({n for c in studies.values() for m in c.values() for n in m}))
+    columns = min(4, len(studies))
+    rows = -(-len(studies) // columns)
+    figure = style.new_figure(style.TEXT_WIDTH, 0.5 + 1.5 * rows)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(studies) :]:
+        axes.remove()
+    said = []
+    for axes, (study, curve) in zip(grid.flat, studies.items(), strict=False):
+        said += _draw_curves(axes, study, curve, measure, looks)
+    title = MEASURE_TITLES.get(measure, measure)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(title)
+    figure.supxlabel("checkpoints averaged", fontsize=style.STYLE["axes.labelsize"])
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    first = title[:1].upper() + title[1:]
+    return with_alt(figure, f"{first} by the number of checkpoints averaged. {' '.join(said)}")
+
+
+def _draw_curves(
+    axes: Axes,
+    study: str,
+    curve: Mapping[int, Mapping[str, xr.Dataset]],
+    measure: str,
+    looks: Mapping[str, style.Look],
+) -> list[str]:
+    """Draw a study's lines and return a sentence on each."""
+    axes.set_title(study)
+    axes.grid(axis="y", color=style.FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    said = []
+    for rank, (name, look) in enumerate(looks.items()):
+        counts = [k for k, methods in curve.items() if name in methods]
+        own = [curve[k][name].sel(measure=measure) for k in counts]
+        x = np.array(counts) + 0.06 * (rank - (len(looks) - 1) / 2)
+        value, low, high = (np.array([float(o[v]) for o in own]) for v in ("value", "low", "high"))
+        axes.plot(x, value, look.marker + "-", color=look.colour, ms=3, lw=0.7, label=look.label)
+        axes.vlines(x, low, high, color=look.colour, linewidth=0.9)
+        steps = ", ".join(f"{one:.2f} with {k}" for k, one in zip(counts, value, strict=True))
+        said.append(f"{study}, {look.label}: {steps}.")
+    return said

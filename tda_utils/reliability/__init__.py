@@ -19,6 +19,7 @@ test)`` (``checkpoint`` may be missing):
 `stability`                               would other members give the same mean?
 `correlation_of_means`, `ceiling`         do two methods' means agree, and as far as they can?
 `effective_pairs`                         how many pairs does seed noise move by themselves?
+`top_lists`, `top_probability`            which samples lead a list, and how sure is that?
 `rounding_share`, `defined_members`       how much of leave-one-out is rounding?
 `null_ratio`                              how large is the floor beside it?
 `agreement`                               do two methods tell one story, more than by chance?
@@ -58,6 +59,7 @@ from tda_utils.reliability.groups import (
 )
 from tda_utils.reliability.overall import mean_p_by_checkpoints
 from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
+from tda_utils.reliability.ranks import top_lists, top_probability
 from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
 from tda_utils.reliability.significance import (
     NullReference,
@@ -100,6 +102,8 @@ __all__ = [
     "snr_threshold",
     "stability",
     "summarise",
+    "top_lists",
+    "top_probability",
     "variance_components",
     "variance_shares",
 ]

@@ -1,4 +1,4 @@
-"""The command line ``bayes-tda``: list, check, compute, studies, run."""
+"""The command line ``bayes-tda``: list, check, compute, studies, run, judge, validate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tda_utils.face import installed_for
 from tda_utils.reproduce.manifest import SIZES, Manifest, check, load_manifest
 from tda_utils.reproduce.notebook import ManifestError, all_of
 from tda_utils.terms import PROTOCOLS
+
+SAMPLES = "pictures (.npy), texts (.txt, one a line) or rows (.csv), in the order of the scores"
 
 
 class _Version(argparse.Action):
@@ -73,6 +75,10 @@ def _command(options: argparse.Namespace) -> int:
         return _list(_find_manifest(options.manifest), options.size)
     if options.command == "check":
         return _check(_find_manifest(options.manifest))
+    if options.command in ("judge", "validate"):
+        from tda_utils.report import commands
+
+        return getattr(commands, options.command)(options)
     if options.command == "studies":
         from tda_utils.reproduce import studies
 
@@ -93,7 +99,8 @@ def _command(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = edge.Parser(
-        prog="bayes-tda", description="Make the paper's figures from the notebooks."
+        prog="bayes-tda",
+        description="Judge scores, and make the paper's figures from the notebooks.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -138,7 +145,29 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--manifest", type=Path, help="default: paper/figures.yaml here or in a folder above"
         )
+    _add_judging(commands)
     return parser
+
+
+def _add_judging(commands: Any) -> None:
+    judge = commands.add_parser("judge", help="write a report on a file of anyone's scores")
+    judge.add_argument(
+        "scores", nargs="+", type=Path, help="files of scores; or, with --model, one of checkpoints"
+    )
+    judge.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE")
+    judge.add_argument("--methods", nargs="+", metavar="NAME", help="only these")
+    judge.add_argument("--train-samples", type=Path, metavar="FILE", help=SAMPLES)
+    judge.add_argument("--test-samples", type=Path, metavar="FILE", help="the same")
+    judge.add_argument("--class-names", type=Path, metavar="FILE", help="a text, one name a line")
+    judge.add_argument("--dims", nargs="+", metavar="AXIS", help="what a plain array's axes are")
+    judge.add_argument("--model", metavar="FILE.py:NAME", help="builds the model; it is run")
+    judge.add_argument("--task", metavar="FILE.py:NAME", help="gives the task; it is run")
+    judge.add_argument("--title", help="of the page")
+    validate = commands.add_parser("validate", help="tell whether a file holds scores, and which")
+    validate.add_argument("file", type=Path)
+    for command in (judge, validate):
+        command.add_argument("--train", type=int, metavar="N", help="training samples there are")
+        command.add_argument("--test", type=int, metavar="N", help="test samples there are")
 
 
 def _find_manifest(given: Path | None) -> Manifest:

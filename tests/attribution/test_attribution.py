@@ -11,21 +11,20 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, Task, sample_posterior
+from tda_utils.experiments.names import PAIRED_ONLY
 from tests.refusals import refused
-from tests.tiny import NO_IMAGES, SHORT, build_tiny_cnn, make_task
+from tests.tiny import ATTRIBUTIONS, NO_IMAGES, SHORT, build_tiny_cnn, make_task
 
 
 @pytest.fixture(scope="module")
 def all_scores(tiny_task, tiny_posterior):
     return {
         (method, protocol): tda.attribute(tiny_posterior, tiny_task, method, protocol=protocol)
-        for method in tda.METHODS
-        for protocol in ("paired", "released")
+        for method, protocol in ATTRIBUTIONS
     }
 
 
-@pytest.mark.parametrize("protocol", ["paired", "released"])
-@pytest.mark.parametrize("method", tda.METHODS)
+@pytest.mark.parametrize(("method", "protocol"), ATTRIBUTIONS)
 def test_scores_are_labelled(method, protocol, all_scores, tiny_task):
     tau = all_scores[method, protocol]
     assert dict(tau.sizes) == {"member": 3, "checkpoint": 2, "train": 12, "test": 7}
@@ -53,8 +52,7 @@ def twins():
     return sample_posterior(build_tiny_cnn, task, recipe, seeds=(446, 724, 571, 296)), task
 
 
-@pytest.mark.parametrize("protocol", ["paired", "released"])
-@pytest.mark.parametrize("method", tda.METHODS)
+@pytest.mark.parametrize(("method", "protocol"), ATTRIBUTIONS)
 def test_sign_where_the_answer_is_known(method, protocol, twins):
     """Leaving out the twin of a test image must raise its loss."""
     tau = tda.attribute(*twins, method, protocol=protocol)
@@ -62,6 +60,14 @@ def test_sign_where_the_answer_is_known(method, protocol, twins):
         tau = tda.remove_drift(tau)
     own = tda.removal_signed(tau).mean(["member", "checkpoint"]).values.diagonal()
     assert (own > 0).all()
+
+
+def test_the_released_protocol_is_refused_where_there_is_none(tiny_task, tiny_posterior):
+    attribute = partial(tda.attribute, tiny_posterior, tiny_task, protocol="released")
+    for method in PAIRED_ONLY:
+        refused(
+            ValueError, partial(attribute, method), "protocol is 'released'", method, "'paired'"
+        )
 
 
 @pytest.mark.parametrize("method", ["ats", "influence", "grad_dot", "grad_cos"])
@@ -170,8 +176,7 @@ def twice(request):
     ]
 
 
-@pytest.mark.parametrize("protocol", ["paired", "released"])
-@pytest.mark.parametrize("method", tda.METHODS)
+@pytest.mark.parametrize(("method", "protocol"), ATTRIBUTIONS)
 def test_every_method_takes_inputs_that_are_no_images(twice, protocol, method):
     """The oracle: a model that takes images of one row, and undoes that."""
     scores = [tda.attribute(*one, method, protocol=protocol) for one in twice]

@@ -154,7 +154,7 @@ def test_the_basis_of_every_second_sample_is_another_basis_for_the_same_diagonal
 
 def ekfac_layers(posterior, task):
     method = gradient_method(posterior.module(0, 1), task.train_x, task.train_y)
-    return ekfac.fit(lambda: posterior.module(0, 1), task.train_x, method)
+    return ekfac.fit(lambda: posterior.module(0, 1), task.train_x, task.train_y, method)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -165,7 +165,7 @@ def test_gradients_of_any_architecture_become_matrices(name, tiny_task):
     images, labels = tiny_task.train_x.double(), tiny_task.train_y
     method = gradient_method(model, images, labels)
     matrices = method.matrices(model, method.loss_gradients(model, images, labels))
-    layers = ekfac.fit(lambda: model, images, method)
+    layers = ekfac.fit(lambda: model, images, labels, method)
     rotated = torch.cat(
         [dense(one.rotated(own)) for one, own in zip(layers, matrices, strict=True)], dim=1
     )
@@ -178,7 +178,7 @@ def test_parameters_of_any_shape_have_a_block_each(tiny_task):
     model = ARCHITECTURES["norm"]().eval()
     method = gradient_method(model, tiny_task.train_x, tiny_task.train_y)
     assert isinstance(method, VmapGradients)
-    layers = ekfac.fit(lambda: model, tiny_task.train_x, method)
+    layers = ekfac.fit(lambda: model, tiny_task.train_x, tiny_task.train_y, method)
     shapes = [tuple(layer.diagonal.shape) for layer in layers]
     assert shapes == [(64, 1), (64, 1), (4, 64), (4, 1)]
 

@@ -13,7 +13,8 @@ from torch import nn
 import tda_utils as tda
 from tda_utils import Posterior, Task, sample_posterior
 from tda_utils.attribution import gauss_newton
-from tda_utils.attribution.cross_entropy import loss_errors
+from tda_utils.data import losses
+from tda_utils.data.cross_entropy import curvature_root, loss_errors
 from tests.plain import autograd_gradients, dense_gauss_newton, influence_in_decimals
 from tests.refusals import refused
 from tests.tiny import SHORT, build_tiny_cnn
@@ -139,7 +140,7 @@ def test_roots_for_many_classes_that_do_not_fit_are_refused_before_they_are_made
         raise AssertionError("a root was made")
 
     monkeypatch.setattr(gauss_newton, "free_memory", lambda device: 10_000_000)
-    monkeypatch.setattr(gauss_newton, "curvature_root", made)
+    monkeypatch.setattr(losses, "curvature_root", made)
     layer, samples = nn.Linear(2, 1000), (torch.eye(2), torch.tensor([0, 999]), torch.arange(2))
     posterior = Posterior.from_state_dicts(layer, [[layer.state_dict()]])
     call = partial(tda.influence, posterior, Task("words", *samples, *samples, classes=1000))
@@ -179,7 +180,7 @@ def test_memory_that_runs_out_on_the_way_is_said_alike(tiny_task, tiny_posterior
 def test_the_root_is_one_of_the_curvature_and_gives_the_errors(gap):
     logits = torch.tensor([[gap, 0.0, 1.0, -2.0]], dtype=torch.float64)
     for label in range(4):
-        root, in_root = gauss_newton.curvature_root(logits, torch.tensor([label]))
+        root, in_root = curvature_root(logits, torch.tensor([label]))
         p = logits.softmax(1)[0]
         # diag(p) - p p^T, without the difference.
         apart = -torch.outer(p, p).fill_diagonal_(0)

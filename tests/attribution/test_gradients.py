@@ -59,7 +59,7 @@ def test_every_way_to_the_gradients_mixes_logits_alike(name, tiny_task):
     images, labels = tiny_task.train_x.double(), tiny_task.train_y
     method = gradient_method(model, images, labels)
     coefficients = torch.randn(12, 4, generator=torch.Generator().manual_seed(1)).double()
-    blocks = method.curvature_gradients(model, images, coefficients)
+    blocks = method.curvature_gradients(model, images, labels, coefficients)
     wanted = mixed_gradients(model, images, coefficients)
     np.testing.assert_allclose(gram(blocks, blocks), wanted @ wanted.T, rtol=1e-9, atol=1e-12)
 

@@ -23,7 +23,7 @@ def test_the_loop_gives_what_all_at_once_give(name, tiny_task):
     for gradients in (
         lambda way: way.loss_gradients(model, images, labels),
         lambda way: way.logit_gradients(model, images, mixtures),
-        lambda way: way.curvature_gradients(model, images, coefficients),
+        lambda way: way.curvature_gradients(model, images, labels, coefficients),
     ):
         found, wanted = gradients(loop), gradients(fast)
         for one, other in zip(found, wanted, strict=True):

@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tda_utils.experiments.tallies import made_here
 from tda_utils.files import CannotOpen
 from tda_utils.models import vision_transformer
 from tests.refusals import refused
-from tests.tiny import take_for_originals, write_idx
+from tests.tiny import ATTRIBUTIONS, take_for_originals, write_idx
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,7 @@ def files(experiment):
     return {path: path.stat().st_mtime_ns for path in experiment.store.rglob("*.safetensors")}
 
 
-@pytest.mark.parametrize("protocol", ["paired", "released"])
-@pytest.mark.parametrize("method", tda.METHODS)
+@pytest.mark.parametrize(("method", "protocol"), ATTRIBUTIONS)
 def test_scores_are_computed_once_and_then_read_as_they_were(small, method, protocol):
     experiment = dataclasses.replace(small, protocol=protocol)
     first = experiment.scores(method)
@@ -131,6 +131,14 @@ def test_scores_are_computed_once_and_then_read_as_they_were(small, method, prot
     np.testing.assert_allclose(again, direct, rtol=1e-4, atol=1e-6 * float(abs(direct).max()))
     assert again.attrs == direct.attrs
     assert again.attrs["protocol"] == protocol
+
+
+def test_what_has_no_released_counterpart_is_refused_before_anything_is_computed(tmp_path):
+    released = tda.Experiment(protocol="released", store=tmp_path / "store")
+    for method in names.PAIRED_ONLY:
+        facts = (f"method is {method!r}", "protocol='released'", "'paired'")
+        refused(ValueError, partial(released.scores, method), *facts)
+    assert not any(tmp_path.iterdir())
 
 
 def test_only_a_deleted_file_is_computed_again(small):

@@ -887,6 +887,10 @@ def of_figures():
         "p_by_checkpoints": (lambda x: plots.p_by_checkpoints({"a": x}), curve),
         "noise_sources": (lambda x: plots.noise_sources({"a": x}), None),
         "reliability_by": (lambda x: plots.reliability_by({"a": {"b": {"c": x}}}, "size"), overall),
+        "reliability_by_checkpoints": (
+            lambda x: plots.reliability_by_checkpoints({"a": {1: {"c": x}}}),
+            overall,
+        ),
         "agreement_by_study": (plots.agreement_by_study, pd.DataFrame({"a": [0.5]})),
         "explore_pairs": (lambda x: plots.explore_pairs(x, points=5), summary),
         "explore_pairs, points": (lambda x: plots.explore_pairs(summary, points=x), 5),

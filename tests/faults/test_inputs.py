@@ -413,6 +413,7 @@ PICTURES = [
     plots.p_by_checkpoints,
     plots.rank_change,
     plots.reliability_by,
+    plots.reliability_by_checkpoints,
     plots.reliability_map,
     plots.significant_fractions,
     plots.tau_histograms,

@@ -24,7 +24,7 @@ from tda_utils.models.states import copied_model, state_of, trainable_parameters
 from tests.backbones import let_small_dinov2_pass, sha256, small_dinov2
 from tests.plain import autograd_gradients, flat
 from tests.refusals import refused
-from tests.tiny import make_task
+from tests.tiny import ATTRIBUTIONS, make_task
 from tools.convert_backbone import IMAGENET_MEAN, IMAGENET_STD, write_folder
 
 RECIPE = tda.Recipe(epochs=2, batch_size=5, keep_last=2, lr=1e-2, schedule="linear")
@@ -294,8 +294,7 @@ def experiment(tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("protocol", ["paired", "released"])
-@pytest.mark.parametrize("method", tda.METHODS)
+@pytest.mark.parametrize(("method", "protocol"), ATTRIBUTIONS)
 def test_an_experiment_stores_and_reads_its_scores(experiment, method, protocol):
     own = dataclasses.replace(experiment, protocol=protocol)
     scores = own.scores(method)

@@ -110,7 +110,11 @@ FIGURES: dict[str, Callable] = {
     "agreement_matrices": lambda: plots.agreement_matrices(AGREEMENTS),
     "variance_shares": lambda: plots.noise_sources({"loo": CROSSED, "grad_dot": CROSSED}),
     "agreement_by_study": lambda: plots.agreement_by_study(BY_STUDY),
+    "agreement_by_study of two": lambda: plots.agreement_by_study({"std": BY_STUDY, "p": BY_STUDY}),
     "reliability_by": lambda: plots.reliability_by(STUDIES, "training-set size"),
+    "reliability_by_checkpoints": lambda: plots.reliability_by_checkpoints(
+        {"MNIST3": {1: OVERALL, 2: OVERALL}}
+    ),
     "floor_by_steps": lambda: plots.floor_by_steps(
         {"float32": CHANGES, "float64": 1e-6 * CHANGES}, RATIOS
     ),

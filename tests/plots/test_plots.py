@@ -68,6 +68,9 @@ def in_unit(unit: float) -> dict[str, Figure]:
         "agreement_matrices": plots.agreement_matrices({("mean", "spearman"): with_loo}),
         "noise_sources": plots.noise_sources({"loo": shares}),
         "reliability_by": plots.reliability_by(study, "size"),
+        "reliability_by_checkpoints": plots.reliability_by_checkpoints(
+            {title: {1: one["10"]} for title, one in study.items()}
+        ),
         "explore_pairs": plots.explore_pairs({**SUMMARIES, "loo": summary}, points=80),
     }
 

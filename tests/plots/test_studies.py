@@ -34,6 +34,26 @@ def test_correlations_of_studies_are_written_where_there_is_one() -> None:
     assert "LOO, IF −0.25" in outputs.alt_text(figure).replace("-0.25", "−0.25")
 
 
+def test_matrices_of_two_quantities_stand_under_their_titles() -> None:
+    figure = plots.agreement_by_study({"spread": BY_STUDY, "p": BY_STUDY})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["spread", "p"]
+    said = outputs.alt_text(figure)
+    assert said.index("spread, ") < said.index("p, ")
+
+
+def test_curves_over_checkpoints_have_their_values_and_intervals() -> None:
+    curve = {1: OVERALL, 2: OVERALL}
+    figure = plots.reliability_by_checkpoints({"MNIST3": curve, "CIFAR-10": curve}, "significant")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["MNIST3", "CIFAR-10"]
+    own = OVERALL["loo"].sel(measure="significant")
+    for axes in figure.axes:
+        line = next(one for one in axes.lines if one.get_label() == "LOO")
+        np.testing.assert_allclose(line.get_ydata(), [float(own["value"])] * 2)
+        np.testing.assert_allclose(line.get_xdata(), [1, 2], atol=0.2)
+        ends = [part[:, 1] for bars in axes.collections for part in bars.get_segments()]
+        assert any(np.allclose(end, [own["low"], own["high"]]) for end in ends)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "facts"),
     [
@@ -54,9 +74,26 @@ def test_correlations_of_studies_are_written_where_there_is_one() -> None:
             ["correlations", "-1 to 1"],
         ),
         (
-            lambda: plots.agreement_by_study({}),
+            lambda: plots.agreement_by_study([0.5]),
             TypeError,
-            ["correlations is a dict", "DataFrame"],
+            ["correlations is a list", "DataFrame"],
+        ),
+        (lambda: plots.agreement_by_study({}), ValueError, ["correlations", "at least one"]),
+        (
+            lambda: plots.agreement_by_study({"a": BY_STUDY, "b": BY_STUDY.iloc[:, :1]}),
+            ValueError,
+            ["correlations", "same"],
+        ),
+        (lambda: plots.reliability_by_checkpoints({}), ValueError, ["studies", "at least 1"]),
+        (
+            lambda: plots.reliability_by_checkpoints({"A": {1: {"loo": SCORES}}}),
+            TypeError,
+            ["studies", "'loo'", "overall_reliability"],
+        ),
+        (
+            lambda: plots.reliability_by_checkpoints({"A": {1: {"loo": OVERALL["loo"]}}}, "mean"),
+            TypeError,
+            ["measure 'mean'"],
         ),
     ],
 )

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -62,14 +63,21 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Say nothing: a missing file is an error in the browser, where the tests see it."""
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """Serve the site; give its address."""
-    handler = functools.partial(_Quiet, directory=str(SITE))
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder; give its address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}/"
         running.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Serve the site; give its address."""
+    with served(SITE) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ const METHODS = {
   influence: ["Influence (IF)", "An estimate of leave-one-out from gradients and the curvature of the loss, without training again.", ""],
   grad_dot: ["Grad-Dot (GD)", "The inner product of the loss gradients of the two digits: would a step on one lower the loss on the other?", ""],
   grad_cos: ["Grad-Cos (GC)", "The cosine of the angle between the loss gradients of the two digits, from −1 to 1.", ""],
+  unrolled: ["Unrolled (UR)", "The derivative of the loss on the test digit by the weight of the training digit, through every step of training: leave-one-out to first order, in nats.", "nats"],
 };
 const PROTOCOLS = {
   paired: ["Paired: as the paper says", "Paired: leave-one-out compares two trainings that share initialisation and batch order, influence is solved to the end, and p is that of a t-test over members."],

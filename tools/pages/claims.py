@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.terms import METHOD_LABELS
 from tools.pages import rules
 from tools.pages.evidence import (
@@ -24,7 +25,7 @@ from tools.pages.evidence import (
     difference,
 )
 
-ESTIMATORS = tuple(method for method in METHOD_LABELS if method != "loo")
+ESTIMATORS = tuple(method for method in STUDY_METHODS if method != "loo")
 #: Which source of noise the study with these names has; the order of the table.
 SOURCES = ("initialisation", "order", "interaction")
 #: Training samples of each class, in any study.
@@ -214,14 +215,14 @@ SHARES = tuple(Column(source, f"variance/{{loo}}/{source}", "percent") for sourc
 def _initialisation_or_order(question: Question, evidence: Evidence, view: View) -> list[Row]:
     rows = []
     for study in evidence.crossed(view.protocol):
-        for method, label in METHOD_LABELS.items():
+        for method in STUDY_METHODS:
             own = View(view.name, view.protocol, method)
             numbers = {one.title: one.of(study, own, study.members) for one in question.columns}
             reason = study.too_small or _unsafe(study, method)
             verdict = rules.greater(numbers["initialisation"], numbers["order"])
             cells = {title: (study, number) for title, number in numbers.items()}
             verdicts = (rules.OPEN if reason else verdict,)
-            name = f"{study.name}: {label}"
+            name = f"{study.name}: {METHOD_LABELS[method]}"
             rows.append(Row(view.name, name, study.members, cells, verdicts, reason))
     return rows
 
@@ -337,11 +338,11 @@ def _compared(
 
 GAINS = tuple(
     Column(
-        label,
+        METHOD_LABELS[method],
         f"checkpoints/{{last}}/{method}/halves - checkpoints/1/{method}/halves",
         "p",
     )
-    for method, label in METHOD_LABELS.items()
+    for method in STUDY_METHODS
 )
 
 

@@ -153,7 +153,7 @@ def page(folder: Path = PAPER) -> str:
         *whole_set.section(folder),
         *_defects(folder),
         *_limits(evidence, folder),
-        *studies.times(evidence, folder, names),
+        *studies.times(evidence, names),
         *studies.commands(names),
         *_not_done(evidence),
     ]

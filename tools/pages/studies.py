@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.posterior import PAPER_SEEDS
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.reproduce.studies import studies_of
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tda_utils.texts import read_json
+from tools import ROOT
 from tools.pages.claims import (
     CEILING,
     FOUND,
@@ -27,6 +29,8 @@ from tools.pages.claims import (
 from tools.pages.evidence import Evidence, Study
 from tools.pages.verdicts import floor_of, linked, places, table, written
 
+#: What a study takes, by the rates that were measured.
+COST = ROOT / "benchmarks" / "results" / "cost.json"
 HEADLINES = (Column("mean p", MEAN_P, "p"), SIGNIFICANT, FOUND, ONE_MODEL, SIGN_UNCERTAIN, OF_MEAN)
 ONE_KIND = (SIGNIFICANT, FOUND, ONE_MODEL, SIGN_UNCERTAIN)
 
@@ -61,7 +65,7 @@ def _same_but_seeds(few: Study, many: Study) -> bool:
 
 
 def _headlines(few: Study, many: Study) -> Iterable[tuple[str, ...]]:
-    for column, method in itertools.product(HEADLINES, METHOD_LABELS):
+    for column, method in itertools.product(HEADLINES, STUDY_METHODS):
         view = View("", few.protocol, method)
         yield _of_both(column, METHOD_LABELS[method], view, few, many)
     for column, label in zip(_ceilings(), (column.title for column in CEILING), strict=True):
@@ -199,29 +203,38 @@ def sizes(evidence: Evidence) -> list[list[str]]:
     return rows
 
 
-def times(evidence: Evidence, folder: Path, names: Mapping[str, str]) -> list[str]:
-    """Say how long each study takes from an empty store, where ``numbers/times.json`` says it."""
-    path = folder / "numbers" / "times.json"
-    known: Mapping[str, Mapping[str, Any]] = read_json(path) if path.is_file() else {}
+def times(evidence: Evidence, names: Mapping[str, str]) -> list[str]:
+    """Say how long each study takes from an empty store, by the measured rates."""
+    record = read_json(COST)
+    known: Mapping[str, Mapping[str, Any]] = record["studies"]
+    there = set(names.values())
     rows = [
-        (name, f"{one['seconds'] / 3600:.2f}", str(one["cores"]), one["how"])
+        (name, f"{one['core hours']:.2f}", f"{one['files']:,}", "yes" if name in there else "no")
         for name, one in known.items()
     ]
-    total = sum(one["seconds"] for one in known.values()) / 3600
-    missing = [f"`{name}`" for name in names.values() if name not in known]
+    total = sum(one["core hours"] for one in known.values())
     lines = [
         "## How long it takes",
         "",
         "What `make paper SIZE=full` reads, in place of computing it: the summary of every study "
         f"whose file is in `paper/studies`, which are {len(evidence.studies)}, and the scores in "
-        "`paper/scores`. Without them, from an empty store:",
+        "`paper/scores`. Without them, from an empty store, a study takes the core hours below: "
+        "the images that its trainings and gradients look at, times the time that one takes on "
+        f"one core, measured on {record['machine']['date']} ({record['machine']['cpu']}, torch "
+        f"{record['machine']['torch']}).",
         "",
-        *table(("study", "hours", "cores", "how known"), rows),
+        *table(("study", "core hours", "files", "summary here"), rows),
+        f"Together {total:.1f} core hours. File: `benchmarks/results/cost.json`, made by "
+        "`python -m benchmarks.cost`.",
+        "",
     ]
-    if rows:
-        lines += [f"Together {total:.1f} hours. File: `paper/numbers/times.json`.", ""]
-    if missing:
-        lines += [f"Not written down: {', '.join(missing)}.", ""]
+    if missing := [name for name in known if name not in there]:
+        lines += [
+            f"Not computed yet at this size, and so in no table above: {len(missing)} of "
+            f"{len(known)} studies. `make studies` computes all that is missing, and goes on "
+            "where it stopped.",
+            "",
+        ]
     return lines
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tda_utils.terms import METHOD_LABELS
+from tda_utils.experiments.names import STUDY_METHODS
 from tests.tools.pages.synthetic import WITHOUT_DRIFT, around, content, evidence
 from tools.pages import claims
 from tools.pages.rules import OPEN, REFUTED, SUPPORTED
 
-ESTIMATORS = [method for method in METHOD_LABELS if method != "loo"]
+ESTIMATORS = [method for method in STUDY_METHODS if method != "loo"]
 NOISY, STEADY, WIDE = around(0.8), around(0.05), around(0.3, 0.29)
 
 
