@@ -147,9 +147,10 @@ def circle(trees: Trees) -> list[str] | None:
 
 # ---------------- the picture
 
-WIDTH, MARGIN, ROW, GAP = 960, 24, 74, 44
+WIDTH, MARGIN, ROW, GAP = 960, 24, 88, 44
 WING, FILE, LINE = "#E8F1F8", "#FFF3DC", "#5B6B7A"
 LETTER = 6.4  # pixels: a letter of the small text
+LONG = 200  # letters that three lines of a box hold beside others
 TITLE = "The house: from the top floor down, an arrow where one knows another"
 NOTE = (
     "An arrow that others imply is left out, and so are those to the lowest floor, which all know."
@@ -212,9 +213,9 @@ def _boxes(trees: Trees) -> dict[str, tuple[float, float, float]]:
     """Return left, top and width of each room: as wide as it has to say."""
     boxes = {}
     for number, floor in enumerate(FLOORS):
-        lines = 3 if len(floor) > 1 else 2
         for name, centre in floor.items():
             said = " · ".join(_files(name, trees))
+            lines = 2 if len(floor) == 1 else 3 if len(said) < LONG else 4
             width = max(126, 40 + LETTER * len(said) / (lines if "·" in said else 1))
             left = MARGIN + centre * (WIDTH - 2 * MARGIN) - width / 2
             boxes[name] = (left, MARGIN + number * (ROW + GAP), width)
@@ -227,7 +228,7 @@ def _box(name: str, box: tuple[float, float, float], files: list[str]) -> str:
     parts = [
         f'<rect x="{left:.0f}" y="{top}" width="{width:.0f}" height="{ROW}" rx="8" '
         f'fill="{WING if files else FILE}" stroke="{LINE}"/>',
-        f'<text x="{middle:.0f}" y="{top + (18 if files else 42)}" text-anchor="middle" '
+        f'<text x="{middle:.0f}" y="{top + (18 if files else ROW // 2 + 5)}" text-anchor="middle" '
         f'font-weight="bold">{escape(name)}{"/" if files else ".py"}</text>',
     ]
     for number, line in enumerate(_wrapped(files, int(width / LETTER))):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from tda_utils.attribution.samples import check_inputs
 from tda_utils.data.task import Task
 from tda_utils.engine.modes import recording
 from tda_utils.engine.noise import STEP_STREAM, derived_seed
-from tda_utils.engine.recipe import Job, Recipe
+from tda_utils.engine.recipe import OPTIMIZERS, Job, Recipe
 from tda_utils.engine.training import state_losses
 from tda_utils.models.probes import check_alone_in_training
 from tda_utils.models.states import (
@@ -42,12 +44,13 @@ def ats(
     posterior, task, workers, device
         As for `tda_utils.attribution.loo.loo`.
     protocol : {"paired", "released"}
-        ``"paired"``: one step of the member's own Adam with the state it had at that checkpoint,
-        or, where there is no such state, one plain gradient step; ``attrs["step"]`` says which;
-        removal sign. A step of Adam trains with dropout where the model has it, with the same masks
-        for all z_j; the plain gradient step without. ``"released"``: one step of a fresh Adam,
-        which moves every parameter by about the learning rate whatever the gradient's size, so that
-        it is a sign step; dropout masks and crops differ between z_j; up-weighting sign.
+        ``"paired"``: one step of the member's own optimiser, Adam if the recipe names no other,
+        with the state it had at that checkpoint, or, where there is no such state, one plain
+        gradient step; ``attrs["step"]`` says which; removal sign. A step of the optimiser trains
+        with dropout where the model has it, with the same masks for all z_j; the plain gradient
+        step without. ``"released"``: one step of a fresh optimiser; that of Adam moves every
+        parameter by about the learning rate whatever the gradient's size, so that it is a sign
+        step; dropout masks and crops differ between z_j; up-weighting sign.
     lr : float, optional
         Learning rate. Default: the recipe's, or 1e-3 where there is none.
 
@@ -87,9 +90,10 @@ def ats(
             "by a plain gradient step in evaluation mode",
         )
     known = posterior.recipe or Recipe()
-    step_recipe = Recipe(
-        1, 1, known.lr if lr is None else lr, known.weight_decay, keep_last=1, crop=known.crop
-    )
+    own_lr = known.lr if lr is None else lr
+    one_step = {"epochs": 1, "batch_size": 1, "keep_last": 1, "schedule": "constant", "warm_up": 0}
+    step_recipe = replace(known, lr=own_lr, **one_step)
+    optimizer = OPTIMIZERS[known.optimizer]
     if protocol == "released" or with_memory:
         jobs = _adam_steps(posterior, task, with_memory)
         losses = retrained_losses(posterior, task, step_recipe, jobs, workers, device, "ATS steps")
@@ -97,9 +101,11 @@ def ats(
         losses = _losses_after_gradient_step(posterior, task, step_recipe.lr, workers, device)
     if protocol == "released":
         return with_drift(
-            losses, 1.0, posterior, task, device, "ats", protocol, "upweighting", step="fresh Adam"
+            *(losses, 1.0, posterior, task, device, "ats", protocol, "upweighting"),
+            step=f"fresh {optimizer}",
         )
-    step = "Adam with its state at the checkpoint" if with_memory else "plain gradient step"
+    own = f"{optimizer} with its state at the checkpoint"
+    step = own if with_memory else "plain gradient step"
     return with_drift(losses, -1.0, posterior, task, device, "ats", protocol, "removal", step=step)
 
 

@@ -93,11 +93,13 @@ def common_values(model: nn.Module, task: Task) -> Values:
         "frozen": digest_of_state(frozen_parameters(model)),
         "type": str(next(iter(state_of(model).values())).dtype),
         "data": own.fingerprint(),
-        # The fingerprint knows a callable by its name alone.
-        "objective": [
-            source_of(one) for one in (task.objective.loss, task.objective.measure) if callable(one)
-        ],
+        # Of what is no name the fingerprint knows the name alone.
+        "objective": [source_of(part) for part in _parts(task) if callable(part)],
     }
+
+
+def _parts(task: Task) -> tuple[object, object]:
+    return task.objective.loss, task.objective.measure
 
 
 def code_of(model: nn.Module) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from tda_utils.attribution.keeping import (
     source_of,
 )
 from tda_utils.checks import brief
+from tda_utils.data.objective import Objective
 from tda_utils.data.task import Task
 from tda_utils.engine.training import state_losses
 from tda_utils.models.states import State, float_dtype
@@ -31,7 +32,7 @@ TRIED = 500
 APART = 0.25
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A training by a user's loop: of whom, and with which weights and seeds."""
 
@@ -84,10 +85,6 @@ class OwnTraining:
         self._device, self._keeper = device, keeper
         rows = torch.linspace(0, task.n_train - 1, min(TRIED, task.n_train)).long()
         self._tried = rows
-        self._looked_at = [
-            (task.test_x, task.test_y),
-            (task.train_x[rows], task.train_y[rows]),
-        ]
 
     def losses(self, factors: Tensor, describe: str) -> Tensor:
         """Return the test losses with each row of factors, (member, checkpoint, subset, test)."""
@@ -122,22 +119,34 @@ class OwnTraining:
         except Exception as problem:  # Whatever a stranger's loop may raise.
             said = " ".join(str(problem).split())[:300].rstrip(".")
             raise TrainFault(f"{where} raised {type(problem).__name__}: {said}.") from problem
-        checked = self._checked(states, where)
-        parts = [
-            state_losses(
-                self._posterior.model,
-                checked,
-                inputs,
-                targets,
-                objective=self._task.objective,
-                device=self._device,
-            )
-            for inputs, targets in self._looked_at
+        task, own = self._task, self._checked(states, where)
+        # What is measured on test samples, and the loss of training samples.
+        looks = [
+            (task.test_x, task.test_y, task.objective),
+            (task.train_x[self._tried], task.train_y[self._tried], self._trained_loss),
         ]
-        losses = torch.cat(parts, dim=1)
+        losses = torch.cat(
+            [
+                state_losses(
+                    self._posterior.model,
+                    own,
+                    inputs,
+                    targets,
+                    objective=objective,
+                    device=self._device,
+                )
+                for inputs, targets, objective in looks
+            ],
+            dim=1,
+        )
         if not bool(torch.isfinite(losses).all()):
             raise TrainFault(f"{where} gave a model with losses that are not finite.")
         return losses
+
+    @property
+    def _trained_loss(self) -> Objective:
+        """What is trained on, whatever is measured."""
+        return dataclasses.replace(self._task.objective, measure="loss")
 
     def _checked(self, states: object, where: str) -> list[dict[str, Tensor]]:
         wanted = self._posterior.checkpoints

@@ -86,8 +86,8 @@ def retrain(
     Returns
     -------
     DataArray, the members' type of number, dims (member, checkpoint, subset, test)
-        Loss of each test sample after such a training, in nats. A loss that is not finite, as where
-        a training diverged, is NaN.
+        Loss of each test sample after such a training, for cross-entropy in nats, or what else the
+        task's objective measures. One that is not finite, as where a training diverged, is NaN.
 
     Raises
     ------
@@ -128,6 +128,7 @@ def retrain(
         "task": task.name,
         "precision": precision_of(posterior),
         "torch_version": str(torch.__version__),
+        **({} if task.objective.is_plain else {"objective": task.objective.key}),
     }
     return as_losses(
         losses.numpy(), posterior.coordinates(), subsets, task.coordinates("test"), attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -125,6 +125,11 @@ def subsets(
     if kind == "class":
         if sizes is not None or count is not None:
             raise ValueError("sizes and count must be left out with kind='class'.")
+        if not task.objective.has_classes:
+            raise ValueError(
+                f"kind is 'class' with the objective {task.objective.name!r}, whose targets are no "
+                "classes; it must be 'random', 'top' or 'bottom'."
+            )
         groups = list(_classes(task))
     else:
         wanted = _sizes(sizes, task.n_attributed, by_scores)
@@ -235,7 +240,6 @@ def _as_weights(task: Task, groups: Sequence[Group]) -> xr.DataArray:
         "by": ("subset", [group.by for group in groups]),
         "size": ("subset", [len(group.rows) for group in groups]),
         "draw": ("subset", [group.draw for group in groups]),
-        "train": task.train_index.numpy(),
-        "train_label": ("train", task.train_y.numpy()),
+        **replace(task, attributed=None).coordinates("train"),
     }
     return xr.DataArray(weights, coordinates, ("subset", "train"), name="weight")

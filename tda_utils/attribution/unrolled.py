@@ -243,6 +243,11 @@ def _checked(
         "and a weight of zero would not remove it; allowed are influence, grad_dot and grad_cos",
     )
     recipe = recipe_of(posterior, recipe)
+    if recipe.optimizer != "adam":
+        raise ValueError(
+            f"recipe has optimizer={recipe.optimizer!r}; unrolled differentiates steps of 'adam', "
+            "and of no other."
+        )
     if posterior.order_seeds is None:
         raise ValueError(
             "posterior has no seeds; unrolled runs its training again and needs them: pass seeds= "

@@ -497,7 +497,11 @@ class FusedLearner:
             self._means = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
         else:
             self._steps = float(adam.step)
-            self._means = network.pack(adam.exp_avg), network.pack(adam.exp_avg_sq)
+            # Of an optimiser without one of them, nothing is remembered.
+            self._means = tuple(
+                network.pack(mean) if mean else torch.zeros_like(self._flat)
+                for mean in (adam.exp_avg, adam.exp_avg_sq)
+            )
 
     @property
     def generator(self) -> None:
@@ -508,7 +512,7 @@ class FusedLearner:
     def step(
         self, inputs: Batch, labels: Tensor, weights: Tensor | None, rate: float = 1.0
     ) -> None:
-        """Take one step of Adam on the mean of the (weighted) losses of a batch."""
+        """Take one step of the optimiser on the mean of the (weighted) losses of a batch."""
         network = self._network
         logits, tape = network.logits(self._parameters, inputs)
         errors = logits.softmax(1)
@@ -518,11 +522,23 @@ class FusedLearner:
             errors *= weights[:, None]
         network.gradient(self._parameters, tape, errors, self._gradient)
         self._steps += 1
+        self._move(self._recipe.lr * rate)
+
+    def _move(self, lr: float) -> None:
+        """Change the parameters by their gradient, as PyTorch's optimiser of that name does."""
+        recipe, decay = self._recipe, self._recipe.weight_decay
+        if recipe.optimizer == "sgd":
+            move = self._by_flat.add_(self._flat, alpha=decay)
+            if recipe.momentum:
+                move = self._means[0].mul_(recipe.momentum).add_(move)
+            self._flat.sub_(move, alpha=lr)
+            return
+        if recipe.optimizer == "adamw":
+            self._flat.mul_(1 - lr * decay)
+            decay = 0.0
         kernels.adam_step(
             *(part.numpy() for part in (self._flat, self._by_flat, *self._means)),
-            kernels.adam_constants(
-                self._steps, self._recipe.lr * rate, self._recipe.weight_decay, network.numbers
-            ),
+            kernels.adam_constants(self._steps, lr, decay, self._network.numbers),
         )
 
     @torch.no_grad()
@@ -539,7 +555,10 @@ class FusedLearner:
 
     def adam(self) -> AdamState:
         """Return a copy of what the optimiser remembers."""
-        return AdamState(self._steps, *(self._network.unpack(mean) for mean in self._means))
+        means = [self._network.unpack(mean) for mean in self._means]
+        if self._recipe.optimizer == "sgd":
+            return AdamState(self._steps, means[0] if self._recipe.momentum else {}, {})
+        return AdamState(self._steps, *means)
 
 
 class Patches:

@@ -48,7 +48,7 @@ class Learner(Protocol):
     def step(
         self, inputs: Tensor, labels: Tensor, weights: Tensor | None, rate: float = 1.0
     ) -> None:
-        """Take one step of Adam on the mean of the (weighted) losses of a batch.
+        """Take one step of the optimiser on the mean of the (weighted) losses of a batch.
 
         `rate` is a factor on the recipe's learning rate.
         """
@@ -80,7 +80,7 @@ class Network(Protocol):
 
 
 class ModuleNetwork:
-    """Any `nn.Module`, trained with autograd and PyTorch's fused Adam.
+    """Any `nn.Module`, trained with autograd and PyTorch's fused optimisers.
 
     Frozen parameters are shared between all its learners; only what is trained is copied.
 
@@ -155,20 +155,21 @@ class ModuleLearner:
         self._model, self._lr = with_seeded_dropout(model, noise_seed), recipe.lr
         self._trainable = trainable_parameters(self._model)
         # A model with nothing to train may still be looked at.
-        self._optimizer = adam_of(self._trainable.values(), recipe) if self._trainable else None
+        self._optimizer = (
+            optimizer_of(self._trainable.values(), recipe) if self._trainable else None
+        )
+        self._steps = 0.0 if adam is None else float(adam.step)
         for name in adam.exp_avg if adam is not None else ():
             parameter = self._trainable[name]
-            self._optimizer.state[parameter] = {
-                "step": torch.tensor(float(adam.step_of(name))),
-                # In the parameter's layout: the fused step walks both in memory order.
-                "exp_avg": torch.empty_like(parameter).copy_(adam.exp_avg[name]),
-                "exp_avg_sq": torch.empty_like(parameter).copy_(adam.exp_avg_sq[name]),
-            }
+            # In the parameter's layout: the fused step walks both in memory order.
+            self._optimizer.state[parameter] = memory_of(
+                adam, name, lambda mean, like=parameter: torch.empty_like(like).copy_(mean)
+            )
 
     def step(
         self, inputs: Tensor, labels: Tensor, weights: Tensor | None, rate: float = 1.0
     ) -> None:
-        """Take one step of Adam on the mean of the (weighted) losses of a batch."""
+        """Take one step of the optimiser on the mean of the (weighted) losses of a batch."""
         self._model.train()
         set_rate(self._optimizer, self._lr * rate)
         self._optimizer.zero_grad()
@@ -185,6 +186,7 @@ class ModuleLearner:
             if parameter.grad is not None and parameter.grad.layout != torch.strided:
                 parameter.grad = parameter.grad.to_dense()  # As of a sparse embedding.
         self._optimizer.step()
+        self._steps += 1
 
     @property
     def generator(self) -> torch.Generator | None:
@@ -211,7 +213,8 @@ class ModuleLearner:
     def adam(self) -> AdamState:
         """Return a copy of what the optimiser remembers."""
         memory = self._optimizer.state
-        return adam_state({n: memory[p] for n, p in self._trainable.items() if p in memory})
+        known = {name: memory[p] for name, p in self._trainable.items() if p in memory}
+        return adam_state(known, self._steps)
 
 
 def explained(problem: Exception, model: nn.Module, inputs: Tensor) -> Exception:
@@ -269,9 +272,9 @@ def _unreached_layer(model: nn.Module, inputs: Tensor) -> str:
     return ""
 
 
-def adam_of(
+def optimizer_of(
     parameters: Iterable[nn.Parameter], recipe: Recipe, *, recordable: bool = False
-) -> torch.optim.Adam:
+) -> torch.optim.Optimizer:
     """Return a fresh optimiser as the recipe has it; one fused step walks memory once.
 
     With `recordable` its steps can be part of a CUDA graph: all that changes between steps, the
@@ -279,25 +282,51 @@ def adam_of(
     """
     parameters = list(parameters)
     rate = torch.tensor(recipe.lr, device=parameters[0].device) if recordable else recipe.lr
-    return torch.optim.Adam(
-        parameters, lr=rate, weight_decay=recipe.weight_decay, fused=True, capturable=recordable
-    )
+    shared = {"lr": rate, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=recipe.momentum, **shared)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, capturable=recordable, **shared)
 
 
 def adam_state(
-    memory: Mapping[str, Mapping[str, Tensor]], own: Callable[[Tensor], Tensor] = lambda mean: mean
+    memory: Mapping[str, Mapping[str, Any]],
+    count: float,
+    own: Callable[[Tensor], Tensor] = lambda mean: mean,
 ) -> AdamState:
     """Return copies of what an optimiser remembers of each parameter that has taken a step.
 
-    Of several models in step, `own` picks one model's part of a running mean.
+    Of several models in step, `own` picks one model's part of a running mean. Momentum is one, the
+    first; its optimiser does not count its steps, which are `count`.
     """
-    steps = {name: float(state["step"]) for name, state in memory.items()}
+    momenta = {
+        name: copied(own(state["momentum_buffer"]))
+        for name, state in memory.items()
+        if state.get("momentum_buffer") is not None
+    }
+    counted = {name: state for name, state in memory.items() if "step" in state}
+    if not counted:
+        return AdamState(count, momenta, {})
+    steps = {name: float(state["step"]) for name, state in counted.items()}
     means = {
-        moment: {name: copied(own(state[moment])) for name, state in memory.items()}
+        moment: {name: copied(own(state[moment])) for name, state in counted.items()}
         for moment in ("exp_avg", "exp_avg_sq")
     }
     most = max(steps.values(), default=0.0)
     return AdamState(most, **means, steps=steps if set(steps.values()) - {most} else None)
+
+
+def memory_of(
+    adam: AdamState, name: str, placed: Callable[[Tensor], Tensor], device: Any = None
+) -> dict[str, Tensor]:
+    """Return what an optimiser of PyTorch's remembers of a parameter; `adam_state` took it."""
+    if name not in adam.exp_avg_sq:
+        return {"momentum_buffer": placed(adam.exp_avg[name])}
+    return {
+        "step": torch.tensor(float(adam.step_of(name)), device=device),
+        "exp_avg": placed(adam.exp_avg[name]),
+        "exp_avg_sq": placed(adam.exp_avg_sq[name]),
+    }
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -7,6 +7,7 @@ step is one step on one sample. So all of them are lists of `Job`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,14 @@ from tda_utils.models.states import (
 )
 
 Order = Sequence[Sequence[Tensor]]
-SCHEDULES = ("constant", "linear")
+SCHEDULES = ("constant", "linear", "cosine")
+#: Optimisers by the names that recipes have for them, and what they are called.
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: Adam, L2 weight decay in the gradient, shuffled batches.
+    """How a model is trained: Adam or another optimiser, weight decay, shuffled batches.
 
     Parameters
     ----------
@@ -40,18 +43,26 @@ class Recipe:
     batch_size : int
         Samples in a batch; the last batch of an epoch may be smaller.
     lr : float
-        Learning rate of Adam.
+        Learning rate.
     weight_decay : float
-        L2 coefficient, added to the gradient.
+        L2 coefficient, added to the gradient; with ``"adamw"`` parameters shrink by it directly.
     keep_last : int
         Checkpoints to keep: after each of the last so many epochs.
-    schedule : {"constant", "linear"}
+    schedule : {"constant", "linear", "cosine"}
         ``"linear"``: the learning rate falls from `lr` in the first step by equal amounts and would
-        be 0 one step after the last, as the Hugging Face Trainer's without warm-up.
+        be 0 one step after the last, as the Hugging Face Trainer's without warm-up. ``"cosine"``:
+        it falls along half a cosine, as `torch.optim.lr_scheduler.CosineAnnealingLR`.
     crop : int, optional
         Side in pixels of random resized crops, which take the place of images at each access, in
         training and where losses are computed; see `tda_utils.engine.noise`. The paper's code does
         so for its vision transformer. Default: images as they are.
+    optimizer : {"adam", "adamw", "sgd"}
+        `torch.optim.Adam`, `AdamW` or `SGD`, with PyTorch's other values.
+    momentum : float
+        Of ``"sgd"``, from 0 to below 1.
+    warm_up : int
+        So many first steps have learning rates that rise by equal amounts, from one of them to just
+        below `lr`; the schedule follows.
 
     Raises
     ------
@@ -71,6 +82,9 @@ class Recipe:
     keep_last: int = 5
     schedule: str = "constant"
     crop: int | None = None
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    warm_up: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "keep_last"):
@@ -84,6 +98,14 @@ class Recipe:
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.crop is not None:
             check_count("crop", self.crop)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_number("momentum", self.momentum, positive=False)
+        if self.momentum >= 1 or (self.momentum and self.optimizer != "sgd"):
+            raise ValueError(
+                f"momentum is {self.momentum} with optimizer={self.optimizer!r}; it must be from 0 "
+                "to below 1, and 0 without 'sgd'."
+            )
+        check_count("warm_up", self.warm_up, least=0)
         own_numbers(self)
 
     def rates(self, order: Order) -> Iterator[float]:
@@ -97,7 +119,16 @@ class Recipe:
         """
         steps = sum(len(batches) for batches in order)
         for step in range(steps):
-            yield 1.0 if self.schedule == "constant" else 1 - step / steps
+            if step < self.warm_up:
+                yield (step + 1) / (self.warm_up + 1)
+            else:
+                yield self._factor((step - self.warm_up) / (steps - self.warm_up))
+
+    def _factor(self, part: float) -> float:
+        """Return the factor after that part of the schedule."""
+        if self.schedule == "cosine":
+            return (1 + math.cos(math.pi * part)) / 2
+        return 1.0 if self.schedule == "constant" else 1 - part
 
     @property
     def checkpoint_epochs(self) -> tuple[int, ...]:

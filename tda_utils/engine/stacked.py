@@ -23,7 +23,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from tda_utils.data.objective import CROSS_ENTROPY, Objective
-from tda_utils.engine.modules import EVALUATION_BATCH, adam_of, adam_state, set_rate
+from tda_utils.engine.modules import (
+    EVALUATION_BATCH,
+    adam_state,
+    memory_of,
+    optimizer_of,
+    set_rate,
+)
 from tda_utils.engine.noise import check_no_dropout
 from tda_utils.engine.parallel import float32_arithmetic, progress_bar
 from tda_utils.engine.recipe import Job, Recipe
@@ -199,14 +205,20 @@ class StackedLearner:
             for name in trainable_parameters(model)
         }
         on_card = device.type == "cuda"
-        self._optimizer = adam_of(self._parameters.values(), recipe, recordable=on_card)
+        self._optimizer = optimizer_of(self._parameters.values(), recipe, recordable=on_card)
+        self._steps = 0.0 if adam is None else float(adam[0].step)
         self._tied = tied_names(model)
         for name in adam[0].exp_avg if adam is not None else ():
-            self._optimizer.state[self._parameters[name]] = {
-                "step": torch.tensor(float(adam[0].step_of(name)), device=device),
-                "exp_avg": _stacked([one.exp_avg for one in adam], name, device),
-                "exp_avg_sq": _stacked([one.exp_avg_sq for one in adam], name, device),
-            }
+            means = [
+                {name: _stacked([getattr(one, moment) for one in adam], name, device)}
+                if name in getattr(adam[0], moment)
+                else {}
+                for moment in ("exp_avg", "exp_avg_sq")
+            ]
+            together = AdamState(adam[0].step_of(name), *means)
+            self._optimizer.state[self._parameters[name]] = memory_of(
+                together, name, lambda mean: mean, device
+            )
         self._recorded = _Recorded() if on_card else None
 
     def _losses_of_one(self, parameters: State, images: Tensor, labels: Tensor) -> Tensor:
@@ -224,6 +236,7 @@ class StackedLearner:
             self._step(batch)
         else:
             self._recorded.take(self._step, batch)
+        self._steps += 1
 
     def _step(self, batch: Batch) -> None:
         gradients = self.gradients(batch).values()
@@ -263,7 +276,7 @@ class StackedLearner:
     def kept(self) -> list[tuple[dict[str, Tensor], AdamState]]:
         """Return copies of each model's parameters and of its optimiser's state, on the CPU."""
         memory = {
-            name: {**self._optimizer.state[p], "step": float(self._optimizer.state[p]["step"])}
+            name: self._optimizer.state[p]
             for name, p in self._parameters.items()
             if p in self._optimizer.state
         }
@@ -277,7 +290,7 @@ class StackedLearner:
             }
 
         return [
-            (one(model), adam_state(memory, own=lambda mean, model=model: mean[model].cpu()))
+            (one(model), adam_state(memory, self._steps, lambda mean, own=model: mean[own].cpu()))
             for model in range(count)
         ]
 

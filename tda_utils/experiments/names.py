@@ -33,7 +33,10 @@ PROTOCOL_FREE = ("grad_dot", "grad_cos", "floor")
 # Have no counterpart under the released protocol.
 PAIRED_ONLY = ("unrolled",)
 # Values of a recipe that came later, where they change nothing: files from before are to be found.
-LATER = (("schedule", "constant"), ("crop", None))
+LATER = (
+    *(("schedule", "constant"), ("crop", None)),
+    *(("optimizer", "adam"), ("momentum", 0.0), ("warm_up", 0)),
+)
 #: What a study sums up. Its name is a key over these methods, so that another method, or a raised
 #: version of one that is not among them, renames no study.
 STUDY_METHODS = ("loo", "ats", "influence", "grad_dot", "grad_cos")

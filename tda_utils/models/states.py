@@ -23,6 +23,8 @@ FLOATS = (*HALVES, torch.float32, torch.float64)
 class AdamState:
     """What Adam remembers: for each parameter the running means of gradient and squared gradient.
 
+    Or another optimiser: of SGD the momentum takes the place of the first, and there is no second.
+
     Parameters
     ----------
     step : float

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -108,3 +109,42 @@ def test_batch_norm_that_stays_in_evaluation_mode_is_no_hindrance(tiny_task):
     posterior = sample_posterior(build, tiny_task, SHORT, seeds=[1])
     few = tiny_task.attribute_only([0, 1])
     assert np.isfinite(tda.loo(posterior, few)).all() and np.isfinite(tda.ats(posterior, few)).all()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_ats_is_a_step_of_the_recipes_own_optimiser(tiny_task, momentum):
+    """Of SGD: by learning rate and momentum, with what the member's has gathered."""
+
+    def build():
+        return build_tiny_cnn().double()
+
+    recipe = replace(
+        SHORT, optimizer="sgd", momentum=momentum, lr=0.1, schedule="cosine", warm_up=2
+    )
+    posterior = sample_posterior(build, tiny_task, recipe, seeds=(446, 724))
+    scores = tda.ats(posterior, tiny_task)
+    assert scores.attrs["step"] == "SGD with its state at the checkpoint"
+    assert tda.ats(posterior, tiny_task, protocol="released").attrs["step"] == "fresh SGD"
+    before = losses_on_test(posterior.module(1, 0), tiny_task)
+    for position in (0, 7):
+        model = posterior.module(1, 0)
+        model.zero_grad()
+        images = tiny_task.train_x[position : position + 1].double()
+        labels = tiny_task.train_y[position : position + 1]
+        nn.functional.cross_entropy(model(images), labels).backward()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                move = parameter.grad + recipe.weight_decay * parameter
+                if momentum:
+                    move = move + momentum * posterior.adam[1][0].exp_avg[name]
+                parameter -= recipe.lr * move
+        wanted = -(losses_on_test(model, tiny_task) - before)
+        np.testing.assert_allclose(scores[1, 0, position], wanted, rtol=1e-7, atol=1e-12)
+
+
+def test_leave_one_out_trains_again_by_the_recipes_own_optimiser(tiny_task):
+    recipe = replace(SHORT, optimizer="adamw", schedule="cosine", warm_up=2)
+    posterior = sample_posterior(build_tiny_cnn, tiny_task, recipe, seeds=(446,))
+    losses = tda.retrain(posterior, tiny_task, np.ones((1, 12)))
+    np.testing.assert_array_equal(losses[:, :, 0], posterior.losses(tiny_task))
+    refused(ValueError, partial(tda.unrolled, posterior, tiny_task), "optimizer='adamw'", "'adam'")

@@ -173,6 +173,22 @@ def test_a_training_that_diverges_is_marked_and_the_others_stay():
     assert np.isnan(losses[:, :, 1]).any() and not np.isnan(losses[:, :, 0]).any()
 
 
+def test_the_objective_is_the_tasks():
+    """Weights are on the loss that is trained on; what is returned is what is measured."""
+    task = table_task()
+    targets = [torch.nn.functional.one_hot(y, 3).float() for y in (task.train_y, task.test_y)]
+    data = (task.train_x, targets[0], task.test_x, targets[1])
+    rows = tda.Task.from_arrays(*data, objective=tda.Objective("mse"))
+    posterior = sample_posterior(build_mlp, rows, SHORT, seeds=(1, 2))
+    losses = tda.retrain(posterior, rows, np.vstack([np.ones(9), 1 - np.eye(9)]))
+    np.testing.assert_array_equal(losses[:, :, 0], posterior.losses(rows))
+    tau = tda.loo(posterior, rows)
+    np.testing.assert_array_equal(losses[:, :, 1:] - losses[:, :, :1].values, tau.values)
+    assert losses.attrs["objective"] == tau.attrs["objective"]
+    assert tda.subsets(rows, count=2).sizes == {"subset": 3, "train": 9}
+    refused(ValueError, partial(tda.subsets, rows, "class"), "kind is 'class'", "'mse'")
+
+
 # ---------------- what is refused
 
 

@@ -80,7 +80,12 @@ def test_rates_count_the_steps_of_the_order_that_is_given():
         ({"keep_last": 16}, ["keep_last is 16", "epochs", 15]),
         ({"lr": float("nan")}, ["lr is nan", "positive"]),
         ({"weight_decay": -1.0}, ["weight_decay is -1.0", "zero"]),
-        ({"schedule": "cosine"}, ["schedule is 'cosine'", "'constant'", "'linear'"]),
+        ({"schedule": "steps"}, ["schedule is 'steps'", "'constant'", "'linear'", "'cosine'"]),
+        ({"optimizer": "lion"}, ["optimizer is 'lion'", "'adam'", "'adamw'", "'sgd'"]),
+        ({"momentum": 0.9}, ["momentum is 0.9", "'adam'", "'sgd'"]),
+        ({"momentum": 1.0, "optimizer": "sgd"}, ["momentum is 1.0", "below 1"]),
+        ({"momentum": -0.1, "optimizer": "sgd"}, ["momentum is -0.1", "zero"]),
+        ({"warm_up": -1}, ["warm_up is -1", "at least 0"]),
         ({"crop": 0}, ["crop is 0", "at least 1"]),
     ],
 )

@@ -1,5 +1,7 @@
 """Training many models against a plain loop over them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tda_utils import PAPER_SEEDS, load_task, model_builder, sample_posterior
-from tda_utils.engine.recipe import Job, Recipe, initial_state
+from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
+from tda_utils.engine.stacked import StackedLearner, train_stacked
 from tda_utils.engine.training import train_states
 from tda_utils.models.convolutional import CNN2L
 from tests.plain import plain_loop
@@ -171,3 +174,112 @@ def test_what_does_not_go_in_step_on_a_card_is_trained_one_by_one_and_said(monke
     assert len(said) == 1
     for name, value in wanted.states[0][0].items():
         assert torch.equal(posterior.states[0][0][name], value)
+
+
+# ---------------- other optimisers and schedules, against PyTorch's own
+
+OPTIMISERS = {
+    "adamw": ({"optimizer": "adamw"}, lambda p, **how: torch.optim.AdamW(p, **how)),
+    "sgd": ({"optimizer": "sgd"}, lambda p, **how: torch.optim.SGD(p, **how)),
+    "momentum": (
+        {"optimizer": "sgd", "momentum": 0.8},
+        lambda p, **how: torch.optim.SGD(p, momentum=0.8, **how),
+    ),
+}
+
+
+def torchs_own(build, task, recipe, seed, optimiser, schedule=None):
+    """Train by hand in float64; return the last state and the optimiser's memory by name."""
+    torch.manual_seed(seed)
+    model = build().double()
+    own = optimiser(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    data = TensorDataset(task.train_x.double(), task.train_y)
+    loader = DataLoader(data, recipe.batch_size, shuffle=True)
+    falling = schedule(own, recipe.epochs * len(loader)) if schedule else None
+    for _ in range(recipe.epochs):
+        for images, labels in loader:
+            own.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            own.step()
+            if falling is not None:
+                falling.step()
+    return model.state_dict(), {name: own.state[p] for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("build", "size"), [(build_tiny_cnn, 8), (lambda: CNN2L(1), 28)])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_other_optimisers_are_pytorchs(name, build, size):
+    """By the general path and the compiled one, and what they remember."""
+    values, optimiser = OPTIMISERS[name]
+    task = make_task(size=size)
+    recipe = Recipe(epochs=2, batch_size=5, lr=3e-2, weight_decay=0.1, keep_last=1, **values)
+    posterior = sample_posterior(lambda: build().double(), task, recipe, seeds=(446,))
+    state, memory = torchs_own(build, task, recipe, 446, optimiser)
+    adam = posterior.adam[0][0]
+    moment = "momentum_buffer" if "sgd" in values["optimizer"] else "exp_avg"
+    assert adam.step == 6
+    for parameter, value in state.items():
+        found = posterior.states[0][0][parameter]
+        np.testing.assert_allclose(found, value, rtol=1e-9, atol=1e-9, err_msg=parameter)
+        kept = memory[parameter].get(moment)
+        assert (kept is None) == (parameter not in adam.exp_avg)
+        if kept is not None:
+            np.testing.assert_allclose(adam.exp_avg[parameter], kept, rtol=1e-8, atol=1e-11)
+    assert bool(adam.exp_avg_sq) == (name == "adamw")
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_other_optimisers_in_step_equal_one_at_a_time_and_go_on_from_their_memory(name):
+    """The way of a card, here on the CPU; then two more epochs from where the first ones ended."""
+    task = make_task()
+    recipe = Recipe(epochs=2, batch_size=5, lr=3e-2, weight_decay=0.1, keep_last=1)
+    recipe = replace(recipe, **OPTIMISERS[name][0])
+    whole = replace(recipe, epochs=4)
+    build = lambda: build_tiny_cnn().double()  # noqa: E731
+    orders = [batch_order(seed, 12, whole) for seed in (1, 2)]
+    jobs = [Job(initial_state(build, seed), orders[seed - 1][:2]) for seed in (1, 2)]
+    data = (build(), task.train_x, task.train_y, recipe)
+    wanted = train_states(
+        *data[:3], whole, [replace(job, order=o) for job, o in zip(jobs, orders, strict=True)]
+    )
+
+    def stacked(jobs):
+        return train_stacked(*data, jobs, StackedLearner.kept, torch.device("cpu"))
+
+    for train in (lambda jobs: train_states(*data, jobs), stacked):
+        first = [kept[-1] for kept in train(jobs)]
+        later = [
+            Job(state, order[2:], adam=adam)
+            for (state, adam), order in zip(first, orders, strict=True)
+        ]
+        for [(state, adam)], [(last, memory)] in zip(train(later), wanted, strict=True):
+            assert adam.step == memory.step == 12
+            for parameter, value in last.items():
+                np.testing.assert_allclose(state[parameter], value, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warm_up", [0, 3, 20])
+def test_schedules_are_pytorchs(schedule, warm_up):
+    """Warm-up is LinearLR, and what follows begins when it has ended."""
+    order = [[torch.tensor([0])] * 4] * 3
+    rates = list(Recipe(schedule=schedule, warm_up=warm_up, keep_last=1).rates(order))
+    own = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    kinds = torch.optim.lr_scheduler
+    left = max(12 - warm_up, 1)
+    after = {
+        "constant": lambda: kinds.ConstantLR(own, factor=1.0),
+        "linear": lambda: kinds.LinearLR(own, 1.0, 0.0, total_iters=left),
+        "cosine": lambda: kinds.CosineAnnealingLR(own, T_max=left),
+    }[schedule]
+    if warm_up:
+        rising = kinds.LinearLR(own, 1 / (warm_up + 1), total_iters=warm_up)
+        torchs = kinds.SequentialLR(own, [rising, after()], milestones=[warm_up])
+    else:
+        torchs = after()
+    wanted = []
+    for _ in rates:
+        wanted.append(own.param_groups[0]["lr"])
+        own.step()
+        torchs.step()
+    np.testing.assert_allclose(rates, wanted, rtol=1e-12, atol=1e-15)
