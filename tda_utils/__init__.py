@@ -22,10 +22,10 @@ _HOMES = {
     "tda_utils.models": "model_builder",
     "tda_utils.posterior": "HUNDRED_SEEDS PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
-        "agreement clearest_pairs crossed_components defined_members drift_share "
+        "agreement calibrated clearest_pairs crossed_components defined_members drift_share "
         "false_sign_rate held_out least_certain_pairs mean_p_by_checkpoints null_ratio "
-        "null_reference p_values removal_signed remove_drift rounding_share seeds_needed "
-        "significant summarise variance_components variance_shares"
+        "null_reference p_values removal_signed remove_drift right_held_out rounding_share "
+        "seeds_needed sequential significant summarise variance_components variance_shares"
     ),
 }
 _RENAMED = {

@@ -11,10 +11,12 @@ test)`` (``checkpoint`` may be missing):
 `p_values`                                p alone, by a t-test or by the released code's formula
 `snr_threshold`, `null_reference`         what these look like when scores are pure noise
 `significant`                             which pairs stand out, many tests at once
+`calibrated`, `right_held_out`            which signs are right, by a few retrainings?
 `clearest_pairs`, `least_certain_pairs`   the two ends of the list
 `false_sign_rate`                         how probable is it that a sign is not what it seems?
 `held_out`                                do verdicts hold on members that they have not seen?
 `mean_p_by_checkpoints`                   do more checkpoints help?
+`sequential`                              are enough pairs decided to stop training members?
 `seeds_needed`                            how many members does it take?
 `variance_components`                     does the noise come from members or from checkpoints?
 `crossed_components`, `variance_shares`   from initialisation, batch order, or checkpoints?
@@ -46,12 +48,14 @@ NeurIPS 2023, arXiv 2305.19765.
 
 from tda_utils.face import lazy
 from tda_utils.reliability.agreement import agreement
+from tda_utils.reliability.calibrate import calibrated, right_held_out
 from tda_utils.reliability.effective import effective_pairs
 from tda_utils.reliability.heldout import held_out
 from tda_utils.reliability.overall import mean_p_by_checkpoints
 from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
 from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
 from tda_utils.reliability.seeds import seeds_needed
+from tda_utils.reliability.sequential import sequential
 from tda_utils.reliability.shrinkage import false_sign_rate
 from tda_utils.reliability.significance import (
     NullReference,
@@ -68,6 +72,7 @@ from tda_utils.reliability.variance import crossed_components, variance_componen
 __all__ = [
     "NullReference",
     "agreement",
+    "calibrated",
     "ceiling",
     "clearest_pairs",
     "correlation_of_means",
@@ -84,8 +89,10 @@ __all__ = [
     "p_values",
     "removal_signed",
     "remove_drift",
+    "right_held_out",
     "rounding_share",
     "seeds_needed",
+    "sequential",
     "significant",
     "snr_threshold",
     "stability",
