@@ -230,7 +230,7 @@ def right_held_out(
     """Try `calibrated`: is it right about leave-one-out of the members left?
 
     In each draw some members are seen, and of leave-one-out two of them for half of the training
-    samples, both drawn anew.
+    samples (two at least), both drawn anew.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def right_held_out(
 
 
 def few_of(loo: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return leave-one-out with NaN but for two members of each of half of the training samples.
+    """Return leave-one-out with NaN but for two members of each of half of the samples.
 
     Examples
     --------
@@ -303,7 +303,7 @@ def few_of(loo: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """
     members, samples = loo.shape[:2]
     kept = np.full(loo.shape, np.nan)
-    for sample in generator.choice(samples, samples // 2, replace=False):
+    for sample in generator.choice(samples, max(samples // 2, 2), replace=False):
         own = generator.choice(members, 2, replace=False)
         kept[own, sample] = loo[own, sample]
     return kept
