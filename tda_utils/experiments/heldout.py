@@ -23,7 +23,10 @@ from tda_utils.experiments.provenance import computed_with, git_state
 from tda_utils.experiments.store import canonical, checksum, key_of, put_aside
 from tda_utils.experiments.studies import SummaryError, in_lines
 from tda_utils.files import read_whole, write_whole
+from tda_utils.reliability.calibrate import right_held_out
 from tda_utils.reliability.heldout import RULES, SEEN, held_out
+from tda_utils.reliability.plans import power_held_out, stops_held_out
+from tda_utils.reliability.significance import significant
 
 #: Raise it when the same scores give other numbers than before, so that old files are left aside.
 VERSION = 1
@@ -40,6 +43,8 @@ SPREAD = {
     "truth_power": ("low",),
 }
 STATISTICS = ("mean", "low", "high")
+#: The methods whose sum is to be right, as far as they are there (`calibrated`).
+TOGETHER = ("ats", "influence", "grad_cos", "unrolled")
 LEVELS = {"low": 0.05, "high": 0.95}
 DIGITS = 4
 MOST_BYTES = 1_000_000
@@ -59,6 +64,44 @@ class HeldOutSummary:
     def methods(self) -> tuple[str, ...]:
         """Names of the methods that there are numbers for."""
         return tuple(self.content["numbers"])
+
+    def right(self, checkpoints: str = "mean") -> xr.Dataset:
+        """Return how `calibrated` verdicts of ten members stand, (verdict, statistic).
+
+        Variables are those of `right_held_out`; a verdict is that of a method, or ``"together"``.
+        """
+        return self._part("right", "verdict", checkpoints)
+
+    def planned(self, checkpoints: str = "mean") -> xr.Dataset:
+        """Return what pilots of leave-one-out predict and what is reached, (plan, statistic).
+
+        A plan is named ``"3 for 10"`` where three members predict the power of ten, and
+        ``"reached by 10"`` where that is what ten reach; the variable is ``power``.
+        """
+        return self._part("planned", "plan", checkpoints)
+
+    def stopped(self, checkpoints: str = "mean") -> dict[str, Any]:
+        """Return where leave-one-out stops when half of what all members find is decided.
+
+        ``share``: of all pairs, that half. ``stop`` and ``wrong`` by bound: mean over draws, and
+        the end of 95 %. ``fixed``: the members with which 95 % of draws reach the share; None if
+        there is no such number. ``fixed_wrong``: mean, with these. ``saved`` by bound: 1 - stop /
+        fixed, with an interval of 95 % over draws.
+        """
+        check_choice("checkpoints", checkpoints, CHECKPOINTS)
+        return dict(self.content["stopped"][checkpoints])
+
+    def _part(self, part: str, dim: str, checkpoints: str) -> xr.Dataset:
+        check_choice("checkpoints", checkpoints, CHECKPOINTS)
+        rows = self.content[part][checkpoints]
+        names = list(next(iter(rows.values())))
+        return xr.Dataset(
+            {
+                name: ((dim, "statistic"), np.array([rows[row][name] for row in rows], float))
+                for name in names
+            },
+            {dim: list(rows), "statistic": list(STATISTICS)},
+        )
 
     def of(self, method: str, checkpoints: str = "mean") -> xr.Dataset:
         """Return the numbers of a method.
@@ -133,7 +176,7 @@ def held_out_of(
             put_aside(path, problem)
     content = {
         **facts,
-        "numbers": _numbers(experiment, methods, draws),
+        **_numbers(experiment, methods, draws),
         "provenance": {"git": git_state(Path(__file__).parent), **computed_with()},
     }
     if str(folder):
@@ -186,20 +229,83 @@ def _facts(experiment: object, methods: Sequence[str], draws: int) -> dict[str, 
 
 
 def _numbers(experiment: Experiment, methods: Sequence[str], draws: int) -> dict[str, Any]:
-    truth = experiment.scores("loo")
-    found: dict[str, Any] = {}
-    for method in methods:
-        scores = truth if method == "loo" else experiment.scores(method)
-        found[method] = {}
-        for which in CHECKPOINTS:
-            own, right = (
-                one.isel(checkpoint=[-1]) if which == "last" else one for one in (scores, truth)
-            )
-            of_draws = held_out(
-                own, None if method == "loo" else right, draws=draws, alpha=ALPHA, rules=RULES
-            )
-            found[method][which] = summed_up(of_draws)
+    cubes = experiment.all_scores(methods)
+    found: dict[str, Any] = {"numbers": {method: {} for method in methods}}
+    found |= {"right": {}, "planned": {}, "stopped": {}}
+    for which in CHECKPOINTS:
+        own = {
+            method: tau.isel(checkpoint=[-1]) if which == "last" else tau
+            for method, tau in cubes.items()
+        }
+        truth = own["loo"]
+        for method, tau in own.items():
+            against = None if method == "loo" else truth
+            of_draws = held_out(tau, against, draws=draws, alpha=ALPHA, rules=RULES)
+            found["numbers"][method][which] = summed_up(of_draws)
+        found["right"][which] = _right(own, truth, draws)
+        found["planned"][which] = _planned(truth, draws)
+        found["stopped"][which] = _stopped(truth, draws)
     return found
+
+
+def _right(
+    own: Mapping[str, xr.DataArray], truth: xr.DataArray, draws: int
+) -> dict[str, dict[str, Any]]:
+    estimators = {method: tau for method, tau in own.items() if method != "loo"}
+    together = [method for method in estimators if method in TOGETHER] or list(estimators)
+    if not estimators:
+        return {}
+    of_draws = right_held_out(estimators, truth, together, draws=draws)
+    return {
+        verdict: {name: _spread(values.sel(verdict=verdict)) for name, values in of_draws.items()}
+        for verdict in of_draws["verdict"].values.tolist()
+    }
+
+
+def _planned(truth: xr.DataArray, draws: int) -> dict[str, dict[str, Any]]:
+    of_draws = power_held_out(truth, draws=draws)
+    found = {}
+    for number in of_draws["members"].values.tolist():
+        at = of_draws.sel(members=number)
+        found[f"reached by {number}"] = {"power": _spread(at["reached"])}
+        for pilot in of_draws["pilot"].values.tolist():
+            predicted = at["predicted"].sel(pilot=pilot)
+            found[f"{pilot} for {number}"] = {"power": _spread(predicted)}
+    return found
+
+
+def _stopped(truth: xr.DataArray, draws: int) -> dict[str, Any]:
+    share = significant(truth).attrs["fraction"] / 2
+    if not 0 < share < 1:
+        return {"share": 0.0}
+    most = min(40, truth.sizes["member"] - 2)
+    of_draws = stops_held_out(truth, share, most=most, draws=draws)
+    fixed = of_draws.attrs["fixed"]
+    found: dict[str, Any] = {"share": _rounded(share), "fixed": _rounded(fixed)}
+    found |= {"stop": {}, "wrong": {}, "saved": {}}
+    for bound in of_draws["bound"].values.tolist():
+        at = of_draws.sel(bound=bound)
+        found["stop"][bound], found["wrong"][bound] = _spread(at["stop"]), _spread(at["wrong"])
+        stops = at["stop"].values
+        again = np.random.default_rng(0).choice(stops, (2000, len(stops))).mean(1)
+        saved = 1 - np.array([stops.mean(), *np.quantile(again, (0.975, 0.025))]) / fixed
+        found["saved"][bound] = [_rounded(value) for value in saved]
+    wrong = of_draws["wrong_fixed"].sel(members=fixed) if np.isfinite(fixed) else None
+    found["fixed_wrong"] = None if wrong is None else _rounded(float(wrong.mean()))
+    return found
+
+
+def _spread(values: xr.DataArray) -> list[float | None]:
+    """Return mean, low and high end over draws; those without a number do not count."""
+    numbers = values.values[np.isfinite(values.values)]
+    if not numbers.size:
+        return [None] * len(STATISTICS)
+    ends = np.quantile(numbers, [LEVELS["low"], LEVELS["high"]])
+    return [_rounded(value) for value in (numbers.mean(), *ends)]
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
 
 
 def summed_up(of_draws: xr.Dataset) -> dict[str, dict[str, Any]]:
@@ -227,7 +333,7 @@ def _plain(values: xr.DataArray) -> Any:
     def plain(value: Any) -> Any:
         if isinstance(value, list):
             return [plain(one) for one in value]
-        return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+        return _rounded(value)
 
     return plain(values.values.tolist())
 
@@ -240,6 +346,9 @@ def _read(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         sound = stored == checksum(canonical(content))
         sound = sound and all(content[name] == value for name, value in facts.items())
         sound = sound and set(content["numbers"]) == set(facts["methods"])
+        sound = sound and all(
+            set(content[part]) == set(CHECKPOINTS) for part in ("right", "planned", "stopped")
+        )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:

@@ -11,10 +11,12 @@ test)`` (``checkpoint`` may be missing):
 `p_values`                                p alone, by a t-test or by the released code's formula
 `snr_threshold`, `null_reference`         what these look like when scores are pure noise
 `significant`                             which pairs stand out, many tests at once
+`calibrated`, `right_held_out`            which signs are right, by a few retrainings?
 `clearest_pairs`, `least_certain_pairs`   the two ends of the list
 `false_sign_rate`                         how probable is it that a sign is not what it seems?
 `held_out`                                do verdicts hold on members that they have not seen?
 `mean_p_by_checkpoints`                   do more checkpoints help?
+`sequential`                              are enough pairs decided to stop training members?
 `seeds_needed`                            how many members does it take?
 `variance_components`                     does the noise come from members or from checkpoints?
 `crossed_components`, `variance_shares`   from initialisation, batch order, or checkpoints?
@@ -51,6 +53,7 @@ NeurIPS 2023, arXiv 2305.19765.
 
 from tda_utils.face import lazy
 from tda_utils.reliability.agreement import agreement
+from tda_utils.reliability.calibrate import calibrated, right_held_out
 from tda_utils.reliability.distributions import changes_spread_only, distribution_shift
 from tda_utils.reliability.effective import effective_pairs
 from tda_utils.reliability.groups import (
@@ -66,6 +69,7 @@ from tda_utils.reliability.pairs import clearest_pairs, least_certain_pairs
 from tda_utils.reliability.ranks import top_lists, top_probability
 from tda_utils.reliability.rounding import defined_members, null_ratio, rounding_share
 from tda_utils.reliability.seeds import seeds_needed
+from tda_utils.reliability.sequential import sequential
 from tda_utils.reliability.shrinkage import false_sign_rate
 from tda_utils.reliability.significance import (
     NullReference,
@@ -82,6 +86,7 @@ from tda_utils.reliability.variance import crossed_components, variance_componen
 __all__ = [
     "NullReference",
     "agreement",
+    "calibrated",
     "ceiling",
     "changes_spread_only",
     "clearest_pairs",
@@ -104,8 +109,10 @@ __all__ = [
     "removal_curves",
     "removal_signed",
     "remove_drift",
+    "right_held_out",
     "rounding_share",
     "seeds_needed",
+    "sequential",
     "significant",
     "smallest_group",
     "snr_threshold",

@@ -29,7 +29,7 @@ from tda_utils.reliability.shrinkage import (
 
 #: Members of the large ensemble, whose findings are what power is a share of.
 REFERENCE = 100
-MOST = 1000
+MOST = 300
 # Absolute effects, in units of the noise of a member, and shares of the level that are tried.
 EFFECTS = np.append(0.0, np.geomspace(0.01, 300, 120))
 PARTS = np.geomspace(1, 1e-4, 61)
@@ -128,8 +128,8 @@ def numbers_of_members(most: int) -> np.ndarray:
     --------
     >>> numbers_of_members(24).tolist()[-5:]
     [20, 21, 22, 23, 24]
-    >>> len(numbers_of_members(1000))
-    110
+    >>> len(numbers_of_members(300))
+    83
     """
     found = [2]
     while found[-1] < most:

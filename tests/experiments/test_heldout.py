@@ -10,16 +10,17 @@ import xarray as xr
 import tda_utils as tda
 from tda_utils.experiments import heldout
 from tda_utils.experiments.heldout import file_of, held_out_of, summed_up
-from tda_utils.reliability import held_out
+from tda_utils.reliability import held_out, right_held_out, significant
+from tda_utils.reliability.plans import power_held_out, stops_held_out
 from tests.refusals import refused
 
-SIZE = {"members": 22, "checkpoints": 2, "attributed": 3, "test_per_class": 2}
+SIZE = {"members": 22, "checkpoints": 2, "attributed": 6, "test_per_class": 10}
 METHODS = ("loo", "grad_dot")
 GENERATOR = np.random.default_rng(0)
-SIGNAL = GENERATOR.normal(size=(3, 6))
+SIGNAL = GENERATOR.normal(size=(6, 30))
 CUBES = {
     method: xr.DataArray(
-        SIGNAL + GENERATOR.normal(size=(22, 2, 3, 6)),
+        SIGNAL + GENERATOR.normal(size=(22, 2, 6, 30)),
         dims=("member", "checkpoint", "train", "test"),
         attrs={"method": method},
     )
@@ -30,7 +31,13 @@ CUBES = {
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     """An experiment whose scores are there; nothing is trained."""
-    monkeypatch.setattr(tda.Experiment, "scores", lambda _, method: CUBES[method])
+
+    def scores(_, method):
+        if method not in CUBES:
+            raise ValueError(f"method is {method!r}; it must be one of {METHODS}.")
+        return CUBES[method]
+
+    monkeypatch.setattr(tda.Experiment, "scores", scores)
     return tda.Experiment(seeds=tda.HUNDRED_SEEDS, store=tmp_path / "store", **SIZE)
 
 
@@ -50,6 +57,37 @@ def test_it_says_what_the_draws_said(experiment):
         found["power"].sel(statistic="low"), last.quantile(0.05, "draw"), rtol=1e-3
     )
     assert not [name for name in found if "truth" in name]
+
+
+def test_it_says_how_plans_and_calibrated_verdicts_stood(experiment):
+    summary = held_out_of(experiment, methods=METHODS, draws=5)
+    mean = {name: tau.mean("checkpoint") for name, tau in CUBES.items()}
+    right = right_held_out({"grad_dot": mean["grad_dot"]}, mean["loo"], draws=5)
+    found = summary.right()
+    assert found["verdict"].values.tolist() == ["grad_dot", "together"]
+    for name in ("named", "right", "found"):
+        wanted = right[name].mean("draw")
+        np.testing.assert_allclose(found[name].sel(statistic="mean"), wanted, rtol=1e-3)
+    last = CUBES["loo"].isel(checkpoint=[-1])
+    of_draws, found = power_held_out(last, draws=5), summary.planned("last")["power"]
+    wanted = of_draws["reached"].sel(members=10).mean()
+    assert float(found.sel(plan="reached by 10", statistic="mean")) == pytest.approx(
+        float(wanted), rel=1e-3
+    )
+    wanted = of_draws["predicted"].sel(members=20, pilot=3).mean()
+    assert float(found.sel(plan="3 for 20", statistic="mean")) == pytest.approx(
+        float(wanted), rel=1e-3, nan_ok=True
+    )
+    stopped = summary.stopped()
+    share = significant(mean["loo"]).attrs["fraction"] / 2
+    of_draws = stops_held_out(mean["loo"], share, most=20, draws=5)
+    assert stopped["share"] == pytest.approx(share, rel=1e-3)
+    assert stopped["stop"]["bh"][0] == pytest.approx(
+        float(of_draws["stop"].sel(bound="bh").mean()), rel=1e-3
+    )
+    assert stopped["saved"]["bh"][0] == pytest.approx(
+        1 - stopped["stop"]["bh"][0] / of_draws.attrs["fixed"], abs=1e-3
+    )
 
 
 def test_a_kept_summary_needs_no_scores(experiment, tmp_path, monkeypatch):

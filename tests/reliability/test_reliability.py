@@ -59,13 +59,19 @@ OVER_PAIRS: dict[str, Callable[[xr.DataArray], object]] = {
     "mean_p_by_checkpoints": reliability.mean_p_by_checkpoints,
     "null_ratio": lambda tau: reliability.null_ratio(tau, FLOOR),
     "overall_reliability": overall_reliability,
+    "sequential": lambda tau: reliability.sequential(tau)[["share", "stop"]],
     "seeds_needed": lambda tau: reliability.seeds_needed(tau, width=1.0, most=20)["width"],
     "significant": lambda tau: reliability.significant(reliability.p_values(tau)).fraction,
     "stability": reliability.stability,
     "variance_shares": lambda tau: reliability.variance_shares(crossed(tau), resamples=20),
 }
 #: What has a value for each pair that hangs on the other pairs, too.
-BY_ALL_PAIRS = {"false_sign_rate": reliability.false_sign_rate}
+BY_ALL_PAIRS = {
+    "false_sign_rate": reliability.false_sign_rate,
+    "calibrated": lambda tau: reliability.calibrated(
+        {"one": tau}, OTHER.sel(train=tau["train"].values)
+    )["score"],
+}
 #: What picks pairs from a summary.
 ENDS = ("clearest_pairs", "least_certain_pairs")
 #: What takes no scores.
@@ -75,6 +81,10 @@ OF_LOSSES = {
     *("changes_spread_only", "datamodelling_score", "distribution_shift", "group_effects"),
     *("group_scores", "removal_curves", "smallest_group"),
 }
+#: What ranks samples; `test_ranks` holds it to the policy.
+OF_RANKS = {"top_lists", "top_probability"}
+#: What tries another of these; its own test holds it.
+TRIALS = {"right_held_out"}
 EVERY = {**BY_PAIR, **OVER_PAIRS, **BY_ALL_PAIRS}
 
 
@@ -93,7 +103,7 @@ def quietly(function: Callable[[xr.DataArray], object], scores: xr.DataArray) ->
 
 
 def test_every_public_function_is_held_to_the_policy() -> None:
-    held = {*EVERY, *ENDS, *WITHOUT_SCORES, *OF_LOSSES}
+    held = {*EVERY, *ENDS, *WITHOUT_SCORES, *OF_LOSSES, *OF_RANKS, *TRIALS}
     assert held == {*reliability.__all__, "overall_reliability"}
 
 

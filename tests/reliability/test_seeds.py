@@ -42,7 +42,9 @@ def cube(flat: np.ndarray) -> xr.DataArray:
 def test_the_power_that_is_predicted_is_reached(shape: str, pilot: int) -> None:
     """Independent noise: within five points of what so many other members find."""
     effects = SHAPES[shape]
-    curve = seeds_needed(cube(drawn(effects, pilot, seed=20 + pilot)), power=0.7, reference=90)
+    curve = seeds_needed(
+        cube(drawn(effects, pilot, seed=20 + pilot)), power=0.7, reference=90, most=60
+    )
     known = significant(cube(drawn(effects, 90, seed=90))).values
     for members in (5, 10, 20):
         found = significant(cube(drawn(effects, members, seed=members))).values
@@ -77,7 +79,7 @@ def test_the_effects_are_those_of_the_pairs() -> None:
 
 
 def test_noise_alone_has_no_power() -> None:
-    curve = seeds_needed(labelled(noise(1, (4, 1, 40, 50))), power=0.5)
+    curve = seeds_needed(labelled(noise(1, (4, 1, 40, 50))), power=0.5, most=100)
     assert float(curve["found"].sel(members=slice(None, 100)).max()) < 0.01
 
 
