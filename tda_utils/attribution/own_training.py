@@ -33,7 +33,7 @@ APART = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class OwnRun:
     """A training by a user's loop: of whom, and with which weights and seeds."""
 
     weights: Tensor
@@ -58,7 +58,7 @@ class OwnTraining:
     posterior : Posterior
         Gives the model, the seeds and the number of checkpoints.
     task : Task
-    device : device
+    device : torch.device
         Where losses are computed.
     keeper : Keeper, optional
         Keeps what is computed.
@@ -91,7 +91,9 @@ class OwnTraining:
         posterior, task = self._posterior, self._task
         self.check(describe)
         runs = [
-            Run(row, *self._seeds(member), f"member {posterior.member_labels[member]}, subset {at}")
+            OwnRun(
+                row, *self._seeds(member), f"member {posterior.member_labels[member]}, subset {at}"
+            )
             for member in range(posterior.members)
             for at, row in enumerate(self._weighted(member, factors))
         ]
@@ -108,7 +110,7 @@ class OwnTraining:
 
     # ---------------- one training
 
-    def _run(self, run: Run) -> Tensor:
+    def _run(self, run: OwnRun) -> Tensor:
         """Train once; return losses of test and tried samples, (checkpoints, samples)."""
         where = f"train(weights, {run.init_seed}, {run.order_seed}), {run.name},"
         try:
@@ -175,7 +177,7 @@ class OwnTraining:
 
     # ---------------- many of them
 
-    def _all(self, runs: Sequence[Run], describe: str) -> Tensor:
+    def _all(self, runs: Sequence[OwnRun], describe: str) -> Tensor:
         shape = (self._posterior.checkpoints, self._task.n_test + len(self._tried))
         if self._keeper is not None:
             return self._keeper(
@@ -203,7 +205,7 @@ class OwnTraining:
             )
         return torch.stack(found)
 
-    def _values(self, runs: Sequence[Run]) -> list[Values]:
+    def _values(self, runs: Sequence[OwnRun]) -> list[Values]:
         shared = common_values(self._posterior.model, self._task) | {
             "train": source_of(self._train),
             "checkpoints": self._posterior.checkpoints,
@@ -245,7 +247,7 @@ class OwnTraining:
             "rest": (own * (1 - half), init_seed, order_seed),
         }
         runs = [
-            Run(*trial, f"tried {name}", again=name == "again") for name, trial in trials.items()
+            OwnRun(*trial, f"tried {name}", again=name == "again") for name, trial in trials.items()
         ]
         if self._keeper is None:
             found = [self._run(run) for run in runs]
@@ -284,7 +286,7 @@ class OwnTraining:
     ) -> None:
         """Of samples that all have weight zero, the order cannot matter."""
         other = order_seed + 1 if other == order_seed else other
-        runs = [Run(0 * own, init_seed, seed, "tried nothing") for seed in (order_seed, other)]
+        runs = [OwnRun(0 * own, init_seed, seed, "tried nothing") for seed in (order_seed, other)]
         try:
             if self._keeper is None:
                 one, two = (self._run(run) for run in runs)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tda_utils.attribution.loop import gradients_of
 from tda_utils.data.cross_entropy import loss_errors
 from tda_utils.data.objective import CROSS_ENTROPY, Objective
-from tda_utils.engine.fused import Batch, FusedNetwork
+from tda_utils.engine.fused import FusedNetwork, PreparedBatch
 from tda_utils.engine.fused_second import FusedTangents
 from tda_utils.engine.modules import Network
 from tda_utils.engine.noise import noise_generator, with_seeded_dropout
@@ -222,7 +222,7 @@ class FusedLosses:
     def at(
         self,
         state: State,
-        inputs: Batch,
+        inputs: PreparedBatch,
         labels: Tensor,
         weights: Tensor | None,
         noise: Sequence[Tensor],
@@ -239,7 +239,7 @@ class FusedLoss:
         self,
         network: FusedNetwork,
         flat: Tensor,
-        inputs: Batch,
+        inputs: PreparedBatch,
         labels: Tensor,
         weights: Tensor | None,
     ) -> None:

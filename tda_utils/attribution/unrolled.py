@@ -297,7 +297,7 @@ def _by_member(
 
     def of(item: tuple[int, slice]) -> tuple[Tensor, float]:
         member, rows = item
-        run = Run.of(posterior, task, wanted, jobs[member], method, member)
+        run = UnrolledRun.of(posterior, task, wanted, jobs[member], method, member)
         found = run.forward(rows) if wanted.mode == "forward" else run.reverse(rows)
         return found, run.apart(posterior.states[member])
 
@@ -389,7 +389,7 @@ def _tests(task: Task, wanted: Wanted) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class UnrolledRun:
     """One member's training, its test losses, and the way between them.
 
     Parameters
@@ -420,7 +420,7 @@ class Run:
         job: Job,
         method: GradientMethod,
         member: int,
-    ) -> Run:
+    ) -> UnrolledRun:
         """Train a member again."""
         replay = Replay(posterior.model, task, wanted.recipe, job)
         states = replay.run()

@@ -253,7 +253,7 @@ class FusedNetwork:
         return weight.view(len(weight), -1, channels).transpose(1, 2).reshape(len(weight), -1)
 
     def logits(
-        self, views: Mapping[str, Tensor], batch: Batch, keep: bool = True
+        self, views: Mapping[str, Tensor], batch: PreparedBatch, keep: bool = True
     ) -> tuple[Tensor, Tape]:
         """Return the logits, shape (n, classes), and what `gradient` needs if `keep`."""
         n, patches, chosen = len(batch), *batch.arrays()
@@ -308,7 +308,10 @@ class FusedNetwork:
             transform.of_gradient(torch.from_numpy(by_weight), into[f"conv{number}.weight"])
 
     def sample_gradients(
-        self, views: Mapping[str, Tensor], batch: Batch, derivative: Callable[[Tensor], Tensor]
+        self,
+        views: Mapping[str, Tensor],
+        batch: PreparedBatch,
+        derivative: Callable[[Tensor], Tensor],
     ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
         """Return the gradients of each sample, layer by layer.
 
@@ -316,7 +319,7 @@ class FusedNetwork:
         ----------
         views : mapping of str to Tensor
             The parameters.
-        batch : Batch
+        batch : PreparedBatch
             The samples.
         derivative : callable
             Takes logits, shape (n, classes), and returns the derivatives of one or several
@@ -510,7 +513,7 @@ class FusedLearner:
 
     @torch.no_grad()
     def step(
-        self, inputs: Batch, labels: Tensor, weights: Tensor | None, rate: float = 1.0
+        self, inputs: PreparedBatch, labels: Tensor, weights: Tensor | None, rate: float = 1.0
     ) -> None:
         """Take one step of the optimiser on the mean of the (weighted) losses of a batch."""
         network = self._network
@@ -573,8 +576,8 @@ class Patches:
         cached = len(images) * size * images.element_size() <= CACHED_BYTES
         self._cut = _cut_patches(images, layer) if cached else None
 
-    def __getitem__(self, positions: Tensor | slice) -> Batch:
-        return Batch(self, torch.arange(len(self))[positions])
+    def __getitem__(self, positions: Tensor | slice) -> PreparedBatch:
+        return PreparedBatch(self, torch.arange(len(self))[positions])
 
     def __len__(self) -> int:
         return len(self._images)
@@ -587,7 +590,7 @@ class Patches:
         return cut.flatten(1, 2).numpy(), np.arange(len(positions))
 
 
-class Batch(NamedTuple):
+class PreparedBatch(NamedTuple):
     """Some of the images, whose patches are cut out when they are used."""
 
     patches: Patches

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tda_utils.engine import second_kernels as passes
-from tda_utils.engine.fused import Batch, FusedNetwork
+from tda_utils.engine.fused import FusedNetwork, PreparedBatch
 
 
 class FusedTangents:
@@ -28,7 +28,7 @@ class FusedTangents:
         The architecture. Its working memory is in use until this object is done with.
     flat : Tensor, shape (parameters,)
         The parameters, in the layout of `FusedNetwork.pack`.
-    batch : Batch
+    batch : PreparedBatch
         The samples.
 
     Attributes
@@ -46,7 +46,7 @@ class FusedTangents:
     (torch.Size([2, 10]), torch.Size([225034]))
     """
 
-    def __init__(self, network: FusedNetwork, flat: Tensor, batch: Batch) -> None:
+    def __init__(self, network: FusedNetwork, flat: Tensor, batch: PreparedBatch) -> None:
         self._network, self._views = network, network.views(flat)
         self.logits, tape = network.logits(self._views, batch)
         memory = tape.rooms.arrays

@@ -11,7 +11,7 @@ from torch import nn
 
 import tda_utils as tda
 from tda_utils import Posterior, Recipe, Task, sample_posterior
-from tda_utils.attribution.unrolled import Run
+from tda_utils.attribution.unrolled import UnrolledRun
 from tda_utils.engine.recipe import batch_order
 from tda_utils.models.convolutional import CNN2L
 from tests.refusals import refused
@@ -241,7 +241,7 @@ def test_parts_change_nothing(mode, tiny_task, tiny_posterior, monkeypatch):
     one = tiny_posterior.select([0])
     whole = tda.unrolled(one, tiny_task, mode=mode, check=0, workers=1)
     # Room for three rows of the network's 194 parameters.
-    monkeypatch.setattr(importlib.import_module(Run.__module__), "ROOM", 3 * 5 * 8 * 194)
+    monkeypatch.setattr(importlib.import_module(UnrolledRun.__module__), "ROOM", 3 * 5 * 8 * 194)
     parts = tda.unrolled(one, tiny_task, mode=mode, check=0, workers=2)
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * float(abs(whole).max()))
 
@@ -249,9 +249,11 @@ def test_parts_change_nothing(mode, tiny_task, tiny_posterior, monkeypatch):
 def test_the_mode_that_carries_less_is_chosen(tiny_posterior, monkeypatch):
     taken = []
     for mode in MODES:
-        own = getattr(Run, mode)
+        own = getattr(UnrolledRun, mode)
         monkeypatch.setattr(
-            Run, mode, lambda self, rows, own=own, mode=mode: taken.append(mode) or own(self, rows)
+            UnrolledRun,
+            mode,
+            lambda self, rows, own=own, mode=mode: taken.append(mode) or own(self, rows),
         )
     # Two checkpoints of a test sample are two adjoints, their mean is one.
     for n_test, options, wanted in (
