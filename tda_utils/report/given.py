@@ -20,6 +20,8 @@ from tda_utils.report.exchange import load_scores, named
 OF_A_POSTERIOR = ("influence", "grad_dot", "grad_cos")
 #: Members that are this much alike, some turned round, were not all measured with one sign.
 MIXED = 0.5
+#: Pairs that are looked at together.
+PART = 2**18
 
 
 def cubes(
@@ -183,20 +185,31 @@ all must have one sign.
 
 def correlations(scores: xr.DataArray) -> np.ndarray:
     """Return the correlations between members over all complete pairs, (member, member)."""
-    flat = member_rows(scores)
-    flat = flat - flat.mean(1, keepdims=True)
-    products = flat @ flat.T
-    size = np.sqrt(np.diag(products))
+    gram, sums, pairs = products(scores)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return products / np.outer(size, size)
+        centred = gram - np.outer(sums, sums) / pairs
+        size = np.sqrt(np.maximum(np.diag(centred), 0))
+        return centred / np.outer(size, size)
 
 
-def member_rows(scores: xr.DataArray) -> np.ndarray:
-    """Return the members' scores, checkpoints averaged, (member, complete pair)."""
+def products(scores: xr.DataArray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return inner products of members, their sums, and over how many complete pairs they are.
+
+    Checkpoints are averaged, and scores brought near one. Large cubes are read in parts, so that
+    nothing of their size is held beside them.
+    """
     if "checkpoint" in scores.dims:
         scores = scores.mean("checkpoint", skipna=False)
     flat = scores.transpose("member", ...).values.reshape(scores.sizes["member"], -1)
-    complete = np.isfinite(flat).all(0)
-    flat = flat if complete.all() else flat[:, complete]
-    largest = np.abs(flat).max(initial=0)
-    return flat.astype(np.float64, copy=False) / (largest or 1.0)
+    # Rounding to a power of two changes no digit.
+    largest = max(float(np.fmax.reduce(flat, None)), -float(np.fmin.reduce(flat, None)))
+    power = np.frexp(largest)[1] if np.isfinite(largest) else 0
+    gram, sums, pairs = np.zeros((len(flat), len(flat))), np.zeros(len(flat)), 0
+    for start in range(0, flat.shape[1], PART):
+        own = np.ldexp(flat[:, start : start + PART].astype(np.float64), -power)
+        complete = np.isfinite(own).all(0)
+        own = own if complete.all() else own[:, complete]
+        gram += own @ own.T
+        sums += own.sum(1)
+        pairs += own.shape[1]
+    return gram, sums, pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,13 +150,16 @@ other 93 these models cannot tell.
     check_probability("alpha", alpha)
     by_method, own_floor = cubes(scores, task, methods)
     floor = own_floor if floor is None else floor
-    judged = {
-        name: verdict.judge(name, one, alpha, floor if _is_loo(name, one) else None)
-        for name, one in by_method.items()
-    }
+    # What there is to warn of, `warned` says once, on the page.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        judged = {
+            name: verdict.judge(name, one, alpha, floor if _is_loo(name, one) else None)
+            for name, one in by_method.items()
+        }
+        lists = {name: _lists(one, k, shown) for name, one in judged.items()}
+        tables = _tables(judged, lists, alpha)
     first = next(iter(judged.values()))
-    lists = {name: _lists(one, k, shown) for name, one in judged.items()}
-    tables = _tables(judged, lists, alpha)
     damped = _damped(scores, task, by_method)
     said = warned.warnings_of(judged, tables["agreement"], damped)
     samples = {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tda_utils.report.given import member_rows
+from tda_utils.report.given import products
 from tda_utils.report.verdict import CANNOT_TELL, MAY_BE_LUCK, NO_SCORE, REPEATS, Judged
 
 #: With fewer members a test has hardly any power, and a spread is hardly known.
@@ -47,8 +47,7 @@ def _of_one(one: Judged) -> list[str]:
         said.append(
             f"few members: {members} models tell little of noise; at least {FEW_MEMBERS} do."
         )
-    rows = member_rows(one.scores)
-    gram = rows @ rows.T
+    gram, _, _ = products(one.scores)
     if twins := copies(gram):
         named = ", ".join(str(one.scores.get_index("member")[at]) for at in twins)
         said.append(

@@ -82,3 +82,15 @@ def test_members_of_the_other_sign_are_named(turned):
 def test_noise_has_no_mixed_signs_however_few_members():
     for seed in range(20):
         given.check_signs(labelled(noise(seed, (3, 1, 4, 5))))
+
+
+def test_products_of_members_are_those_of_complete_pairs_however_they_are_read(monkeypatch):
+    scores = labelled(1e200 * noise(2, (4, 2, 5, 7)))
+    scores[1, 0, 2, 3] = np.nan
+    rows = scores.mean("checkpoint", skipna=False).values.reshape(4, -1)
+    rows = rows[:, np.isfinite(rows).all(0)]
+    for part in (2**18, 8):
+        monkeypatch.setattr(given, "PART", part)
+        _, _, pairs = given.products(scores)
+        assert pairs == 34
+        np.testing.assert_allclose(given.correlations(scores), np.corrcoef(rows / 1e200))
