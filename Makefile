@@ -183,7 +183,7 @@ readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/
 	$(PY) -m tools.pages.corrections
 
 .PHONY: coverage
-coverage: $(COURSE) ## simulate whether tests and intervals keep their promises, a quarter of an hour, for docs/coverage.md; goes on where it stopped
+coverage: $(COURSE) ## simulate whether tests and intervals keep their promises, twenty minutes, for docs/coverage.md; goes on where it stopped
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.coverage
 	$(PY) -m tools.pages.coverage
 

@@ -358,6 +358,100 @@ def rounding(generator: np.random.Generator, simulations: int, members: int) -> 
     return [{"of": "value", "promised": found[0].confidence, **row}]
 
 
+# ---------------- groups and distributions
+
+
+def datamodelling(
+    generator: np.random.Generator, simulations: int, over: str, members: int, noise: float
+) -> Rows:
+    """Count how often `datamodelling_score`'s intervals hold what it says on average.
+
+    Over members other seeds are drawn each time, for the same subsets; over subsets other subsets,
+    for the same seeds.
+    """
+    train, tests, count = 12, 5, 30
+    true = generator.normal(size=(train, tests))
+    halves = generator.integers(0, 2, size=(count, train))
+    seeds = generator.normal(size=(2, members, train, tests))
+
+    def once() -> xr.Dataset:
+        anew = over == "members"
+        own = generator.normal(size=seeds.shape) if anew else seeds
+        left = halves if anew else generator.integers(0, 2, size=halves.shape)
+        scores, real = (xr.DataArray(true + noise * one, dims=DIMS) for one in own)
+        weights = xr.DataArray(left, dims=("subset", "train"))
+        losses = reliability.group_scores(real, weights)
+        return reliability.datamodelling_score(scores, losses, weights)
+
+    truth = np.mean([once()["value"].values for _ in range(2 * simulations)], axis=0)
+    found = [once() for _ in range(simulations)]
+    names = ("low", "high") if over == "members" else ("low_subsets", "high_subsets")
+    return [
+        {
+            "of": row,
+            **covered(
+                float(truth[at]),
+                [(one[names[0]].values[at], one[names[1]].values[at]) for one in found],
+            ),
+        }
+        for at, row in enumerate(found[0]["seeds"].values.tolist())
+    ]
+
+
+#: Losses of one seed, with mean 0 and variance 1.
+TAILS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "normal": lambda generator, shape: generator.normal(size=shape),
+    "heavy": lambda generator, shape: generator.standard_t(5, shape) / math.sqrt(5 / 3),
+    "skewed": lambda generator, shape: generator.exponential(size=shape) - 1,
+}
+
+
+def _two_sides(
+    generator: np.random.Generator, simulations: int, members: int, tails: str, seeds: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw losses with and without a sample, alike; paired ones share half of their variance."""
+    draw, shape = TAILS[tails], (members, simulations)
+    if seeds == "unpaired":
+        return draw(generator, shape), draw(generator, shape)
+    shared = draw(generator, shape)
+    first, second = ((shared + draw(generator, shape)) / math.sqrt(2) for _ in range(2))
+    return first, second
+
+
+def _shift(first: np.ndarray, second: np.ndarray, seeds: str, permutations: int) -> xr.Dataset:
+    """Ask `distribution_shift`, a test sample an experiment."""
+    whole = xr.DataArray(first, dims=("member", "test"))
+    without = xr.DataArray(second[:, None], dims=DIMS)
+    paired = seeds == "paired"
+    return reliability.distribution_shift(whole, without, paired=paired, permutations=permutations)
+
+
+def shifts(
+    generator: np.random.Generator, simulations: int, members: int, seeds: str, tails: str
+) -> Rows:
+    """Count how often `distribution_shift` holds a shift of one half and a ratio of two."""
+    first, second = _two_sides(generator, simulations, members, tails, seeds)
+    found = _shift(first, 0.5 + math.sqrt(2) * second, seeds, 1)
+    rows = []
+    for of, name, truth in (("mean_shift", "mean", 0.5), ("variance_ratio", "variance", 2.0)):
+        ends = [found[f"{name}_{end}"].values.ravel() for end in ("low", "high")]
+        rows.append({"of": of, **covered(truth, list(zip(*ends, strict=True)))})
+    return rows
+
+
+def rearranged(
+    generator: np.random.Generator, simulations: int, members: int, seeds: str, tails: str
+) -> Rows:
+    """Count how many samples that change nothing have a p-value up to 0.05."""
+    found = _shift(*_two_sides(generator, simulations, members, tails, seeds), seeds, 199)
+    rows = []
+    for name in ("mean", "variance", "wasserstein"):
+        share = float((found[f"{name}_p"] <= ALPHA).mean())
+        error = _binomial_error(share, simulations)
+        rows.append({"of": name, "promised": ALPHA, "found": share, "error": error})
+    return rows
+
+
 # ---------------- all of them
 
 
@@ -394,6 +488,14 @@ def cases() -> list[Case]:
                 add("shares", shares, 200, levels=count, mix=mix, noise=noise)
     for members in (4, 6, 10):
         add("rounding", rounding, 1000, members=members)
+    for over in ("members", "subsets"):
+        for spread in (1.0, 3.0):
+            add("datamodelling", datamodelling, 300, over=over, members=5, noise=spread)
+    for members in (6, 10, 20):
+        for seeds in ("paired", "unpaired"):
+            for tails in TAILS:
+                add("shift", shifts, 4000, members=members, seeds=seeds, tails=tails)
+                add("null", rearranged, 4000, members=members, seeds=seeds, tails=tails)
     return found
 
 

@@ -1,6 +1,11 @@
 """Long work on a posterior of one's own: kept in a folder, and gone on with."""
 
 import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 
 import numpy as np
@@ -12,6 +17,7 @@ from tda_utils.experiments.store import read_shard
 from tda_utils.experiments.tallies import made_here, tally
 from tests.refusals import refused
 from tests.tiny import SHORT, build_mlp, table_task
+from tools import ROOT
 
 TASK = table_task()
 POSTERIOR = sample_posterior(build_mlp, TASK, SHORT, seeds=(1, 2))
@@ -123,6 +129,41 @@ def test_a_loop_of_ones_own_is_kept_training_by_training(tmp_path, capsys):
     calls.clear()
     assert once().identical(found) and not calls
     assert "retrain (" in capsys.readouterr().err
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import tda_utils as tda
+from tests.experiments.test_kept import POSTERIOR, TASK, WEIGHTS, slowly
+tda.retrain(POSTERIOR, TASK, WEIGHTS, train=slowly, store=sys.argv[1])
+"""
+
+
+def slowly(weights, init_seed, order_seed):
+    """A loop that sleeps once it is past its trials, so that it can be killed there."""
+    if weights.sum() == 8:
+        time.sleep(600 if os.environ.get("SLOWLY") else 0)
+    seeds = {"seeds": [init_seed], "order_seeds": [order_seed]}
+    return sample_posterior(build_mlp, TASK, SHORT, **seeds, weights=weights[None]).states[0]
+
+
+def test_what_was_finished_when_a_process_is_killed_is_not_done_again(tmp_path):
+    """SIGKILL, which no handler sees, in the midst of a training."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(ROOT)]
+    environment = os.environ | {"SLOWLY": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
+        # Seven trials and the first training with nothing left out, of which one is both.
+        while len(files(tmp_path)) < 7 and child.poll() is None:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in files(tmp_path)}
+    found = tda.retrain(POSTERIOR, TASK, WEIGHTS, train=slowly, store=tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in files(tmp_path)}
+    assert len(before) == 7 and after.items() >= before.items() and len(after) == 15
+    assert not list(tmp_path.rglob("*.tmp"))
+    np.testing.assert_allclose(found, tda.retrain(POSTERIOR, TASK, WEIGHTS), rtol=1e-4, atol=1e-6)
 
 
 def test_a_fault_of_a_loop_is_an_error_that_costs_nothing(tmp_path):

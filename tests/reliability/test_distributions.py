@@ -114,11 +114,11 @@ def plain_p(first, second, rearranged):
     """Return p of the three statistics over rearrangements, of which the first is observed."""
 
     def statistics(one, other, centred):
-        spread = abs(np.log(centred[1].var(ddof=1) / centred[0].var(ddof=1)))
+        spread = abs(centred[1].mean() - centred[0].mean())
         return [abs(other.mean() - one.mean()), spread, stats.wasserstein_distance(one, other)]
 
     pooled = np.concatenate([first, second])
-    centred = np.concatenate([first - first.mean(), second - second.mean()])
+    centred = np.concatenate([np.abs(own - np.median(own)) for own in (first, second)])
     found = np.array(
         [
             statistics(pooled[one], pooled[other], (centred[one], centred[other]))
@@ -183,7 +183,7 @@ def test_where_nothing_changes_no_test_calls_more_than_its_share(members, others
     shares["beyond"] = float((found["wasserstein"] > found["wasserstein_null_high"]).mean())
     # Of few swaps many give the same distance, so that its test calls fewer.
     assert max(shares.values()) < 0.07, shares
-    assert min(shares["mean"], shares["variance"]) > 0.03, shares
+    assert shares["mean"] > 0.03 and shares["variance"] > 0.02, shares
     assert found["wasserstein"].mean() == pytest.approx(
         found["wasserstein_null"].mean().item(), rel=0.05
     )
