@@ -15,6 +15,7 @@ import xarray as xr
 from tda_utils.checks import brief, check_count
 from tda_utils.reliability import checks
 from tda_utils.reliability.heldout import drawn, moments, stepped_up
+from tda_utils.reliability.scale import scaled
 from tda_utils.reliability.stability import like
 
 #: Methods whose scores are comparable over test samples as they are.
@@ -266,7 +267,7 @@ def right_held_out(
     flat = {
         method: checks.member_averages(like(truth, tau)).values for method, tau in scores.items()
     }
-    loo = checks.member_averages(truth).values
+    loo, _ = scaled(checks.member_averages(truth).values)
     shape, pairs = loo.shape[1:], loo.reshape(len(loo), -1)
     generator = np.random.default_rng([seed, members, 1])
     chosen = drawn(len(loo), members, draws, seed)

@@ -128,7 +128,9 @@ def top_lists(
     for start in range(0, n_test, step):
         part = slice(start, start + step)
         low[:, part], high[:, part] = _intervals(values[:, :, part], position[:, part], reach)
-    spread = np.take_along_axis(values.std(0, ddof=1), position, 0)
+    near_one, powers = scaled(values, 0)
+    of_each = np.ldexp(near_one.std(0, ddof=1), powers[0])
+    spread = np.take_along_axis(of_each, position, 0)
     columns = {
         "position": np.where(known, position, -1),
         "train": averages.get_index("train").to_numpy()[position],

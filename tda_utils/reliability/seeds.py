@@ -19,6 +19,7 @@ from scipy import special, stats
 from tda_utils.checks import check_count, check_number
 from tda_utils.reliability import checks
 from tda_utils.reliability.jackknife import complete_pairs
+from tda_utils.reliability.scale import scaled
 from tda_utils.reliability.shrinkage import (
     WIDTHS,
     most_probable,
@@ -112,7 +113,8 @@ def seeds_needed(
     if width is not None:
         check_number("width", width)
         averages = checks.member_averages(scores).values.reshape(len(flat), -1)
-        widths = expected_widths(averages[:, ~np.isnan(averages).any(0)], tried, alpha)
+        near_one, powers = scaled(averages[:, ~np.isnan(averages).any(0)])
+        widths = np.ldexp(expected_widths(near_one, tried, alpha), powers.item())
         return _curve(tried, {"width": widths}, widths <= width, alpha=alpha)
     checks.check_probability("power", power)
     effects = effects_of(t_statistics(flat), len(flat))

@@ -126,6 +126,15 @@ def of_groups(scores: xr.DataArray) -> dict:
     return {name: (values.values, 0) for name, values in found.items()}
 
 
+def of_dataset(found: xr.Dataset, **degrees: int) -> dict[str, tuple[np.ndarray, int]]:
+    """Return what is no whole number with its degree, 0 unless it is named."""
+    return {
+        name: (values.values.astype(float), degrees.get(name, 0))
+        for name, values in found.items()
+        if values.dtype.kind in "bf"
+    }
+
+
 # Name of the function -> what it says of scores, each with its degree: 0 for what has no unit, 1
 # for what has that of the scores, 2 for their squares.
 TABLE = {
@@ -179,6 +188,21 @@ TABLE = {
     },
     "remove_drift": lambda tau: {"left": (reliability.remove_drift(with_drift(tau)).values, 1)},
     "drift_share": lambda tau: {"share": (reliability.drift_share(tau), 0)},
+    "false_sign_rate": lambda tau: {"rate": (reliability.false_sign_rate(tau).values, 0)},
+    "top_probability": lambda tau: {"in_top": (reliability.top_probability(tau, 2).values, 0)},
+    "top_lists": lambda tau: of_dataset(reliability.top_lists(tau, 2), mean=1, std=1),
+    "seeds_needed": lambda tau: {
+        **of_dataset(reliability.seeds_needed(tau, power=0.8, reference=10, most=20)),
+        "width": (reliability.seeds_needed(tau, width=1.0, most=20)["width"].values, 1),
+    },
+    "sequential": lambda tau: of_dataset(reliability.sequential(with_signal(tau))),
+    "held_out": lambda tau: of_dataset(reliability.held_out(tau, tau, members=(3,), draws=5)),
+    "calibrated": lambda tau: of_dataset(
+        reliability.calibrated({"influence": tau}, tau.where(tau["train"] != tau["train"][0]))
+    ),
+    "right_held_out": lambda tau: of_dataset(
+        reliability.right_held_out({"influence": tau}, with_signal(tau), members=3, draws=3)
+    ),
     "group_scores": lambda tau: {"sums": (reliability.group_scores(tau, nobody_of(tau)).values, 1)},
     "datamodelling_score": of_groups,
 }

@@ -69,10 +69,15 @@ def test_it_starts_with_the_smallest_p(scores, tiny_task):
     assert p[start["train"], start["test"]] == p.min()
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_score_that_is_no_number_takes_its_pair_out_and_no_other(scores, tiny_task, bad):
+def test_an_infinite_score_is_refused(scores, tiny_task):
+    scores["paired"]["loo"][2, 1, 4, 3] = np.inf
+    with pytest.raises(ValueError, match="1 infinite"):
+        page.page_data(scores, tiny_task)
+
+
+def test_a_score_that_is_no_number_takes_its_pair_out_and_no_other(scores, tiny_task):
     clean = page.page_data(scores, tiny_task)["results"]["paired"]["loo"]
-    scores["paired"]["loo"][2, 1, 4, 3] = bad
+    scores["paired"]["loo"][2, 1, 4, 3] = np.nan
     data = page.page_data(scores, tiny_task)
     found = data["results"]["paired"]["loo"]
     pair = 4 * tiny_task.n_test + 3
