@@ -138,11 +138,11 @@ def in_units(table: np.ndarray, cosines: bool) -> np.ndarray:
            [-1.   ,  1.414]])
     """
     usable = np.isfinite(table)
-    squares = np.where(usable, table, 0) ** 2
     axis = None if cosines else 0
+    near_one, _ = scaled(np.where(usable, table, 0), axis)
     count = np.maximum(usable.sum(axis, keepdims=True), 1)
-    size = np.sqrt(squares.sum(axis, keepdims=True) / count)
-    return table / np.where(size > 0, size, 1)
+    size = np.sqrt((near_one**2).sum(axis, keepdims=True) / count)
+    return np.where(usable, near_one / np.where(size > 0, size, 1), table)
 
 
 def verdict(
