@@ -111,7 +111,7 @@ class Objective:
 
     @property
     def key(self) -> str:
-        """All that tells this objective from others, as one text."""
+        """What tells this objective from others, as one text; a callable by its name."""
         parts = [self.name, f"measure {_name_of(self.measure)}"]
         parts += [f"weights {self.class_weights}", f"smoothing {self.label_smoothing}"]
         return ", ".join(parts)
