@@ -20,7 +20,7 @@ FOREIGN = {
     "edge": set(),
     "checkpoints": {"torch", "safetensors"},
     # PyTorch comes with a posterior alone, by way of attribution.
-    "report": {"h5netcdf", "h5py", "numpy", "pandas", "pyarrow", "scipy", "xarray", "zarr"},
+    "report": {"h5netcdf", "h5py", "numpy", "pandas", "pyarrow", "scipy", "xarray", "yaml", "zarr"},
     "plots": {"altair", "matplotlib", "numpy", "pandas", "PIL", "scipy", "xarray"},
 }
 TREES = house.read()
