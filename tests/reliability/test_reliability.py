@@ -66,6 +66,12 @@ OVER_PAIRS: dict[str, Callable[[xr.DataArray], object]] = {
 }
 #: What has a value for each pair that hangs on the other pairs, too.
 BY_ALL_PAIRS = {"false_sign_rate": reliability.false_sign_rate}
+#: What ranks the training samples of a test sample, all of which have NaN where one has;
+#: `test_ranks` holds that.
+LISTS = {
+    "top_lists": lambda tau: reliability.top_lists(tau, k=1),
+    "top_probability": lambda tau: reliability.top_probability(tau, k=1),
+}
 #: What picks pairs from a summary.
 ENDS = ("clearest_pairs", "least_certain_pairs")
 #: What takes no scores.
@@ -75,7 +81,7 @@ OF_LOSSES = {
     *("changes_spread_only", "datamodelling_score", "distribution_shift", "group_effects"),
     *("group_scores", "removal_curves", "smallest_group"),
 }
-EVERY = {**BY_PAIR, **OVER_PAIRS, **BY_ALL_PAIRS}
+EVERY = {**BY_PAIR, **OVER_PAIRS, **BY_ALL_PAIRS, **LISTS}
 
 
 def numbers(found: object) -> dict[str, np.ndarray]:
