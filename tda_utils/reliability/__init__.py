@@ -41,7 +41,8 @@ independent draws would make every p too small.
 
 A training that diverged has scores that are no numbers. What becomes of them is the same in every
 function: infinite scores are refused, with one sentence. A NaN gives NaN in its own pair of a
-training and a test sample, and in no other. A number over pairs, such as a correlation, a share or
+training and a test sample, and in no other; only a ranking of training samples is NaN for the whole
+test sample. A number over pairs, such as a correlation, a share or
 an interval, is that of the pairs that are complete, without NaN in any member, checkpoint or draw
 of anything that is compared; it is NaN if none is left.
 
