@@ -62,7 +62,7 @@ class Inputs(Structured):
     --------
     >>> both = Inputs({"ids": torch.arange(6).view(3, 2), "mask": torch.ones(3, 2)})
     >>> len(both), both[1:].arguments()[1]["ids"].tolist()
-    (2, [[2, 3], [4, 5]])
+    (3, [[2, 3], [4, 5]])
     >>> both.to(torch.float64).value["ids"].dtype, both.shape
     (torch.int64, (3, 'ids 2', 'mask 2'))
     """

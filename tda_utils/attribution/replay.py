@@ -84,7 +84,7 @@ class Replay:
     >>> from tda_utils import load_task
     >>> from tda_utils.engine.recipe import batch_order
     >>> task = load_task("mnist3", per_class=10, test_per_class=1)
-    >>> model, recipe = nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), Recipe(epochs=3)
+    >>> model, recipe = nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), Recipe(3, keep_last=1)
     >>> job = Job(model.state_dict(), batch_order(446, task.n_train, recipe))
     >>> replay = Replay(model, task, recipe, job)
     >>> [step.number for step in replay.backwards()]

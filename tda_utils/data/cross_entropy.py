@@ -48,7 +48,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     own = is_own(logits, labels)
     x = logits.masked_fill(own, -math.inf).logsumexp(1) - logits.masked_fill(~own, 0).sum(1)
     # PyTorch's logsigmoid and softplus take 1 - sigmoid in their second derivatives.
-    above, below = x.clamp_min(0), x.clamp_max(0)
+    # No clamp: that has no derivative at zero, where two logits are equal.
+    above, below = torch.where(x > 0, x, 0), torch.where(x > 0, 0, x)
     return torch.where(x > 0, above + above.neg().exp().log1p(), below.exp().log1p())
 
 

@@ -353,6 +353,11 @@ def reliability_by_checkpoints(
     if not isinstance(studies, Mapping) or not studies or not all(studies.values()):
         raise ValueError(f"studies is {brief(studies)}; it must map studies to curves, at least 1.")
     for curve in studies.values():
+        if not isinstance(curve, Mapping) or not all(isinstance(k, int) for k in curve):
+            raise TypeError(
+                f"studies has the curve {brief(curve)}; it must map numbers of checkpoints to "
+                "methods."
+            )
         for methods in curve.values():
             for name in style.checked_methods(methods, "studies"):
                 if not _has(methods[name], ("value", "low", "high"), "measure", [measure]):

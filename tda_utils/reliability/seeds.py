@@ -131,7 +131,7 @@ def numbers_of_members(most: int) -> np.ndarray:
     >>> numbers_of_members(24).tolist()[-5:]
     [20, 21, 22, 23, 24]
     >>> len(numbers_of_members(300))
-    83
+    85
     """
     found = [2]
     while found[-1] < most:

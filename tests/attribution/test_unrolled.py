@@ -125,7 +125,7 @@ def plain_descent(parameters, recipe, **_):
 @pytest.mark.parametrize("mode", MODES)
 def test_ridge_by_gradient_descent_has_a_closed_form(mode, monkeypatch):
     """At the end of training the minimum moves as its normal equations say."""
-    monkeypatch.setattr("tda_utils.engine.modules.adam_of", plain_descent)
+    monkeypatch.setattr("tda_utils.engine.modules.optimizer_of", plain_descent)
     monkeypatch.setattr("tda_utils.attribution.adam.BETAS", (0.0, 0.0))
     lr, epochs, decay = 0.3 * 1e8, 150, 0.1
     rng = np.random.default_rng(0)

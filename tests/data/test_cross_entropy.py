@@ -55,3 +55,17 @@ def test_sums_of_the_others_take_nothing_off_the_largest():
     values = torch.tensor([[1.0, 1e-20, 2e-20], [1e-30, 1.0, 1e-30]])
     found = sums_of_others(values, values.argmax(1, keepdim=True))
     np.testing.assert_allclose(found, [[3e-20, 1, 1], [1, 2e-30, 1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_equal_logits_have_the_derivatives_of_any_others(classes):
+    """The others together may weigh exactly what the true class does, as where a head is zero."""
+    logits = torch.zeros(1, classes, dtype=torch.float64)
+    logits[0, 0] = np.log(classes - 1)
+    logits.requires_grad_()
+    label = torch.tensor([0])
+    for order in (cross_entropy, torch.nn.functional.cross_entropy):
+        (first,) = torch.autograd.grad(order(logits, label).sum(), logits, create_graph=True)
+        (second,) = torch.autograd.grad(first[0, 0], logits)
+        np.testing.assert_allclose(first[0, 0].item(), -0.5, rtol=1e-12)
+        np.testing.assert_allclose(second[0, 0].item(), 0.25, rtol=1e-12)

@@ -50,8 +50,8 @@ def wings() -> dict[str, list[str]]:
 
     Examples
     --------
-    >>> wings()["tda_utils.data"]
-    ['tda_utils.data.load', 'tda_utils.data.sources', 'tda_utils.data.task']
+    >>> wings()["tda_utils.data"][-2:]
+    ['tda_utils.data.sources', 'tda_utils.data.task']
     """
     found: dict[str, list[str]] = {}
     for module in modules()[1:]:
