@@ -220,9 +220,7 @@ def _draw_measure(
         at = [x for x, methods in enumerate(panel.values()) if name in methods]
         own = [methods[name].sel(measure=measure) for methods in panel.values() if name in methods]
         x = np.array(at) + 0.09 * (rank - (len(looks) - 1) / 2)
-        value, low, high = (np.array([float(o[v]) for o in own]) for v in ("value", "low", "high"))
-        axes.plot(x, value, look.marker + "-", color=look.colour, ms=3, lw=0.7, label=look.label)
-        axes.vlines(x, low, high, color=look.colour, linewidth=0.9)
+        _draw_line(axes, x, own, look)
     if measure == "sign_uncertain":
         return
     for x, methods in enumerate(panel.values()):
@@ -232,6 +230,16 @@ def _draw_measure(
             null = null_reference(members, test, alpha)
             height = null.mean_p if measure == "mean_p" else null.fraction_significant
             axes.hlines(height, x - 0.45, x + 0.45, color=style.SOFT, lw=0.9, linestyle=(0, (4, 2)))
+
+
+def _draw_line(
+    axes: Axes, x: np.ndarray, own: Sequence[xr.Dataset], look: style.Look
+) -> np.ndarray:
+    """Draw the values of one method with their intervals, and return the values."""
+    value, low, high = (np.array([float(o[v]) for o in own]) for v in ("value", "low", "high"))
+    axes.plot(x, value, look.marker + "-", color=look.colour, ms=3, lw=0.7, label=look.label)
+    axes.vlines(x, low, high, color=look.colour, linewidth=0.9)
+    return value
 
 
 def _along(
@@ -402,9 +410,7 @@ def _draw_curves(
         counts = [k for k, methods in curve.items() if name in methods]
         own = [curve[k][name].sel(measure=measure) for k in counts]
         x = np.array(counts) + 0.06 * (rank - (len(looks) - 1) / 2)
-        value, low, high = (np.array([float(o[v]) for o in own]) for v in ("value", "low", "high"))
-        axes.plot(x, value, look.marker + "-", color=look.colour, ms=3, lw=0.7, label=look.label)
-        axes.vlines(x, low, high, color=look.colour, linewidth=0.9)
+        value = _draw_line(axes, x, own, look)
         steps = ", ".join(f"{one:.2f} with {k}" for k, one in zip(counts, value, strict=True))
         said.append(f"{study}, {look.label}: {steps}.")
     return said
