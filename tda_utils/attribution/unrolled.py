@@ -18,7 +18,7 @@ from tda_utils.attribution.blocks import dense
 from tda_utils.attribution.choice import gradient_method
 from tda_utils.attribution.gradients import GradientMethod, like_parameters
 from tda_utils.attribution.replay import Replay, Step
-from tda_utils.attribution.retraining import recipe_of, retrained_losses
+from tda_utils.attribution.retraining import from_scratch, retrained_losses
 from tda_utils.attribution.samples import Sample, check_inputs, labelled, module_of
 from tda_utils.attribution.second_order import BatchLoss, BatchLosses, batch_losses
 from tda_utils.checks import check_choice, check_count, check_number
@@ -242,20 +242,12 @@ def _checked(
         "the derivative by the weight of one sample would go through the others of its batches, "
         "and a weight of zero would not remove it; allowed are influence, grad_dot and grad_cos",
     )
-    recipe = recipe_of(posterior, recipe)
+    recipe, build_model = from_scratch(posterior, recipe, build_model, "unrolled")
     if recipe.optimizer != "adam":
         raise ValueError(
             f"recipe has optimizer={recipe.optimizer!r}; unrolled differentiates steps of 'adam', "
             "and of no other."
         )
-    if posterior.order_seeds is None:
-        raise ValueError(
-            "posterior has no seeds; unrolled runs its training again and needs them: pass seeds= "
-            "to from_state_dicts."
-        )
-    build_model = build_model or posterior.build_model
-    if build_model is None:
-        raise ValueError("build_model is None; unrolled trains again from scratch and needs it.")
     wanted = Wanted(recipe, mode, last_steps, mean_over, float(epsilon))
     if mode == "auto":
         wanted = replace(wanted, mode=_cheaper(posterior, task, wanted))
