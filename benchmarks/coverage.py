@@ -25,6 +25,7 @@ import numpy as np
 import xarray as xr
 
 from tda_utils import reliability
+from tda_utils.reliability.checks import CORRECTIONS, OF_SCORES
 from tda_utils.reliability.overall import MEASURES, measures_of, overall_reliability
 from tda_utils.reliability.significance import null_reference
 from tda_utils.reliability.stability import unit
@@ -136,11 +137,13 @@ def discoveries(
     pairs = 1000
     real = np.arange(pairs) < round(true * pairs)
     world = World.of(generator, np.where(real, 2.0, 0.0), noise)
-    shares: dict[str, list[float]] = {"bh": [], "by": []}
+    shares: dict[str, list[float]] = {correction: [] for correction in CORRECTIONS}
     for _ in range(simulations):
-        p = reliability.p_values(labelled(world.draw(generator, members)))
+        scores = labelled(world.draw(generator, members))
+        p = reliability.p_values(scores)
         for correction, found in shares.items():
-            chosen = reliability.significant(p, ALPHA, correction).values.ravel()
+            evidence = scores if correction in OF_SCORES else p
+            chosen = reliability.significant(evidence, ALPHA, correction).values.ravel()
             found.append((chosen & ~real).sum() / max(chosen.sum(), 1))
     return [
         {
