@@ -119,7 +119,12 @@ PARTS = (
         "pairs that have an effect, of two standard deviations. The average keeps the promise also "
         "where noise is correlated, but single experiments stray further from it. With no true "
         "pair every discovery is false: the share is 0 or 100.",
-        {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"},
+        {
+            "bh": "Benjamini-Hochberg",
+            "by": "Benjamini-Yekutieli",
+            "max_t": "max-t",
+            "lfsr": "local false sign rate",
+        },
         of_discoveries,
     ),
     Part(
