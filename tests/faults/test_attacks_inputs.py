@@ -581,9 +581,19 @@ def right_curve(found, values):
 
 def right_overall(found, values):
     _, _, snr, p = wide_summary(values)
-    known = p[np.isfinite(p)]
-    wanted = [known.mean(), (known < 0.05).mean(), (np.abs(snr[np.isfinite(p)]) < 1).mean()]
-    return close(found["value"].values, wanted if known.size else [np.nan] * 3)
+    known, size = p[np.isfinite(p)], np.abs(snr[np.isfinite(p)])
+    if not known.size:
+        return close(found["value"].values, [np.nan] * 5)
+    ordered = np.sort(known)
+    below = np.flatnonzero(ordered <= 0.05 * np.arange(1, known.size + 1) / known.size)
+    wanted = {
+        "mean_p": known.mean(),
+        "significant": (known <= 0.05).mean(),
+        "found": (below[-1] + 1 if below.size else 0) / known.size,
+        "sign_uncertain": (size < 1).mean(),
+        "one_model": (size > stats.norm.ppf(0.975)).mean(),
+    }
+    return close(found["value"].values, [wanted[name] for name in found["measure"].values])
 
 
 def right_components(found, values):
@@ -602,7 +612,11 @@ def right_components(found, values):
 
 def right_drift_share(found, values):
     values = values.astype(WIDE)
-    return close(found, values.mean(2).var() / values.var())
+    complete = ~np.isnan(values).any((0, 1))
+    if not complete.any():
+        return math.isnan(found)
+    drift = np.broadcast_to(values.mean(2, where=complete, keepdims=True), values.shape)
+    return close(found, drift[..., complete].var() / values[..., complete].var())
 
 
 def right_clearest(found, values):
@@ -943,7 +957,15 @@ def test_figures(door, count):
         )
     for name, value in spoilt(good):
         if value is not None:
-            attacks.run(f"spoilt: {name}", partial(draw, value))
+            # Nothing in this picture hangs on the test that was made.
+            same = door == "reliability_by_checkpoints" and name == "no attributes"
+            attacks.run(
+                f"spoilt: {name}",
+                partial(draw, value),
+                oracle=(lambda found: outputs.alt_text(found) == outputs.alt_text(draw(good)))
+                if same
+                else MUST_BE_REFUSED,
+            )
 
 
 @pytest.mark.filterwarnings("ignore")

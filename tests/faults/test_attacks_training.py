@@ -168,7 +168,8 @@ MISBEHAVIOUR = {
     "nothing": lambda logits, rows: None,
     "a number": lambda logits, rows: 3.0,
     "a tuple": lambda logits, rows: (logits, rows),
-    "a dictionary": lambda logits, rows: {"logits": logits},
+    "a dictionary": lambda logits, rows: {"scores": logits},
+    "a dictionary of logits": lambda logits, rows: {"logits": logits},
     "one row": lambda logits, rows: logits[:1] if len(logits) > 1 else logits[:0],
     "a row too many": lambda logits, rows: torch.cat([logits, logits[:1]]),
     "no rows": lambda logits, rows: logits[:0],
@@ -183,8 +184,14 @@ MISBEHAVIOUR = {
     "random numbers": lambda logits, rows: logits + torch.rand(3),
     "other random numbers": lambda logits, rows: logits + random.random(),
 }
-# Softly wrong in evaluation, where no gradient is asked for: that is no fault of losses.
-NO_FAULT = {(False, "no way back"), (False, "an overwritten way back")}
+# Softly wrong in evaluation, where no gradient is asked for: that is no fault of losses. And some
+# models name their logits.
+NO_FAULT = {
+    (False, "no way back"),
+    (False, "an overwritten way back"),
+    (False, "a dictionary of logits"),
+    (True, "a dictionary of logits"),
+}
 
 
 @pytest.mark.parametrize("when", [True, False], ids=["training", "evaluation"])
