@@ -23,7 +23,8 @@ _HOMES = {
     "tda_utils.models": "model_builder",
     "tda_utils.posterior": "HUNDRED_SEEDS PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
-        "agreement calibrated changes_spread_only clearest_pairs crossed_components "
+        "agreement agreement_by_members calibrated changes_spread_only clearest_pairs "
+        "crossed_components "
         "datamodelling_score defined_members distribution_shift drift_share false_sign_rate "
         "group_effects group_scores held_out least_certain_pairs mean_p_by_checkpoints "
         "null_ratio null_reference p_values removal_curves removal_signed remove_drift "

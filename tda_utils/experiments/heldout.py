@@ -23,6 +23,7 @@ from tda_utils.experiments.provenance import computed_with, git_state
 from tda_utils.experiments.store import canonical, checksum, key_of, put_aside
 from tda_utils.experiments.studies import SummaryError, in_lines
 from tda_utils.files import read_whole, write_whole
+from tda_utils.reliability.by_members import KINDS, MEMBERS, agreement_by_members
 from tda_utils.reliability.calibrate import right_held_out
 from tda_utils.reliability.heldout import RULES, SEEN, held_out
 from tda_utils.reliability.plans import power_held_out, stops_held_out
@@ -90,6 +91,25 @@ class HeldOutSummary:
         """
         check_choice("checkpoints", checkpoints, CHECKPOINTS)
         return dict(self.content["stopped"][checkpoints])
+
+    def curve(self, method: str, checkpoints: str = "mean") -> xr.Dataset:
+        """Return a method's agreement with leave-one-out, (kind, members, statistic).
+
+        Variables are those of `agreement_by_members`; for leave-one-out itself ``own`` alone.
+        """
+        check_choice("method", method, self.methods)
+        check_choice("checkpoints", checkpoints, CHECKPOINTS)
+        return xr.Dataset(
+            {
+                name: (("kind", "members", "statistic"), np.array(values, float))
+                for name, values in self.content["curves"][checkpoints][method].items()
+            },
+            {
+                "kind": list(KINDS),
+                "members": self.content["averaged"],
+                "statistic": list(STATISTICS),
+            },
+        )
 
     def _part(self, part: str, dim: str, checkpoints: str) -> xr.Dataset:
         check_choice("checkpoints", checkpoints, CHECKPOINTS)
@@ -220,6 +240,7 @@ def _facts(experiment: object, methods: Sequence[str], draws: int) -> dict[str, 
         "attributed": experiment.data.n_attributed,
         "test": experiment.data.n_test,
         "seen": list(SEEN),
+        "averaged": [number for number in MEMBERS if 2 * number <= experiment.members],
         "rules": list(RULES),
         "alpha": ALPHA,
         "draws": draws,
@@ -231,7 +252,7 @@ def _facts(experiment: object, methods: Sequence[str], draws: int) -> dict[str, 
 def _numbers(experiment: Experiment, methods: Sequence[str], draws: int) -> dict[str, Any]:
     cubes = experiment.all_scores(methods)
     found: dict[str, Any] = {"numbers": {method: {} for method in methods}}
-    found |= {"right": {}, "planned": {}, "stopped": {}}
+    found |= {"curves": {}, "right": {}, "planned": {}, "stopped": {}}
     for which in CHECKPOINTS:
         own = {
             method: tau.isel(checkpoint=[-1]) if which == "last" else tau
@@ -242,10 +263,23 @@ def _numbers(experiment: Experiment, methods: Sequence[str], draws: int) -> dict
             against = None if method == "loo" else truth
             of_draws = held_out(tau, against, draws=draws, alpha=ALPHA, rules=RULES)
             found["numbers"][method][which] = summed_up(of_draws)
+        found["curves"][which] = {m: _curve(m, tau, truth, draws) for m, tau in own.items()}
         found["right"][which] = _right(own, truth, draws)
         found["planned"][which] = _planned(truth, draws)
         found["stopped"][which] = _stopped(truth, draws)
     return found
+
+
+def _curve(
+    method: str, tau: xr.DataArray, truth: xr.DataArray, draws: int
+) -> dict[str, list[list[list[float | None]]]]:
+    averaged = [number for number in MEMBERS if 2 * number <= truth.sizes["member"]]
+    of_draws = agreement_by_members(tau, truth, averaged, draws // 4 or 1)
+    names = ("own",) if method == "loo" else ("same", "other", "own")
+    return {
+        name: [[_spread(values) for values in of_kind] for of_kind in of_draws[name]]
+        for name in names
+    }
 
 
 def _right(

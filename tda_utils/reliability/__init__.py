@@ -28,6 +28,7 @@ test)`` (``checkpoint`` may be missing):
 `rounding_share`, `defined_members`       how much of leave-one-out is rounding?
 `null_ratio`                              how large is the floor beside it?
 `agreement`                               do two methods tell one story, more than by chance?
+`agreement_by_members`                    is leave-one-out broken, or just noisy?
 `removal_signed`, `remove_drift`          scores that mean the same, before they are compared
 `datamodelling_score`                     do summed scores order subsets as training does?
 `removal_curves`, `smallest_group`        what leaving out a method's first samples does, and since
@@ -54,6 +55,7 @@ NeurIPS 2023, arXiv 2305.19765.
 
 from tda_utils.face import lazy
 from tda_utils.reliability.agreement import agreement
+from tda_utils.reliability.by_members import agreement_by_members
 from tda_utils.reliability.calibrate import calibrated, right_held_out
 from tda_utils.reliability.distributions import changes_spread_only, distribution_shift
 from tda_utils.reliability.effective import effective_pairs
@@ -87,6 +89,7 @@ from tda_utils.reliability.variance import crossed_components, variance_componen
 __all__ = [
     "NullReference",
     "agreement",
+    "agreement_by_members",
     "calibrated",
     "ceiling",
     "changes_spread_only",

@@ -10,7 +10,12 @@ import xarray as xr
 import tda_utils as tda
 from tda_utils.experiments import heldout
 from tda_utils.experiments.heldout import file_of, held_out_of, summed_up
-from tda_utils.reliability import held_out, right_held_out, significant
+from tda_utils.reliability import (
+    agreement_by_members,
+    held_out,
+    right_held_out,
+    significant,
+)
 from tda_utils.reliability.plans import power_held_out, stops_held_out
 from tests.refusals import refused
 
@@ -88,6 +93,18 @@ def test_it_says_how_plans_and_calibrated_verdicts_stood(experiment):
     assert stopped["saved"]["bh"][0] == pytest.approx(
         1 - stopped["stop"]["bh"][0] / of_draws.attrs["fixed"], abs=1e-3
     )
+
+
+def test_it_says_how_means_of_more_members_agree(experiment):
+    summary = held_out_of(experiment, methods=METHODS, draws=8)
+    last = {name: tau.isel(checkpoint=[-1]) for name, tau in CUBES.items()}
+    of_draws = agreement_by_members(last["grad_dot"], last["loo"], [1, 2, 3, 5, 10], 2)
+    found = summary.curve("grad_dot", "last")
+    assert found["members"].values.tolist() == [1, 2, 3, 5, 10]
+    for name in ("same", "other", "own"):
+        wanted = of_draws[name].mean("draw")
+        np.testing.assert_allclose(found[name].sel(statistic="mean"), wanted, rtol=1e-3, atol=1e-9)
+    assert list(summary.curve("loo")) == ["own"]
 
 
 def test_a_kept_summary_needs_no_scores(experiment, tmp_path, monkeypatch):

@@ -49,6 +49,9 @@ OVER_PAIRS: dict[str, Callable[[xr.DataArray], object]] = {
     "agreement": lambda tau: reliability.agreement(
         {"one": tau, "other": OTHER.sel(train=tau["train"].values)}
     )["correlation"],
+    "agreement_by_members": lambda tau: reliability.agreement_by_members(
+        tau, OTHER.sel(train=tau["train"].values), [2], 2
+    ),
     "ceiling": lambda tau: reliability.ceiling(tau, OTHER.sel(train=tau["train"].values)),
     "correlation_of_means": lambda tau: reliability.correlation_of_means(
         tau, OTHER.sel(train=tau["train"].values)

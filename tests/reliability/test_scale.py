@@ -196,6 +196,9 @@ TABLE = {
         "width": (reliability.seeds_needed(tau, width=1.0, most=20)["width"].values, 1),
     },
     "sequential": lambda tau: of_dataset(reliability.sequential(with_signal(tau))),
+    "agreement_by_members": lambda tau: of_dataset(
+        reliability.agreement_by_members(tau, with_signal(tau), [1, 2], 3)
+    ),
     "held_out": lambda tau: of_dataset(reliability.held_out(tau, tau, members=(3,), draws=5)),
     "calibrated": lambda tau: of_dataset(
         reliability.calibrated({"influence": tau}, tau.where(tau["train"] != tau["train"][0]))
