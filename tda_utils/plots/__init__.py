@@ -15,6 +15,7 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `significant_fractions`      how many pairs are significant, before and after correction
 `agreement_matrices`         correlations between methods
 `agreement_by_study`         the same correlations in several experiments
+`agreement_by_members`       is leave-one-out broken, or just noisy?
 `reliability_by`             mean p and significant pairs by training-set size, or by model
 `reliability_by_checkpoints` the same in several experiments, by the checkpoints averaged
 `full_set`                   what is left of one sample's influence among very many
@@ -33,6 +34,7 @@ from tda_utils.plots.explore import explore_pairs
 from tda_utils.plots.floor import floor_by_steps
 from tda_utils.plots.look import FAINT, INK, LOOKS, SOFT, STYLE, TEXT_WIDTH
 from tda_utils.plots.maps import mean_against_std, rank_change, reliability_map
+from tda_utils.plots.members import agreement_by_members
 from tda_utils.plots.methods import (
     agreement_matrices,
     full_set,
@@ -55,6 +57,7 @@ __all__ = [
     "SOFT",
     "STYLE",
     "TEXT_WIDTH",
+    "agreement_by_members",
     "agreement_by_study",
     "agreement_matrices",
     "concept",

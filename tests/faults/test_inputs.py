@@ -403,6 +403,7 @@ def test_choices_of_samples(positions, seed, count):
 
 
 PICTURES = [
+    plots.agreement_by_members,
     plots.agreement_by_study,
     plots.agreement_matrices,
     plots.concept,

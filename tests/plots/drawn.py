@@ -95,6 +95,20 @@ def a_model(seed: int) -> xr.DataArray:
     return SCORES.sel(member=seed, test=9).mean("checkpoint", keep_attrs=True)
 
 
+def curves_of(numbers: int) -> dict[str, xr.Dataset]:
+    """Curves of a held-out summary, of so many numbers of members."""
+    kinds, members = ["pearson", "spearman"], [1, 2, 5, 10, 20, 50][:numbers]
+    middle = np.linspace(0.2, 0.9, 2 * numbers).reshape(2, numbers)
+    values = np.stack([middle, middle - 0.1, middle + 0.05], -1)
+    coordinates = {"kind": kinds, "members": members, "statistic": ["mean", "low", "high"]}
+    dims = tuple(coordinates)
+    estimator = dict.fromkeys(("same", "other", "own"), (dims, values / 2))
+    return {
+        "loo": xr.Dataset({"own": (dims, values)}, coordinates),
+        "grad_dot": xr.Dataset(estimator, coordinates),
+    }
+
+
 FIGURES: dict[str, Callable] = {
     "concept": lambda: plots.concept(SCORES, PAIRS, PICTURES[:9], PICTURES),
     "concept without pictures": lambda: plots.concept(SCORES, {"One": (100, 7)}),
@@ -111,6 +125,7 @@ FIGURES: dict[str, Callable] = {
     "variance_shares": lambda: plots.noise_sources({"loo": CROSSED, "grad_dot": CROSSED}),
     "agreement_by_study": lambda: plots.agreement_by_study(BY_STUDY),
     "agreement_by_study of two": lambda: plots.agreement_by_study({"std": BY_STUDY, "p": BY_STUDY}),
+    "agreement_by_members": lambda: plots.agreement_by_members({"MNIST3 10": curves_of(4)}),
     "reliability_by": lambda: plots.reliability_by(STUDIES, "training-set size"),
     "reliability_by_checkpoints": lambda: plots.reliability_by_checkpoints(
         {"MNIST3": {1: OVERALL, 2: OVERALL}}

@@ -76,7 +76,7 @@ def in_unit(unit: float) -> dict[str, Figure]:
 
 
 # These take no scores, nor what was computed of any with a unit; changes of losses are in nats.
-WITHOUT_UNIT = {"images", "agreement_by_study", "floor_by_steps"}
+WITHOUT_UNIT = {"images", "agreement_by_members", "agreement_by_study", "floor_by_steps"}
 # The numbers of a pair, which have a unit: "mean 8.51, standard deviation 0.406".
 WITH_UNIT = re.compile(r"(?:(?<=mean )|(?<=deviation ))-?\d[\d.e+-]*\d")
 
