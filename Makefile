@@ -174,11 +174,12 @@ run-times: $(COURSE) ## time every notebook with nothing stored, for docs/teachi
 	$(PY) -m tools.pages.teaching
 
 .PHONY: readme
-readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md, docs/corrections.md, docs/coverage.md and docs/models.md
+readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md, docs/corrections.md, docs/coverage.md, docs/verdicts.md and docs/models.md
 	$(PY) -m tools.pages.readme
 	$(PY) -m tools.pages.teaching
 	$(PY) -m tools.pages.models
 	$(PY) -m tools.pages.coverage
+	$(PY) -m tools.pages.heldout
 	$(PY) -m tools.pages.reproduction
 	$(PY) -m tools.pages.corrections
 

@@ -6,6 +6,7 @@
 `teaching`     goals, prerequisites and times in docs/teaching.md
 `models`       docs/models.md: what each kind of network gets from each method
 `coverage`     docs/coverage.md: how often tests and intervals keep what they promise
+`heldout`      docs/verdicts.md: do verdicts of few members hold on others
 `claims`       the paper's claims, each with the rule that decides it
 `reproduction` paper/REPRODUCTION.md: the verdicts on them
 ============== =================================================================================

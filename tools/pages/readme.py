@@ -1,6 +1,6 @@
 """Fill the generated parts of README.md from the manifest and the committed results.
 
-No number in them is typed: all come from paper/figures.yaml, paper/tables and paper/numbers.
+No number in them is typed: all come from paper/: figures.yaml, tables, numbers and heldout.
 
     python -m tools.pages.readme           write README.md
     python -m tools.pages.readme --check   exit with 1 if it would change
@@ -17,6 +17,7 @@ from tda_utils.reproduce.shown import alt_in_markdown, as_markdown
 from tda_utils.terms import METHOD_LABELS, PROTOCOLS
 from tda_utils.texts import read_json
 from tools import ROOT
+from tools.pages import heldout
 from tools.pages.filling import fill, parameter, repository, write_or_check
 
 
@@ -165,6 +166,7 @@ def badge(_: Manifest) -> str:
 
 PARTS = {
     "badge": badge,
+    "verdicts": heldout.short,
     "results": results,
     "gallery": gallery,
     "benchmarks": benchmarks,

@@ -40,6 +40,7 @@ PAGES = (
     "docs/notation.md",
     "docs/scores-format.md",
     "docs/teaching.md",
+    "docs/verdicts.md",
     "paper/REPRODUCTION.md",
     "CONTRIBUTING.md",
 )
@@ -62,7 +63,7 @@ def home(readme: dict[str, str]) -> str:
     contents = {
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
-        "Results": ["paper/REPRODUCTION", "docs/corrections", "gallery"],
+        "Results": ["paper/REPRODUCTION", "docs/verdicts", "docs/corrections", "gallery"],
         "Package": [
             "package",
             "docs/models",
