@@ -229,10 +229,10 @@ table = {
 print(pd.Series(table).round(2).to_string())
 
 # %% [markdown]
-# Both sides are right. Leave-one-out is noisy: one model's says little about another's, and it
-# takes tens of members until it agrees with itself. But noise is not all: where the grey line has
-# arrived, the estimators stay below it, and more members do not help them. They answer another
-# question. Only the derivative through the whole run follows leave-one-out up.
+# Both sides are right. Leave-one-out is noisy: one model's is a poor guide to another's. But a
+# handful of models averages that away, and then noise is no excuse any more. The four estimators
+# stay where they are, however many members are added: they repeat themselves nearly perfectly, and
+# answer another question. Only the derivative through the whole run follows leave-one-out up.
 
 # %% tags=["hidden"]
 if output:

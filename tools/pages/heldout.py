@@ -406,8 +406,8 @@ def noisy(one: Set) -> str:
         f"another, of {most} members {_agreed(one, 'loo', most):.2f} with that of {most} others. "
         f"And not just noisy: of {most} members the best of the estimators, "
         f"{METHOD_LABELS[best]}, correlates {_agreed(one, best, most):.2f} with leave-one-out, "
-        f"where noise alone would leave {_most(one, best, most):.2f}. A training has {one.steps} steps; "
-        f"the floor, rounding divided by leave-one-out, is {floor}."
+        f"where noise alone would leave {_most(one, best, most):.2f}. A training has {one.steps} "
+        f"steps; the floor, rounding divided by leave-one-out, is {floor}."
     )
 
 
