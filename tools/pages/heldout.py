@@ -111,8 +111,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    marks = ["---"] + ["---:"] * (len(heads) - 1)
+def _table(heads: list[str], rows: list[list[str]], left: int = 1) -> str:
+    marks = ["---"] * left + ["---:"] * (len(heads) - left)
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, marks, *rows])
 
 
@@ -160,7 +160,7 @@ def short(manifest: Manifest) -> str:
     return "\n\n".join(
         [
             f"**{repeated(found)}** {right(found)}",
-            _table(heads, rows),
+            _table(heads, rows, left=2),
             f"Ten of {found[0].held.experiment.members} seeds name pairs (t-test, "
             f"Benjamini-Hochberg at 5 %), and the {found[0].left} others judge them; means over "
             f"{draws} draws of which ten. The last column counts pairs that leave-one-out decides. "
@@ -199,9 +199,24 @@ def right(found: list[Set]) -> str:
     shares = [_right(one, "right_decided") for one in found]
     part = [_right(one, "found") for one in found]
     return (
-        "Adding up several methods, and a tenth of leave-one-out's retrainings to say how large a "
-        f"sum has to be, gives verdicts of which {_between(min(shares), max(shares))} are right, "
-        f"for {_between(min(part), max(part))} of the pairs that leave-one-out finds."
+        f"{_unrolled(found)}Several methods added up, with a tenth of leave-one-out's retrainings "
+        f"to say how large a sum has to be, are right in {_between(min(shares), max(shares))} of "
+        f"what they name, and name {_between(min(part), max(part))} of what leave-one-out finds."
+    )
+
+
+def _unrolled(found: list[Set]) -> str:
+    """Say what the derivative through training does, where it was computed."""
+    known = [one for one in found if "unrolled" in one.summary.methods]
+    if not known:
+        return ""
+    wrong = [one.number("unrolled", "truth_wrong") for one in known]
+    named = [[one.number(method, "named") for one in known] for method in ("unrolled", "loo")]
+    own, loos = (_between(min(shares), max(shares)) for shares in named)
+    return (
+        "The derivative through the whole training run (UR) retrains nothing, names "
+        f"{own} of the pairs where leave-one-out names {loos}, and has another sign than "
+        f"leave-one-out in {_between(min(wrong), max(wrong))} of them. "
     )
 
 
@@ -260,7 +275,9 @@ def rule_table(one: Set) -> str:
         for method in one.summary.methods
         for rule in RULES
     ]
-    return _table(["method", "rule", "named", "other sign", "95 % of draws below", "power"], rows)
+    return _table(
+        ["method", "rule", "named", "other sign", "95 % of draws below", "power"], rows, 2
+    )
 
 
 def right_table(one: Set) -> str:
