@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +33,37 @@ def samples(images: Tensor, labels: Tensor, index: Tensor) -> list[tuple[Tensor,
     return [(x, int(y), int(i)) for x, y, i in zip(images, labels, index, strict=True)]
 
 
-def plain_model(task: tda.Task, recipe: tda.Recipe, removed: int | None) -> Tensor:
-    """Train one CNN2-L as the released code does, one loss set to zero; return test losses.
+class OwnCNN(nn.Module):
+    """CNN2-L with ReLU as a user may write it, in a class that the package does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 3),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        self.hidden, self.head = nn.Linear(64 * 5 * 5, 128), nn.Linear(128, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, shape (n, 10), of images, shape (n, 1, 28, 28)."""
+        values = self.features(images)
+        return self.head(nn.functional.relu(self.hidden(values.view(values.size(0), -1))))
+
+
+def plain_model(
+    task: tda.Task, recipe: tda.Recipe, removed: int | None, build: Callable = CNN2L
+) -> Tensor:
+    """Train one network as the released code does, one loss set to zero; return test losses.
 
     One model at a time, a DataLoader over samples, one optimiser step a batch, PyTorch's defaults.
     """
     train_set = samples(*task.split("train"))
     torch.manual_seed(SEED)
-    model = CNN2L()
+    model = build()
     criterion = nn.CrossEntropyLoss(reduction="none")
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     loader = DataLoader(train_set, batch_size=recipe.batch_size, shuffle=True)

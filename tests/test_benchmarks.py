@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tda_utils as tda
-from benchmarks import bench, cost, reading, work
+from benchmarks import bench, cost, own_cnn, reading, work
 from tda_utils.models.convolutional import CNN2L
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.reproduce.work import score_files
@@ -184,3 +184,29 @@ def test_memory_for_samples_that_are_read_is_measured(tmp_path):
     found = json.loads((tmp_path / "reading.json").read_text(encoding="utf-8"))
     assert (found["train"], found["test"], reading.TRAIN) == (30, 20, 50_000)
     assert found["MB at the peak"] >= found["MB before"] > 0
+
+
+def test_a_users_network_is_the_same_work_for_all_that_take_it(monkeypatch):
+    monkeypatch.setattr(own_cnn.fused, "is_fusable", own_cnn.fused.is_fusable)
+    taken = [own_cnn.trained(name, 2, 2) for name in own_cnn.CONTESTANTS if "CNN2-L" not in name]
+    for losses in taken[1:]:
+        np.testing.assert_allclose(losses, taken[0], atol=1e-5)
+
+
+def test_ratios_of_a_users_network_are_of_medians(monkeypatch, tmp_path):
+    seconds = dict.fromkeys(own_cnn.CONTESTANTS, 2.0) | {own_cnn.PLAIN: 8.0}
+    given = iter([1.0] * 4 + [1.0, 5.0, 3.0] * 4)
+
+    def timed(name, models, epochs):
+        taken = seconds[name] * next(given)
+        return {"seconds": taken, "processor seconds": 2 * taken}
+
+    monkeypatch.setattr(own_cnn, "timed", timed)
+    assert own_cnn.main(["--rounds", "3", "--results", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "own_cnn.json").read_text())
+    assert found["rounds"] == 3 and found["medians"].keys() == set(own_cnn.CONTESTANTS)
+    assert all(
+        own["ratio of seconds"] == 4.0
+        for name, own in found["medians"].items()
+        if name != own_cnn.PLAIN
+    )

@@ -150,7 +150,7 @@ def circle(trees: Trees) -> list[str] | None:
 WIDTH, MARGIN, ROW, GAP = 960, 24, 88, 44
 WING, FILE, LINE = "#E8F1F8", "#FFF3DC", "#5B6B7A"
 LETTER = 6.4  # pixels: a letter of the small text
-LONG = 200  # letters that three lines of a box hold beside others
+LONG = 150  # letters that three lines of a box hold beside others
 TITLE = "The house: from the top floor down, an arrow where one knows another"
 NOTE = (
     "An arrow that others imply is left out, and so are those to the lowest floor, which all know."

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from tda_utils.attribution.blocks import Block, Dense, Matrices, Outer
 from tda_utils.data.losses import flat
 from tda_utils.data.objective import CROSS_ENTROPY, Objective
-from tda_utils.engine.fused import DTYPES, FusedNetwork
+from tda_utils.engine.fused import FusedNetwork
 from tda_utils.engine.parallel import parallel_map
+from tda_utils.engine.structure import DTYPES, structure_of
 from tda_utils.models.states import largest_finite, trainable_parameters
 
 # Gradients of that many samples are computed at a time, which bounds the memory.
@@ -86,7 +87,8 @@ class FusedGradients:
     """
 
     def __init__(self, model: nn.Module, side: int, objective: Objective = CROSS_ENTROPY) -> None:
-        self._networks = {dtype: FusedNetwork(model, side, dtype) for dtype in DTYPES}
+        structure = structure_of(model)
+        self._networks = {dtype: FusedNetwork(model, side, dtype, structure) for dtype in DTYPES}
         self._objective = objective
 
     def loss_gradients(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Block]:
@@ -117,7 +119,7 @@ class FusedGradients:
         self, model: nn.Module, images: Tensor, derivative: Callable[[Tensor], Tensor]
     ) -> list[Block]:
         network = self._network(model)
-        views = network.views(network.pack(model.state_dict()))
+        views = network.views(network.pack(dict(model.named_parameters())))
         dense, outer = network.sample_gradients(views, network.prepare(images)[:], derivative)
         linear = [
             Outer(errors, inputs, len(errors) // len(inputs), bias=True) for errors, inputs in outer

@@ -291,5 +291,5 @@ def batch_losses(
     'AutogradLosses'
     """
     if isinstance(network, FusedNetwork):
-        return FusedLosses(FusedNetwork(model, side, network.dtype))
+        return FusedLosses(FusedNetwork(model, side, network.dtype, network.structure))
     return AutogradLosses(model, objective)

@@ -1,4 +1,4 @@
-"""The paper's networks, forwards and backwards, without the work that cannot change the result.
+"""Networks like the paper's, forwards and backwards, without work that cannot change a result.
 
 A plain training step of these small networks spends half of its time outside the products of
 matrices, and multiplies more than it must. Four facts about convolution, GELU and 2 x 2 max-pooling
@@ -14,13 +14,16 @@ in a row take that away, exactly:
   and sorted by their place in the pooling window, they turn the first layer into one product of
   matrices whose output needs no strided access.
 
+ReLU commutes with pooling, and is the easier case of the first.
+
 What is left between the products of matrices is in `tda_utils.engine.kernels`. `FusedNetwork` does
-it for the convolutional networks in `tda_utils.models`; the tests hold it against autograd.
+it for every model that `tda_utils.engine.structure` recognises: the networks in `tda_utils.models`,
+and any other module of two or more such convolutions and linear layers after them. The tests hold
+it against autograd.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import local
@@ -33,8 +36,9 @@ from torch import Tensor, nn
 
 from tda_utils.engine import kernels
 from tda_utils.engine.recipe import Recipe
-from tda_utils.models.convolutional import ConvolutionalNetwork
-from tda_utils.models.states import AdamState, State, copied, load_state
+from tda_utils.engine.structure import Linear, Structure, structure_of
+from tda_utils.engine.winograd import Winograd, numpy_dtype
+from tda_utils.models.states import AdamState, State, copied, copied_model, load_state
 
 # Patches are cut out ahead where they take no more than that; else batch by batch.
 CACHED_BYTES = 256 * 2**20
@@ -42,9 +46,12 @@ CACHED_BYTES = 256 * 2**20
 CHUNK_BYTES = 3 * 2**20
 # So many images go through the linear layers at a time when losses are looked at.
 EVALUATION_BATCH = 150
-# Sides of kernels; for wider ones Winograd's transforms have numbers too large for float32.
-KERNELS = (1, 3, 5)
-DTYPES = (torch.float32, torch.float64)
+# How the kernels name the activations of structures.
+ACTIVATIONS = {
+    "gelu": kernels.GELU,
+    "relu": kernels.RELU,
+    "gelu of largest": kernels.GELU_OF_LARGEST,
+}
 
 
 @dataclass(frozen=True)
@@ -74,55 +81,20 @@ class Geometry:
 def is_fusable(model: nn.Module, images: Tensor) -> bool:
     """Return whether `FusedNetwork` can stand in for the model on these images.
 
-    That is so for the networks of `tda_utils.models` as they are: no subclass with another forward,
-    no hooks, no frozen parameters, float32 or float64, square images on the CPU.
+    That is so where `structure_of` finds a structure that takes the images: square ones on the CPU.
+
+    Examples
+    --------
+    >>> from tda_utils.models import CNN2L
+    >>> images = torch.ones(1, 1, 28, 28)
+    >>> is_fusable(CNN2L(), images), is_fusable(nn.Flatten(), images)
+    (True, False)
     """
-    if not isinstance(model, ConvolutionalNetwork):
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.device.type != "cpu":
         return False
-    if not _is_as_written(model):
-        return False
-    hooks = any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-        for module in model.modules()
-    )
-    convolutions = model.convolutions()
-    plain = len(convolutions) > 1 and all(_is_plain(layer) for layer in convolutions)
-    linear = all(
-        type(layer) is nn.Linear and layer.bias is not None for layer in (model.fc1, model.fc2)
-    )
-    trainable = all(
-        parameter.requires_grad and parameter.dtype in DTYPES for parameter in model.parameters()
-    )
-    square = images.ndim == 4 and images.shape[2] == images.shape[3]
-    return plain and linear and trainable and not hooks and square and images.device.type == "cpu"
-
-
-def _is_as_written(model: ConvolutionalNetwork) -> bool:
-    """Return whether a network does what its class says, with its layers' parameters alone."""
-    own = [f"conv{number}" for number in range(1, len(model.convolutions()) + 1)] + ["fc1", "fc2"]
-    wanted = {f"{layer}.{kind}" for layer in own for kind in ("weight", "bias")}
-    named = list(model.named_parameters(remove_duplicate=False))
-    untied = len({id(parameter) for _, parameter in named}) == len(named)
-    same = (
-        type(model).forward is ConvolutionalNetwork.forward
-        and type(model).convolutions is ConvolutionalNetwork.convolutions
-        and not any("forward" in vars(module) for module in model.modules())
-    )
-    return same and untied and {name for name, _ in named} == wanted and not [*model.buffers()]
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    """Return whether a layer is a convolution of the kind that `FusedNetwork` computes."""
-    return (
-        type(layer) is nn.Conv2d
-        and layer.stride == layer.dilation == (1, 1)
-        and layer.kernel_size[0] == layer.kernel_size[1]
-        and layer.kernel_size[0] in KERNELS
-        and isinstance(layer.padding, tuple)
-        and layer.padding[0] == layer.padding[1]
-        and (layer.groups, layer.padding_mode) == (1, "zeros")
-        and layer.bias is not None
-    )
+    structure = structure_of(model)
+    _, channels, height, width = images.shape
+    return structure is not None and height == width and structure.takes(channels, width)
 
 
 class FusedNetwork:
@@ -130,19 +102,40 @@ class FusedNetwork:
 
     Parameters
     ----------
-    model : ConvolutionalNetwork
-        The architecture.
+    model : nn.Module
+        The architecture, for which `is_fusable` holds.
     side : int
         Height and width of the images.
     dtype : torch.dtype
         Type of the parameters.
+    structure : Structure, optional
+        Where it is known already.
+
+    Attributes
+    ----------
+    names : dict of str to str
+        The model's names of parameters, by those of this class: ``conv1.weight``, ``fc1.bias``.
     """
 
-    def __init__(self, model: ConvolutionalNetwork, side: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: nn.Module, side: int, dtype: torch.dtype, structure: Structure | None = None
+    ) -> None:
         self.dtype, self.numbers = dtype, numpy_dtype(dtype)
-        self._model = copy.deepcopy(model)
+        self._model = copied_model(model)
         self._own = local()
-        self.geometry = _geometry(model, side)
+        self.structure = structure_of(model) if structure is None else structure
+        if self.structure is None:
+            raise ValueError(
+                f"model is a {type(model).__name__}, which the compiled passes cannot take."
+            )
+        self.geometry = _geometry(self.structure, side)
+        self.linear = {f"fc{n}": layer for n, layer in enumerate(self.structure.linear, start=1)}
+        layers = {f"conv{n}": c for n, c in enumerate(self.structure.convolutions, start=1)}
+        self.names = {
+            f"{own}.{kind}": f"{layer.layer}.{kind}"
+            for own, layer in {**layers, **self.linear}.items()
+            for kind in ("weight", "bias")
+        }
         self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         first, last = self.geometry[0], self.geometry[-1]
         self.depth = len(self.geometry)
@@ -161,10 +154,9 @@ class FusedNetwork:
         for number, layer in enumerate(self.geometry[1:], start=2):
             sizes[f"conv{number}.weight"] = (layer.kernel**2, layer.channels, layer.filters)
             sizes[f"conv{number}.bias"] = (layer.filters,)
-        hidden = self.shapes["fc1.weight"][0]
-        sizes["fc1.weight"] = (hidden, last.pooled**2 * last.filters)
-        for name in ("fc1.bias", "fc2.weight", "fc2.bias"):
-            sizes[name] = self.shapes[name]
+        for name in self._linear_names():
+            sizes[name] = self.shapes[self.names[name]]
+        sizes["fc1.weight"] = (sizes["fc1.weight"][0], last.pooled**2 * last.filters)
         self.sizes = sizes
 
     def prepare(self, images: Tensor) -> Patches:
@@ -179,7 +171,7 @@ class FusedNetwork:
         noise_seed: int | None = None,
     ) -> FusedLearner:
         """Return a model with these parameters; it has no dropout that `noise_seed` could seed."""
-        load_state(copy.deepcopy(self._model), state)  # Raises where they do not fit.
+        load_state(copied_model(self._model), state)  # Raises where they do not fit.
         return FusedLearner(self, recipe, state, adam)
 
     def memory(self, samples: int, keep: bool) -> Rooms:
@@ -203,7 +195,7 @@ class FusedNetwork:
 
     def pack(self, state: Mapping[str, Tensor]) -> Tensor:
         """Return parameters, or anything shaped like them, as one flat vector."""
-        parts = {name: state[name].to(self.dtype) for name in self.shapes}
+        parts = {own: state[name].to(self.dtype) for own, name in self.names.items()}
         flat = torch.empty(sum(part.numel() for part in parts.values()), dtype=self.dtype)
         views = self.views(flat)
         views["first"][:-1] = parts["conv1.weight"].flatten(1).T
@@ -212,36 +204,34 @@ class FusedNetwork:
             weight = parts[f"conv{number}.weight"].permute(2, 3, 1, 0)
             views[f"conv{number}.weight"].copy_(weight.flatten(0, 1))
             views[f"conv{number}.bias"].copy_(parts[f"conv{number}.bias"])
-        views["fc1.weight"].copy_(self._by_place(parts["fc1.weight"]))
-        for name in ("fc1.bias", "fc2.weight", "fc2.bias"):
+        parts["fc1.weight"] = self._by_place(parts["fc1.weight"])
+        for name in self._linear_names():
             views[name].copy_(parts[name])
         return flat
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
         """Return copies under the names and in the shapes of the model; the inverse of `pack`."""
         views = self.views(flat)
-        parts = {
-            "conv1.weight": views["first"][:-1].T.reshape(self.shapes["conv1.weight"]),
-            "conv1.bias": views["first"][-1],
-        }
+        parts = {"conv1.weight": views["first"][:-1].T, "conv1.bias": views["first"][-1]}
         for number in range(2, self.depth + 1):
-            weight = views[f"conv{number}.weight"].permute(2, 1, 0)
-            parts[f"conv{number}.weight"] = weight.reshape(self.shapes[f"conv{number}.weight"])
+            parts[f"conv{number}.weight"] = views[f"conv{number}.weight"].permute(2, 1, 0)
             parts[f"conv{number}.bias"] = views[f"conv{number}.bias"]
+        parts |= {name: views[name] for name in self._linear_names()}
         parts["fc1.weight"] = self._by_channel(views["fc1.weight"])
-        for name in ("fc1.bias", "fc2.weight", "fc2.bias"):
-            parts[name] = views[name]
-        return {name: copied(parts[name]) for name in self.shapes}
+        named = {name: parts[own] for own, name in self.names.items()}
+        return {name: copied(named[name].reshape(shape)) for name, shape in self.shapes.items()}
 
     def vectors(self, named: Mapping[str, Tensor]) -> list[Tensor]:
         """Lay out vectors, ``named[name]`` ``(v, *parameter)``, layer by layer as gradients."""
         count = len(next(iter(named.values())))
         flat = [self.pack({name: value[v] for name, value in named.items()}) for v in range(count)]
-        hidden, classes = self.shapes["fc1.weight"][0], self.shapes["fc2.weight"][0]
-        inputs = self.sizes["fc1.weight"][1]
         sizes = [layer.parameters for layer in self.geometry]
-        sizes += [(inputs + 1) * hidden, (hidden + 1) * classes]
+        shapes = [self.sizes[f"{own}.weight"] for own in self.linear]
+        sizes += [(inputs + 1) * outputs for outputs, inputs in shapes]
         return list(torch.stack(flat).split(sizes, dim=1))
+
+    def _linear_names(self) -> list[str]:
+        return [f"{own}.{kind}" for own in self.linear for kind in ("weight", "bias")]
 
     def _by_place(self, weight: Tensor) -> Tensor:
         """Turn columns from (channel, place), as ``flatten`` gives them, to (place, channel)."""
@@ -267,13 +257,17 @@ class FusedNetwork:
             tuple(views[f"conv{number}.bias"].numpy() for number in self.winograd),
             tuple(transform.inputs for transform in self.winograd.values()),
             tuple(transform.outputs for transform in self.winograd.values()),
+            tuple(ACTIVATIONS[layer.activation] for layer in self.structure.convolutions),
         )
         first = views["first"].numpy()
         kernels.convolve(patches, chosen, first, layers, rooms.arrays, self.chunk, keep)
-        before_gelu = torch.addmm(views["fc1.bias"], rooms.flat, views["fc1.weight"].T)
-        after_gelu = F.gelu(before_gelu)
-        logits = torch.addmm(views["fc2.bias"], after_gelu, views["fc2.weight"].T)
-        return logits, Tape(rooms, patches, chosen, layers, before_gelu, after_gelu)
+        inputs, before = [], []
+        values = rooms.flat
+        for own, layer in self.linear.items():
+            inputs.append(values)
+            before.append(torch.addmm(views[f"{own}.bias"], values, views[f"{own}.weight"].T))
+            values = activated(layer, before[-1])
+        return before.pop(), Tape(rooms, patches, chosen, layers, inputs, before)
 
     def gradient(
         self,
@@ -286,13 +280,11 @@ class FusedNetwork:
 
         What `logits` kept is overwritten.
         """
-        flat = tape.rooms.flat
-        torch.mm(errors.T, tape.after_gelu, out=into["fc2.weight"])
-        torch.sum(errors, 0, out=into["fc2.bias"])
-        errors = torch.ops.aten.gelu_backward(errors @ views["fc2.weight"], tape.before_gelu)
-        torch.mm(errors.T, flat, out=into["fc1.weight"])
-        torch.sum(errors, 0, out=into["fc1.bias"])
-        torch.mm(errors, views["fc1.weight"], out=flat)
+        last_to_first = list(zip(self.linear.items(), tape.inputs, strict=True))[::-1]
+        for (own, _), inputs in last_to_first:
+            torch.mm(errors.T, inputs, out=into[f"{own}.weight"])
+            torch.sum(errors, 0, out=into[f"{own}.bias"])
+            errors = self.errors_before(views, own, errors, tape, tape.rooms.flat)
         by_weights = [np.zeros_like(weight) for weight in tape.layers.weights]
         kernels.convolve_back(
             tape.patches,
@@ -306,6 +298,27 @@ class FusedNetwork:
         )
         for (number, transform), by_weight in zip(self.winograd.items(), by_weights, strict=True):
             transform.of_gradient(torch.from_numpy(by_weight), into[f"conv{number}.weight"])
+
+    def errors_before(
+        self,
+        views: Mapping[str, Tensor],
+        own: str,
+        errors: Tensor,
+        tape: Tape,
+        flat: Tensor | None = None,
+    ) -> Tensor:
+        """Return the derivative by what the layer before a linear layer gives, unactivated.
+
+        Before the first one that is the last map; it is written to `flat` if that is given. Each
+        sample of the tape may have several errors in a row.
+        """
+        weight, number = views[f"{own}.weight"], list(self.linear).index(own)
+        if number == 0:
+            return torch.mm(errors, weight, out=flat)
+        before = tape.before[number - 1]
+        if len(errors) != len(before):
+            before = before.repeat_interleave(len(errors) // len(before), 0)
+        return deactivated(self.structure.linear[number - 1], errors @ weight, before)
 
     def sample_gradients(
         self,
@@ -335,15 +348,14 @@ class FusedNetwork:
         logits, tape = self.logits(views, batch)
         by_logits = derivative(logits)
         n, repeats = by_logits.shape[:2]
-        by_logits = by_logits.flatten(0, 1)
-        by_hidden = torch.ops.aten.gelu_backward(
-            by_logits @ views["fc2.weight"], tape.before_gelu.repeat_interleave(repeats, 0)
-        )
-        linear = [(by_hidden, tape.rooms.flat.clone()), (by_logits, tape.after_gelu)]
+        errors, linear = by_logits.flatten(0, 1), []
+        for own, inputs in list(zip(self.linear, tape.inputs, strict=True))[::-1]:
+            # The last map's memory is used again.
+            kept = inputs.clone() if inputs is tape.rooms.flat else inputs
+            linear.insert(0, (errors, kept))
+            errors = self.errors_before(views, own, errors, tape)
         last = self.geometry[-1]
-        errors = (by_hidden @ views["fc1.weight"]).view(
-            n, repeats, last.pooled, last.pooled, last.filters
-        )
+        errors = errors.view(n, repeats, last.pooled, last.pooled, last.filters)
         # Memory of numpy: it asks for huge pages, which saves most of the cost of fresh memory.
         by_first, *rows = (
             np.empty((n, repeats, layer.parameters), self.numbers) for layer in self.geometry
@@ -437,39 +449,35 @@ class Tape(NamedTuple):
     patches: np.ndarray
     chosen: np.ndarray
     layers: kernels.Layers
-    before_gelu: Tensor
-    after_gelu: Tensor
+    # What goes into each linear layer, and what comes out of each but the last, unactivated.
+    inputs: list[Tensor]
+    before: list[Tensor]
 
 
-def numpy_dtype(dtype: torch.dtype) -> np.dtype:
-    """Return numpy's name for a type of number."""
-    return torch.empty(0, dtype=dtype).numpy().dtype
+def activated(layer: Linear, values: Tensor) -> Tensor:
+    """Return what a linear layer gives after its activation.
 
-
-class Winograd:
-    """The transforms of Winograd's minimal filtering F(2 x 2, k x k) in one type of number.
-
-    Parameters
-    ----------
-    kernel : int
-        Side of the kernel, k.
-    dtype : torch.dtype
-        Type of the numbers.
+    Examples
+    --------
+    >>> activated(Linear("fc", "relu", 1), torch.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
     """
+    if layer.activation is None:
+        return values
+    return torch.relu(values) if layer.activation == "relu" else F.gelu(values)
 
-    def __init__(self, kernel: int, dtype: torch.dtype) -> None:
-        outputs, filters, inputs = kernels.winograd(kernel)
-        numbers = numpy_dtype(dtype)
-        self.outputs, self.inputs = outputs.astype(numbers), inputs.astype(numbers)
-        self.filters = torch.from_numpy(np.kron(filters, filters)).to(dtype)
 
-    def of_weight(self, weight: Tensor) -> Tensor:
-        """Transform a weight, shape (k * k, channels, filters), to (T * T, channels, filters)."""
-        return (self.filters @ weight.flatten(1)).view(-1, *weight.shape[1:])
+def deactivated(layer: Linear, errors: Tensor, before: Tensor) -> Tensor:
+    """Return the derivative by values before an activation, given that by those after it.
 
-    def of_gradient(self, tiles: Tensor, gradient: Tensor) -> None:
-        """Write the derivative by the weight, given that by the transformed weight."""
-        torch.mm(self.filters.T, tiles.flatten(1), out=gradient.flatten(1))
+    Examples
+    --------
+    >>> deactivated(Linear("fc", "relu", 1), torch.ones(2), torch.tensor([-1.0, 2.0]))
+    tensor([0., 1.])
+    """
+    if layer.activation == "relu":
+        return torch.ops.aten.threshold_backward(errors, before, 0)
+    return torch.ops.aten.gelu_backward(errors, before)
 
 
 class FusedLearner:
@@ -615,18 +623,17 @@ def _cut_patches(images: Tensor, layer: Geometry) -> Tensor:
     return taps.reshape(n, 4, layer.pooled**2, -1).contiguous()
 
 
-def _geometry(model: ConvolutionalNetwork, side: int) -> list[Geometry]:
+def _geometry(structure: Structure, side: int) -> list[Geometry]:
     """Return the sizes of each layer, found backwards, so that only what is used is computed."""
-    convolutions = model.convolutions()
     pooled = []
-    for convolution in convolutions:
-        side = (side + 2 * convolution.padding[0] - convolution.kernel_size[0] + 1) // 2
+    for convolution in structure.convolutions:
+        side = convolution.pooled(side)
         pooled.append(side)
     layers, needed = [], pooled[-1]
-    for convolution, whole in zip(reversed(convolutions), reversed(pooled), strict=True):
+    for convolution, whole in zip(reversed(structure.convolutions), reversed(pooled), strict=True):
         needed = min(needed, whole)
-        kernel, padding = convolution.kernel_size[0], convolution.padding[0]
-        sizes = (convolution.in_channels, convolution.out_channels, kernel, padding, needed)
+        kernel, padding = convolution.kernel, convolution.padding
+        sizes = (convolution.channels, convolution.filters, kernel, padding, needed)
         layers.insert(0, Geometry(*sizes))
         # Padding goes on all sides alike, so a padded layer reads the whole map before it.
         needed = 2 * needed + kernel - 1 if padding == 0 else pooled[0]

@@ -1,4 +1,4 @@
-"""Second derivatives of the paper's networks, by the passes of `tda_utils.engine.fused`.
+"""Second derivatives of networks like the paper's, by the passes of `tda_utils.engine.fused`.
 
 The gradient of a batch's loss is linearised by hand. A change of the parameters goes forwards
 beside the values, then its effect on the errors goes backwards beside the errors, and each product
@@ -50,8 +50,7 @@ class FusedTangents:
         self._network, self._views = network, network.views(flat)
         self.logits, tape = network.logits(self._views, batch)
         memory = tape.rooms.arrays
-        self._n, self._flat = len(batch), tape.rooms.flat
-        self._after, self._before = tape.after_gelu, tape.before_gelu
+        self._n, self._inputs = len(batch), tape.inputs
         self._places, self._slopes = memory.places, memory.slopes
         self._margins = memory.margins
         self._sizes = [maps.shape for maps in memory.pooled]
@@ -60,29 +59,36 @@ class FusedTangents:
         self._tiles = [torch.from_numpy(tiles) for tiles in memory.tiles]
         self._weights = [torch.from_numpy(weight) for weight in tape.layers.weights]
         self._ones = [np.ones(slope.shape[1:], network.numbers) for slope in self._slopes]
-        self._slope = gelu_slope(self._before)
-        self._bend = gelu_bend(self._before)
-        self._errors: Tensor | None = None
+        self._activations = [layer.activation for layer in network.structure.convolutions]
+        # Of what goes into each linear layer but the first, by what the one before gives.
+        hidden = list(zip(network.structure.linear, tape.before, strict=False))
+        self._hidden_slopes = [slope_of(layer.activation, values) for layer, values in hidden]
+        self._hidden_curves = [bend_of(layer.activation, values) for layer, values in hidden]
+        self._linear = list(network.linear)
+        self._errors: list[Tensor] = []
+        self._hidden_bends: list[Tensor] = []
 
     def backward(self, errors: Tensor) -> Tensor:
         """Return the gradient, given the derivative by the logits, and keep what `along` needs."""
-        views = self._views
+        views, layers = self._views, len(self._linear)
         gradient = torch.zeros(sum(map(math.prod, self._network.sizes.values()))).to(errors)
         into = self._network.views(gradient)
-        self._errors, by_after = errors, errors @ views["fc2.weight"]
-        self._by_hidden = by_after * self._slope
-        self._hidden_bend = by_after * self._bend
-        torch.mm(errors.T, self._after, out=into["fc2.weight"])
-        torch.sum(errors, 0, out=into["fc2.bias"])
-        torch.mm(self._by_hidden.T, self._flat, out=into["fc1.weight"])
-        torch.sum(self._by_hidden, 0, out=into["fc1.bias"])
-        maps = (self._by_hidden @ views["fc1.weight"]).view(self._sizes[-1])
+        self._errors, self._hidden_bends = [errors] * layers, [errors] * (layers - 1)
+        for at in range(layers - 1, -1, -1):
+            name, errors = self._linear[at], self._errors[at]
+            torch.mm(errors.T, self._inputs[at], out=into[f"{name}.weight"])
+            torch.sum(errors, 0, out=into[f"{name}.bias"])
+            by_inputs = errors @ views[f"{name}.weight"]
+            if at > 0:
+                self._errors[at - 1] = by_inputs * self._hidden_slopes[at - 1]
+                self._hidden_bends[at - 1] = by_inputs * self._hidden_curves[at - 1]
+        maps = by_inputs.view(self._sizes[-1])
         self._bends, self._routed = [None] * len(self._sizes), [None] * len(self._tiles)
         for layer in range(len(self._sizes) - 1, -1, -1):
             at = self._at(layer, self._products(layer))
             none = np.zeros_like(at)
             values = self._back(layer, maps, none, none)
-            bend = gelu_bend(torch.from_numpy(at)).numpy()
+            bend = bend_of(self._activations[layer], torch.from_numpy(at)).numpy()
             # Errors once more, times the second derivative in place of the first.
             self._bends[layer] = np.empty_like(at)
             passes.out_of_maps(
@@ -119,13 +125,16 @@ class FusedTangents:
             change.values[layer] = at
             maps = torch.zeros(self._sizes[layer], dtype=self._network.dtype)
             passes.into_maps(at, slope, maps.numpy(), self._margins[layer])
-        own = self._views
-        change.flat = maps.view(self._n, -1)
-        hidden = torch.addmm(views["fc1.bias"], self._flat, views["fc1.weight"].T)
-        change.hidden = hidden.addmm_(change.flat, own["fc1.weight"].T)
-        change.after = change.hidden * self._slope
-        logits = torch.addmm(views["fc2.bias"], self._after, views["fc2.weight"].T)
-        return logits.addmm_(change.after, own["fc2.weight"].T), change
+        own, values = self._views, maps.view(self._n, -1)
+        for at, name in enumerate(self._linear):
+            change.inputs.append(values)
+            moved = torch.addmm(
+                views[f"{name}.bias"], self._inputs[at], views[f"{name}.weight"].T
+            ).addmm_(values, own[f"{name}.weight"].T)
+            if at < len(self._linear) - 1:
+                change.hidden.append(moved)
+                values = moved * self._hidden_slopes[at]
+        return moved, change
 
     def along(self, direction: Tensor, change: Change, errors: Tensor, into: Tensor) -> None:
         """Write the change of the gradient, given the change of the derivative by the logits.
@@ -142,17 +151,17 @@ class FusedTangents:
         """
         own, moved = self._views, self._network.views(direction)
         by = self._network.views(into.zero_())
-        torch.mm(errors.T, self._after, out=by["fc2.weight"])
-        by["fc2.weight"].addmm_(self._errors.T, change.after)
-        torch.sum(errors, 0, out=by["fc2.bias"])
-        hidden = errors @ own["fc2.weight"]
-        hidden.addmm_(self._errors, moved["fc2.weight"]).mul_(self._slope)
-        hidden.addcmul_(self._hidden_bend, change.hidden)
-        torch.mm(hidden.T, self._flat, out=by["fc1.weight"])
-        by["fc1.weight"].addmm_(self._by_hidden.T, change.flat)
-        torch.sum(hidden, 0, out=by["fc1.bias"])
-        maps = hidden @ own["fc1.weight"]
-        maps = maps.addmm_(self._by_hidden, moved["fc1.weight"]).view(self._sizes[-1])
+        for at in range(len(self._linear) - 1, -1, -1):
+            name = self._linear[at]
+            torch.mm(errors.T, self._inputs[at], out=by[f"{name}.weight"])
+            by[f"{name}.weight"].addmm_(self._errors[at].T, change.inputs[at])
+            torch.sum(errors, 0, out=by[f"{name}.bias"])
+            errors = errors @ own[f"{name}.weight"]
+            errors.addmm_(self._errors[at], moved[f"{name}.weight"])
+            if at > 0:
+                errors.mul_(self._hidden_slopes[at - 1])
+                errors.addcmul_(self._hidden_bends[at - 1], change.hidden[at - 1])
+        maps = errors.view(self._sizes[-1])
         for layer in range(len(self._sizes) - 1, -1, -1):
             values = self._back(layer, maps, self._bends[layer], change.values[layer])
             if layer == 0:
@@ -241,7 +250,31 @@ class Change:
         self.values: list[np.ndarray | None] = [None] * layers
         self.tiles: list[Tensor | None] = [None] * layers
         self.weights: list[Tensor | None] = [None] * layers
-        self.flat = self.hidden = self.after = torch.empty(0)
+        # Of what goes into each linear layer, and what comes out of each but the last.
+        self.inputs: list[Tensor] = []
+        self.hidden: list[Tensor] = []
+
+
+def slope_of(activation: str, values: Tensor) -> Tensor:
+    """Return the first derivative of an activation.
+
+    Examples
+    --------
+    >>> slope_of("relu", torch.tensor([-1.0, 2.0]))
+    tensor([0., 1.])
+    """
+    return (values > 0).to(values) if activation == "relu" else gelu_slope(values)
+
+
+def bend_of(activation: str, values: Tensor) -> Tensor:
+    """Return the second derivative of an activation, zero of ReLU as autograd has it.
+
+    Examples
+    --------
+    >>> bend_of("relu", torch.tensor([-1.0, 2.0]))
+    tensor([0., 0.])
+    """
+    return torch.zeros_like(values) if activation == "relu" else gelu_bend(values)
 
 
 def gelu_slope(values: Tensor) -> Tensor:

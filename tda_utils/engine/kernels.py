@@ -6,15 +6,15 @@ of one type, float32 or float64.
 
 A pooling window of two by two outputs is one tile of Winograd's minimal filtering F(2 x 2, k x k),
 so a tile's transform and its pooling are one pass. GELU falls, then rises, so of the four values in
-a window only the largest and the smallest can win. The pass keeps what backward needs: GELU's
-derivative at the value that won (the *slope*), and its *place* in the window, 0 to 3.
+a window only the largest and the smallest can win; ReLU never falls, so the largest wins. The pass
+keeps what backward needs: the activation's derivative at the value that won (the *slope*), and its
+*place* in the window, 0 to 3.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import NamedTuple
 
 import numba
@@ -29,6 +29,8 @@ from tda_utils.engine.machine_code import keep_code
 # for the sign of zero. Sums are never taken in another order, and NaN stays NaN.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 float32 = np.float32
+# Activations before pooling, and GELU after it.
+GELU, RELU, GELU_OF_LARGEST = 0, 1, 2
 
 
 # Loops are turned into vector instructions only where nothing is called in them.
@@ -124,41 +126,69 @@ def _best_value(a, b, c, d):
 
 
 @inlined
-def _pool_places(maps, pooled, margin, slope, place, keep):
-    """Take the maximum of GELU over each window of one map sorted by place in the window.
+def _largest(a, b, c, d):
+    """Return the largest of four values, and the place of it."""
+    largest = max(max(a, b), max(c, d))
+    return largest, 0 if largest == a else (1 if largest == b else (2 if largest == c else 3))
+
+
+@inlined
+def _pool_windows(a, b, c, d, activation, pooled, slope, place, keep):
+    """Pool the windows with the values a, b, c and d, all of shape (filters,), of one position.
+
+    Slope and place are written only to `keep` them.
+    """
+    filters = len(pooled)
+    if activation == RELU:
+        for f in range(filters):
+            largest, where = _largest(a[f], b[f], c[f], d[f])
+            # NaN is neither, and stays.
+            pooled[f] = 0 if largest < 0 else largest
+            if keep:
+                slope[f] = 0 if largest <= 0 else 1
+                place[f] = where
+    elif activation == GELU_OF_LARGEST:
+        for f in range(filters):
+            largest, where = _largest(a[f], b[f], c[f], d[f])
+            below, at = normal(largest)
+            pooled[f] = largest * below
+            if keep:
+                slope[f] = below + largest * at
+                place[f] = where
+    elif keep:
+        for f in range(filters):
+            pooled[f], slope[f], place[f] = _best(a[f], b[f], c[f], d[f])
+    else:
+        for f in range(filters):
+            pooled[f] = _best_value(a[f], b[f], c[f], d[f])
+
+
+@inlined
+def _pool_places(maps, activation, pooled, margin, slope, place, keep):
+    """Activate and pool each window of one map sorted by place in the window.
 
     Shapes: `maps` (4, side * side, filters), `slope` and `place` (side * side, filters), and
-    `pooled` (side + 2 * margin, side + 2 * margin, filters), whose margin is left alone. Slope and
-    place are written only to `keep` them.
+    `pooled` (side + 2 * margin, side + 2 * margin, filters), whose margin is left alone.
     """
-    _, places, filters = maps.shape
     side = pooled.shape[0] - 2 * margin
-    for position in range(places):
+    for position in range(maps.shape[1]):
         row, column = position // side + margin, position % side + margin
-        if keep:
-            for f in range(filters):
-                value, steepness, where = _best(
-                    maps[0, position, f],
-                    maps[1, position, f],
-                    maps[2, position, f],
-                    maps[3, position, f],
-                )
-                pooled[row, column, f] = value
-                slope[position, f] = steepness
-                place[position, f] = where
-        else:
-            for f in range(filters):
-                pooled[row, column, f] = _best_value(
-                    maps[0, position, f],
-                    maps[1, position, f],
-                    maps[2, position, f],
-                    maps[3, position, f],
-                )
+        _pool_windows(
+            maps[0, position],
+            maps[1, position],
+            maps[2, position],
+            maps[3, position],
+            activation,
+            pooled[row, column],
+            slope[position],
+            place[position],
+            keep,
+        )
 
 
 @inlined
 def _route_places(errors, margin, slope, place, maps):
-    """Send each window's error, times GELU's slope, back to the place that won; zero elsewhere.
+    """Send each window's error, times the slope, back to the place that won; zero elsewhere.
 
     Shapes as for `_pool_places`; `errors` that of `pooled`.
     """
@@ -175,7 +205,7 @@ def _route_places(errors, margin, slope, place, maps):
 
 
 @inlined
-def _pool_tiles(tiles, sample, bias, outputs, pooled, margin, slope, place, keep):
+def _pool_tiles(tiles, sample, bias, outputs, activation, pooled, margin, slope, place, keep):
     """Transform one map's tiles back to windows of two by two values, and pool as `_pool_places`.
 
     Shapes: `tiles` (T * T, n * side * side, filters), of which those of number `sample` are read,
@@ -215,19 +245,17 @@ def _pool_tiles(tiles, sample, bias, outputs, pooled, margin, slope, place, keep
                     window[2, f] += first * across[1, f]
                     window[3, f] += second * across[1, f]
         row, column = position // side + margin, position % side + margin
-        if keep:
-            for f in range(filters):
-                value, steepness, where = _best(
-                    window[0, f], window[1, f], window[2, f], window[3, f]
-                )
-                pooled[row, column, f] = value
-                slope[position, f] = steepness
-                place[position, f] = where
-        else:
-            for f in range(filters):
-                pooled[row, column, f] = _best_value(
-                    window[0, f], window[1, f], window[2, f], window[3, f]
-                )
+        _pool_windows(
+            window[0],
+            window[1],
+            window[2],
+            window[3],
+            activation,
+            pooled[row, column],
+            slope[position],
+            place[position],
+            keep,
+        )
 
 
 @inlined
@@ -353,7 +381,7 @@ def _map_of_tiles(tiles, begin, inputs, side, maps):
 
 
 class Layers(NamedTuple):
-    """The convolutions after the first one, in order.
+    """The convolutions after the first one, in order; activations are of all.
 
     Parameters
     ----------
@@ -362,12 +390,15 @@ class Layers(NamedTuple):
     biases : tuple of ndarray, shape (filters,)
     inputs, outputs : tuple of ndarray, shapes (T, T) and (2, T)
         Winograd's transforms.
+    activations : tuple of int
+        `GELU`, `RELU` or `GELU_OF_LARGEST`.
     """
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
+    activations: tuple[int, ...]
 
 
 class Memory(NamedTuple):
@@ -400,7 +431,7 @@ class Memory(NamedTuple):
 
 @compiled
 def convolve(patches, chosen, first, layers, memory, chunk, keep):
-    """Run convolutions, GELU and pooling forwards; the last map is in ``memory.pooled[-1]``.
+    """Run convolutions, activations and pooling forwards; the last map is in ``memory.pooled[-1]``.
 
     Chunk by chunk, so that what one pass writes is still in the cache for the next.
 
@@ -430,6 +461,7 @@ def convolve(patches, chosen, first, layers, memory, chunk, keep):
             np.dot(patches[chosen[sample]], first, memory.maps)
             _pool_places(
                 windows,
+                layers.activations[0],
                 memory.pooled[0][here],
                 memory.margins[0],
                 memory.slopes[0][here],
@@ -457,6 +489,7 @@ def convolve(patches, chosen, first, layers, memory, chunk, keep):
                     sample - start,
                     layers.biases[layer],
                     layers.outputs[layer],
+                    layers.activations[layer + 1],
                     memory.pooled[layer + 1][sample if layer == depth - 1 else here],
                     margin,
                     memory.slopes[layer + 1][here],
@@ -628,63 +661,3 @@ def adam_constants(
     rate, root_factor = lr / (1 - beta1**step), (1 - beta2**step) ** -0.5
     values = (weight_decay, 1 - beta1, 1 - beta2, rate, root_factor, epsilon)
     return tuple(dtype.type(value) for value in values)
-
-
-# One half and minus two: with powers of two of one kind the rounding error is twice as large.
-POINTS = ((0, 1), (1, 1), (-1, 1), (1, 2), (-2, 1))
-
-
-def winograd(kernel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the transforms of Winograd's minimal filtering F(2, kernel) in one dimension.
-
-    Two neighbouring outputs of a filter with `kernel` taps are
-    ``outputs @ ((filters @ weight) * (inputs @ values))``, with ``T = kernel + 1`` products in
-    place of ``2 * kernel``.
-
-    Parameters
-    ----------
-    kernel : int
-        Taps of the filter: 1, 3 or 5. The number of products is even then, as `convolve` needs.
-
-    Returns
-    -------
-    outputs : ndarray, shape (2, T), float64
-    filters : ndarray, shape (T, kernel), float64
-    inputs : ndarray, shape (T, T), float64
-
-    Notes
-    -----
-    Toom and Cook's construction: polynomials are multiplied by their values at `POINTS` and at
-    infinity, and the algorithm is transposed (Winograd, 1980; Lavin and Gray, 2016).
-
-    Examples
-    --------
-    >>> outputs, filters, inputs = winograd(3)
-    >>> values, weight = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 0.0, 2.0])
-    >>> outputs @ ((filters @ weight) * (inputs @ values))
-    array([ 7., 10.])
-    """
-    points = [Fraction(*point) for point in POINTS[:kernel]]
-    outputs = np.zeros((2, kernel + 1))
-    filters = np.zeros((kernel + 1, kernel))
-    inputs = np.zeros((kernel + 1, kernel + 1))
-    whole = _polynomial(points)
-    outputs[1, -1] = filters[-1, -1] = 1
-    inputs[-1] = [float(c) for c in whole]
-    for j, point in enumerate(points):
-        others = points[:j] + points[j + 1 :]
-        scale = math.prod((point - other for other in others), start=Fraction(1))
-        outputs[:, j] = 1, float(point)
-        filters[j] = [float(point**power / scale) for power in range(kernel)]
-        inputs[j, :-1] = [float(c) for c in _polynomial(others)]
-    return outputs, filters, inputs
-
-
-def _polynomial(roots: list[Fraction]) -> list[Fraction]:
-    """Return the coefficients, lowest power first, of the product of ``x - root``."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        shifted = [Fraction(0), *coefficients]
-        scaled = [root * c for c in coefficients] + [Fraction(0)]
-        coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
-    return coefficients

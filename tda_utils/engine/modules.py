@@ -1,8 +1,8 @@
 """What the engine trains: one model at a time, behind one small interface.
 
 A `Network` is what all models of one architecture share, a `Learner` is one model with its
-optimiser. Any `nn.Module` becomes a `ModuleNetwork`; the networks of the paper become a
-`tda_utils.engine.fused.FusedNetwork`, which gives the same results with less work.
+optimiser. Any `nn.Module` becomes a `ModuleNetwork`; networks like the paper's, whoever wrote them,
+become a `tda_utils.engine.fused.FusedNetwork`, which gives the same results with less work.
 """
 
 from __future__ import annotations

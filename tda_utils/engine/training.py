@@ -45,7 +45,8 @@ def network_for(
     'FusedNetwork'
     """
     # Brings numba, which plain modules do not need.
-    from tda_utils.engine.fused import DTYPES, FusedNetwork, is_fusable
+    from tda_utils.engine.fused import FusedNetwork, is_fusable
+    from tda_utils.engine.structure import DTYPES
 
     if dtype in DTYPES and objective.is_plain and is_fusable(model, images):
         return FusedNetwork(model, images.shape[-1], dtype)

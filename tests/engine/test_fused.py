@@ -15,6 +15,7 @@ from tda_utils.engine.recipe import Job, Recipe, batch_order, initial_state
 from tda_utils.engine.training import network_for, train_states
 from tda_utils.models.convolutional import CNN2L, CNN3L
 from tda_utils.models.states import AdamState
+from tests.engine.cnns import CLASSES, LEFT, SIDE, TAKEN
 from tests.refusals import refused
 from tests.tiny import make_task
 
@@ -184,31 +185,86 @@ def test_what_is_computed_is_what_pooling_keeps():
     assert pooled == [12, 5]
 
 
-def test_only_the_networks_as_they_are_are_fused():
-    images = torch.ones(1, 1, 28, 28)
+def strangers(name, dtype=torch.float64):
+    """Return such a network with biases that make a difference, and images."""
+    torch.manual_seed(3)
+    model = TAKEN[name][0]().to(dtype)
+    images, labels = images_with_ties(9, 1, SIDE, dtype)
+    return model, images - 0.3, labels % CLASSES
 
-    class Other(CNN2L):
-        def forward(self, images):
-            return super().forward(images) * 2
 
-    hooked, frozen = CNN2L(), CNN2L()
-    hooked.conv1.register_forward_hook(lambda *_: None)
-    frozen.fc1.weight.requires_grad_(False)
-    assert is_fusable(CNN2L(), images)
-    strided, unbiased = CNN2L(), CNN2L()
-    strided.conv2.stride = (2, 2)
-    unbiased.fc1 = nn.Linear(1600, 128, bias=False)
-    for model in (Other(), hooked, frozen, strided, unbiased, CNN2L().half(), nn.Flatten()):
-        assert not is_fusable(model, images)
-    counting, spare, scaled, replaced, tied = (CNN2L() for _ in range(5))
-    counting.register_buffer("calls", torch.zeros(()))
-    spare.fc3 = nn.Linear(2, 2)
-    scaled.scale = nn.Parameter(torch.ones(()))
-    replaced.fc1.forward = lambda hidden: hidden[:, :128]
-    tied.fc2.bias = tied.conv1.bias
-    for model in (counting, spare, scaled, replaced, tied):
-        assert not is_fusable(model, images)
-    assert isinstance(network_for(Other(), images, torch.float32), ModuleNetwork)
+@pytest.mark.parametrize("name", TAKEN)
+def test_networks_of_strangers_equal_autograd(name):
+    """Logits, the gradient of their sum of squares, and those of each sample, in float64."""
+    model, images, labels = strangers(name)
+    network = FusedNetwork(model, SIDE, torch.float64)
+    flat = network.pack(model.state_dict())
+    views = network.views(flat)
+    logits, tape = network.logits(views, network.prepare(images)[:])
+    wanted = model(images)
+    assert relative(logits, wanted.detach()) < 1e-12
+    assert relative(network.logits(views, network.prepare(images)[:], keep=False)[0], logits) == 0
+    (wanted**2).sum().backward()
+    network.gradient(views, tape, 2 * wanted.detach(), network.views(gradient := flat * torch.nan))
+    for own, parameter in model.named_parameters():
+        assert relative(network.unpack(gradient)[own], parameter.grad) < 1e-12, own
+    method = gradient_method(model, images, labels)
+    assert isinstance(method, FusedGradients)
+    ours = method.loss_gradients(model, images, labels)
+    rows = torch.stack([one.flatten() for one in each_gradient(model, images, labels)])
+    assert relative(gram(ours, ours), rows @ rows.T) < 1e-12
+    named = {own: p.detach()[None] for own, p in model.named_parameters()}
+    whole = torch.cat([value.flatten(1) for value in named.values()], dim=1)
+    assert relative(gram(ours, method.vectors(model, named)), rows @ whole.T) < 1e-12
+
+
+def each_gradient(model, images, labels):
+    for image, label in zip(images, labels, strict=True):
+        loss = nn.functional.cross_entropy(model(image[None]), label[None])
+        found = torch.autograd.grad(loss, list(model.parameters()))
+        yield torch.cat([one.flatten() for one in found])
+
+
+@pytest.mark.parametrize("name", ["methods", "deep"])
+def test_scores_of_strangers_networks_are_those_of_the_general_path(name, monkeypatch):
+    """Trained and attributed by both, in float64: posterior and each method agree to rounding."""
+    _, images, labels = strangers(name)
+    task = tda.Task.from_arrays(images[:6], labels[:6], images[6:], labels[6:])
+    recipe = Recipe(epochs=2, batch_size=4, keep_last=1, lr=1e-2)
+
+    def build():
+        return TAKEN[name][0]().double()
+
+    def scored():
+        posterior = tda.sample_posterior(build, task, recipe, (5,))
+        few = task.attribute_only(2)
+        scores = [tda.loo(posterior, few), tda.ats(posterior, few), tda.influence(posterior, task)]
+        scores += [tda.grad_cos(posterior, task), tda.unrolled(posterior, few, check=0)]
+        return posterior, scores, type(network_for(build(), images, torch.float64)).__name__
+
+    ours, fused, kind = scored()
+    for module in ("engine.fused", "attribution.choice"):
+        monkeypatch.setattr(f"tda_utils.{module}.is_fusable", lambda *_: False)
+    general, plain, other = scored()
+    assert (kind, other) == ("FusedNetwork", "ModuleNetwork")
+    assert list(ours.states[0][0]) == list(general.states[0][0])
+    for own, value in general.states[0][0].items():
+        np.testing.assert_allclose(ours.states[0][0][own], value, rtol=0, atol=1e-9, err_msg=own)
+    for one, another in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, another, rtol=0, atol=1e-6 * float(abs(another).max()))
+
+
+def test_only_what_a_trace_shows_whole_is_fused():
+    """On square images of the right sizes on the CPU; `tests/engine/test_structure.py` has more."""
+    model, images = CNN2L(), torch.ones(1, 1, 28, 28)
+    assert is_fusable(model, images)
+    others = [images[0], images[..., :27], images.expand(1, 3, 28, 28), torch.ones(1, 1, 32, 32)]
+    for other in (*others, images.numpy(), {"images": images}, images.to("meta")):
+        assert not is_fusable(model, other)
+    for build in (LEFT["training"], LEFT["frozen"]):
+        images = torch.ones(1, 1, SIDE, SIDE)
+        assert isinstance(network_for(build(), images, torch.float32), ModuleNetwork)
+    refused(ValueError, lambda: FusedNetwork(LEFT["softmax"](), SIDE, torch.float32), "Sequential")
 
 
 def test_a_state_that_does_not_fit_is_refused():

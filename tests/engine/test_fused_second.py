@@ -1,4 +1,4 @@
-"""Second derivatives of the paper's networks, by hand, against autograd in float64."""
+"""Second derivatives of networks like the paper's, by hand, against autograd in float64."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,13 @@ import torch
 from tda_utils.engine.fused import FusedNetwork
 from tda_utils.engine.fused_second import FusedTangents, gelu_bend, gelu_slope
 from tda_utils.models.convolutional import CNN2L, CNN3L
+from tests.engine.cnns import SIDE, TAKEN
 
-NETWORKS = [(CNN2L, 1, 28), (CNN3L, 1, 28), (CNN2L, 3, 32), (CNN3L, 3, 32)]
+NETWORKS = {
+    f"{build.__name__}({channels})": (lambda b=build, c=channels: b(c), channels, side)
+    for build in (CNN2L, CNN3L)
+    for channels, side in ((1, 28), (3, 32))
+} | {name: (build, 1, SIDE) for name, (build, _) in TAKEN.items()}
 
 
 def by_autograd(model, images, errors, direction, change):
@@ -35,12 +40,13 @@ def by_autograd(model, images, errors, direction, change):
     return *[{n: v.detach() for n, v in one.items()} for one in as_named], of_errors
 
 
-@pytest.mark.parametrize(("build", "channels", "side"), NETWORKS)
-def test_a_direction_is_that_of_autograd(build, channels, side):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_direction_is_that_of_autograd(name):
+    build, channels, side = NETWORKS[name]
     torch.manual_seed(0)
-    model = build(channels).double()
+    model = build().double()
     images = torch.rand(3, channels, side, side, dtype=torch.float64)
-    errors, change = torch.randn(2, 3, 10, dtype=torch.float64)
+    errors, change = torch.randn(2, *model(images).shape, dtype=torch.float64)
     direction = {n: torch.randn_like(p) for n, p in model.named_parameters()}
     gradient, changes, logits = by_autograd(model, images, errors, direction, change)
     network = FusedNetwork(model, side, torch.float64)

@@ -31,22 +31,6 @@ def test_the_normal_distribution_is_for_compiled_code():
         kernels.normal(0.0)
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-@given(seed=st.integers(0, 2**32 - 1))
-def test_winograds_transforms_give_the_convolution(kernel, seed):
-    """Two outputs, their derivative by the values and by the weight."""
-    outputs, filters, inputs = kernels.winograd(kernel)
-    generator = np.random.default_rng(seed)
-    values, weight = generator.normal(size=kernel + 1), generator.normal(size=kernel)
-    errors = generator.normal(size=2)
-    found = outputs @ ((filters @ weight) * (inputs @ values))
-    np.testing.assert_allclose(found, np.correlate(values, weight), rtol=0, atol=1e-12)
-    by_values = inputs.T @ ((filters @ weight) * (outputs.T @ errors))
-    np.testing.assert_allclose(by_values, np.convolve(errors, weight), rtol=0, atol=1e-12)
-    by_weight = filters.T @ ((inputs @ values) * (outputs.T @ errors))
-    np.testing.assert_allclose(by_weight, np.correlate(values, errors), rtol=0, atol=1e-12)
-
-
 @settings(deadline=None)  # The first call compiles.
 @given(
     values=st.lists(st.floats(-6, 6, width=32), min_size=4, max_size=4),

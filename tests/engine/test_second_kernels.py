@@ -3,7 +3,7 @@
 import numpy as np
 
 from tda_utils.engine import second_kernels as passes
-from tda_utils.engine.kernels import winograd
+from tda_utils.engine.winograd import winograd
 
 N, SIDE, FILTERS, MARGIN = 2, 3, 4, 1
 RNG = np.random.default_rng(0)
