@@ -64,11 +64,12 @@ class Size:
     growth_builds: tuple[str, ...] = tuple(BUILDS)
     growth_models: int = 8
     unrolled_tests: int = 10  # Test samples of each class for the derivative through training.
+    magic_tests: int = 1  # The same where bergson goes back, for one of them at a time.
     peers: bool = True
 
 
 FULL = Size()
-QUICK = Size(1, 2, 2, 2, 1, 10, 2, (10,), (1,), ("CNN2-L",), 2, 1, False)
+QUICK = Size(1, 2, 2, 2, 1, 10, 2, (10,), (1,), ("CNN2-L",), 2, 1, peers=False)
 
 
 @dataclass(frozen=True)
@@ -465,7 +466,9 @@ def unrolled(size: Size) -> list[Row]:
     each = statistics.median(us / them for us, them in pairs) / task.n_test
     seconds = [statistics.median(measured[who][0]) for who in ("ours", training)]
     peaks = [_peak_of(kind, size) for kind in ("unrolled", "stored graph")]
+    peers = [magic(size)] if size.peers else []
     return [
+        *peers,
         row(name, measured, theirs, None, agreed),
         Row(f"{name}: a test sample, in trainings", training, "4", f"{each:.1f}", *seconds, ""),
         Row(
@@ -478,6 +481,29 @@ def unrolled(size: Size) -> list[Row]:
             "",
         ),
     ]
+
+
+def magic(size: Size) -> Row:
+    """(g) The same against bergson's MAGIC, which goes back once for each test sample."""
+    from benchmarks import peers
+
+    task = tda.load_task("mnist3", per_class=10, test_per_class=size.magic_tests)
+    recipe = tda.Recipe(epochs=size.epochs, keep_last=1)
+    posterior = tda.sample_posterior(CNN2L, task, recipe, (work.SEED,), device="cpu")
+
+    def theirs(_: int) -> np.ndarray:
+        return peers.bergson_magic(task, recipe)
+
+    best = at_its_best(theirs, [task.n_test])
+    contestants = {
+        "ours": lambda: work.our_unrolled(posterior, task, workers=1).numpy(),
+        (name := "bergson MAGIC"): lambda: theirs(0),
+    }
+    measured = interleaved(contestants, size.repeats, {name: best.threads})
+    agreed = agreement(measured["ours"][1], measured[name][1])
+    what = f"unrolled, {task.n_train} x {task.n_test}, {recipe.epochs} steps"
+    plural = "s" if best.threads > 1 else ""
+    return row(what, measured, name, None, agreed, f" ({best.threads} thread{plural})")
 
 
 def _peak_of(kind: str, size: Size) -> float:

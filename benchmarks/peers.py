@@ -4,11 +4,14 @@ What each has for this work was read in its source. captum 0.8 computes Grad-Dot
 with `TracInCP` only; `TracInCPFast` looks at the last linear layer. Neither captum 0.8 nor dattri
 0.3 has a Nystroem influence. dattri's CG and LiSSA solve once for each of the 900 test samples, and
 its DataInf holds the product of training samples, test samples and parameters in memory (110 GB
-at 150 x 900), so they are left out; so is its EK-FAC, of linear layers only.
+at 150 x 900), so they are left out; so is its EK-FAC, of linear layers only. bergson's
+MAGIC goes back for one test sample at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -16,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tda_utils as tda
 from benchmarks.work import SEED
+from tda_utils.engine.recipe import batch_order, initial_state
 from tda_utils.models.convolutional import CNN2L
 
 DAMPING = 5e-3
@@ -236,6 +240,85 @@ def dattri_retrain_loo(task: tda.Task, recipe: tda.Recipe, positions: list[int])
                     nn.functional.cross_entropy(model(task.test_x), task.test_y, reduction="none")
                 )
     return torch.stack(losses).numpy()
+
+
+class _Pictures(nn.Module):
+    """CNN2-L as bergson's trainer calls a model: with a batch by keyword, for a weighted loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = CNN2L()
+
+    def forward(self, input_ids: Tensor, classes: Tensor, example_weight: Tensor) -> Tensor:
+        logits = self.network(input_ids.unflatten(1, (1, 28, 28)))
+        losses = nn.functional.cross_entropy(logits, classes, reduction="none")
+        return (losses * example_weight).mean()
+
+
+class _Batches:
+    """The batches of a run as bergson's trainer asks for them, with the weights that it wants."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, task: tda.Task, recipe: tda.Recipe) -> None:
+        order = batch_order(SEED, task.n_train, recipe, CNN2L)
+        self.batches = [batch for epoch in order for batch in epoch]
+        self.pictures, self.classes = task.train_x.flatten(1), task.train_y
+        self.weights = nn.Parameter(torch.ones(task.n_train))
+        self.requires_grad = True
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        batch = self.batches[number]
+        return {
+            "input_ids": self.pictures[batch],
+            "classes": self.classes[batch],
+            "example_weight": self.weights[batch],
+        }
+
+
+def bergson_magic(task: tda.Task, recipe: tda.Recipe) -> np.ndarray:
+    """Return the derivative of each test loss through training by bergson's MAGIC, (train, test).
+
+    Its trainer differentiates one loss at a time, so there is a way back for each test sample; the
+    run itself is trained once, with checkpoints on disk.
+    """
+    import torchopt
+    from bergson.magic.trainer import BackwardState, Trainer
+
+    data, model = _Batches(task, recipe), _Pictures()
+    start = initial_state(CNN2L, SEED)
+    model.network.load_state_dict(start)
+    # Its own default for the number under the root, which has no derivative at zero.
+    optimizer = torchopt.adam(
+        recipe.lr, weight_decay=recipe.weight_decay, eps_root=1e-17, moment_requires_grad=True
+    )
+    trainer, state = Trainer.initialize(model, optimizer)
+    columns = []
+    # Its progress bars cannot be turned off.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        end = trainer.train(state, data, save_dir=folder)
+        for test in range(task.n_test):
+            gradient = _loss_gradient(end.params, task, test)
+            zeros = [
+                torch.zeros_like(leaf)
+                for leaf in torchopt.pytree.tree_iter(end.opt_state)
+                if isinstance(leaf, Tensor) and leaf.is_floating_point()
+            ]
+            back = BackwardState(gradient, zeros, torch.zeros(task.n_train))
+            found = trainer.backward(folder, data, back, end.to("cpu"), cleanup=False)
+            columns.append(-found.weight_grads)
+    return torch.stack(columns, dim=1).detach().numpy()
+
+
+def _loss_gradient(parameters: dict[str, Tensor], task: tda.Task, test: int) -> dict[str, Tensor]:
+    """Return the gradient of one test loss by the parameters of `_Pictures`."""
+    place = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
+    batch = (task.test_x[[test]].flatten(1), task.test_y[[test]], torch.ones(1))
+    loss = torch.func.functional_call(_Pictures(), place, batch)
+    return dict(zip(place, torch.autograd.grad(loss, list(place.values())), strict=True))
 
 
 def _module_classes() -> list:

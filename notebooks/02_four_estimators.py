@@ -24,6 +24,7 @@
 # - compute Grad-Dot, Grad-Cos, one additional training step and the influence function, and say how
 #   they are related;
 # - explain what curvature has to do with it, and why the exact Hessian cannot be used here;
+# - say what a derivative through the whole training run is, and what it costs;
 # - compare methods whose numbers have different units, with each other and with a guess.
 #
 # ## What you need
@@ -487,6 +488,36 @@ assert positive.loc["GD"].iloc[0] > 0.95 > positive.loc["LOO"].iloc[0]
 # class hurt. All of this is *one* model. If LOO itself would say something else with another seed,
 # there is little for an estimator to agree with.
 #
+# ## A fifth: the derivative of the training itself
+#
+# The four look at the model where training ended. The digit did its work before. So give $z_j$ a
+# weight $w_j$ in the loss of its batches: 1 as things were, 0 when it is left out. Each step of
+# Adam is a formula, with the parameters before the step and $w_j$ in it, so the chain rule leads
+# through all steps. [**Unrolled**](../docs/glossary.md#unrolled) (UR) is the derivative at the end,
+#
+# $$\tau_\mathrm{UR} = -\frac{\partial L(z;\, \theta(w))}{\partial w_j},$$
+#
+# leave-one-out to first order, in its unit and with its sign. It needs more than the finished
+# model: the seeds and the recipe, to train again, at the cost of about two trainings for each
+# training digit (or for each test digit, where these are fewer).
+
+# %%
+unrolled = tda.unrolled(posterior, task)
+scores["UR"] = unrolled.squeeze(("member", "checkpoint")).values.astype(float)
+
+# %% tags=["nbval-check-output"]
+print("with LOO  Pearson  Spearman  of its five")
+for name in [*estimators, "UR"]:
+    both = scores["LOO"].ravel(), scores[name].ravel()
+    pearson, spearman = (test(*both)[0] for test in (stats.pearsonr, stats.spearmanr))
+    found = np.mean(shared_digits(name))
+    print(f"{name:8s}  {pearson:7.2f}  {spearman:8.2f}  {found:11.1f}")
+
+# %% [markdown]
+# On the same model, for the same pairs, the derivative tells most of what leave-one-out does. So
+# leave-one-out of one model is not beyond an estimate; the end of the training alone does not have
+# it. [Notebook 14](14_the_answer_of_one_run.ipynb) asks where that ends.
+#
 # ## What you saw
 #
 # - Grad-Dot, Grad-Cos, ATS and influence need only the trained model. All have the removal sign:
@@ -499,6 +530,8 @@ assert positive.loc["GD"].iloc[0] > 0.95 > positive.loc["LOO"].iloc[0]
 #   over the test digits, and still none of them agrees well with LOO.
 # - Grad-Dot and Grad-Cos say that digits of the same class help. LOO does not: for this model it is
 #   positive in fewer than half of these pairs.
+# - The derivative through all steps of the training is much closer to LOO than what the end of the
+#   training tells, and costs about as much as LOO where test digits are many.
 #
 # ## Quiz
 #

@@ -20,6 +20,8 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `reliability_by_checkpoints` the same in several experiments, by the checkpoints averaged
 `full_set`                   what is left of one sample's influence among very many
 `floor_by_steps`             how far rounding alone moves a training, beside leaving a sample out
+`remedies_by_steps`          how far the derivative through training tells what leave-one-out does
+`weight_paths`               the loss against a sample's weight, and its derivative
 `noise_sources`              which source the noise of each method comes from
 `explore_pairs`              Altair: select pairs, see their p-values and pictures
 `STYLE`, `LOOKS`, ...        the look of all of them, for drawings of one's own
@@ -52,6 +54,7 @@ from tda_utils.plots.methods import (
 )
 from tda_utils.plots.pairs import concept, face_to_face, tau_histograms
 from tda_utils.plots.pictures import images
+from tda_utils.plots.remedies import remedies_by_steps, weight_paths
 from tda_utils.plots.studies import (
     agreement_by_study,
     noise_sources,
@@ -81,8 +84,10 @@ __all__ = [
     "reliability_by",
     "reliability_by_checkpoints",
     "reliability_map",
+    "remedies_by_steps",
     "significant_fractions",
     "tau_histograms",
+    "weight_paths",
 ]
 
 _OF_OUTPUTS = ("alt_text", "save", "save_numbers", "save_table", "show", "with_alt")

@@ -95,6 +95,17 @@ def a_model(seed: int) -> xr.DataArray:
     return SCORES.sel(member=seed, test=9).mean("checkpoint", keep_attrs=True)
 
 
+REMEDIES = xr.Dataset(
+    {
+        "pearson": (("remedy", "member", "epoch"), [[[0.9, 0.5], [0.8, 0.1]]]),
+        "means": (("remedy", "epoch"), [[0.95, 0.6]]),
+        "holds": (("member", "epoch"), [[0.9, 0.4], [0.7, 0.0]]),
+    },
+    {"remedy": ["none"], "label": ("remedy", ["UR"]), "steps": ("epoch", [5, 10])},
+)
+PATH = xr.Dataset({"loss": ("weight", [0.5, 0.3, 0.2]), "slope": -0.2}, {"weight": [0.0, 0.5, 1.0]})
+
+
 FIGURES: dict[str, Callable] = {
     "concept": lambda: plots.concept(SCORES, PAIRS, PICTURES[:9], PICTURES),
     "concept without pictures": lambda: plots.concept(SCORES, {"One": (100, 7)}),
@@ -119,6 +130,8 @@ FIGURES: dict[str, Callable] = {
     "floor_by_steps": lambda: plots.floor_by_steps(
         {"float32": CHANGES, "float64": 1e-6 * CHANGES}, RATIOS
     ),
+    "remedies_by_steps": lambda: plots.remedies_by_steps({"MNIST3, 10": REMEDIES}),
+    "weight_paths": lambda: plots.weight_paths({"15 steps": PATH}),
     "full_set": lambda: plots.full_set(SUMMARIES, AGREEMENTS["mean", "spearman"]),
     "explore_pairs": lambda: plots.explore_pairs(SUMMARY, PICTURES[:9], PICTURES, points=50),
     "explore_pairs of methods": lambda: plots.explore_pairs(SUMMARIES, points=80),
