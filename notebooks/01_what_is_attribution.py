@@ -42,16 +42,12 @@ test_per_class: int = 30  # test digits of each class, 1 to 300
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import rcParams
-from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 import tda_utils as tda
 from tda_utils import exercises
-from tda_utils.outputs import show, with_alt
-
-rcParams.update(tda.plots.STYLE)
-HELPS, HURTS = "#0072B2", "#D55E00"
+from tda_utils.outputs import show
+from tda_utils.plots import removals
 
 # %% [markdown]
 # ## The training digits
@@ -62,8 +58,11 @@ HELPS, HURTS = "#0072B2", "#D55E00"
 # about, and does not learn from, is a [**test sample**](../docs/glossary.md#test-sample).
 
 # %%
-task = tda.load_task("mnist3", per_class=per_class, test_per_class=test_per_class)
-show(tda.plots.images(task.train_x.numpy(), [f"{label}" for label in task.train_y.tolist()]))
+task = tda.load_task(
+    "mnist3", per_class=per_class, test_per_class=test_per_class
+)
+names = [f"{label}" for label in task.train_y.tolist()]
+show(tda.plots.images(task.train_x.numpy(), names))
 
 # %% [markdown]
 # ## One trained model
@@ -85,15 +84,17 @@ show(tda.plots.images(task.train_x.numpy(), [f"{label}" for label in task.train_
 build_model = tda.model_builder("cnn2", channels=1)
 recipe = tda.Recipe(keep_last=1)
 posterior = tda.sample_posterior(build_model, task, recipe, seeds=[seed])
-model = posterior.module(0, 0)  # the first (and only) training run, its first (and only) state
+model = posterior.module(0, 0)  # the only training run, its only state
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
     logits = model(task.test_x)
 wrong = int((logits.argmax(1) != task.test_y).sum())
-print(f"{task.n_train} training digits, {task.n_test} test digits, {recipe.epochs} epochs")
+print(f"{task.n_train} training digits, {recipe.epochs} epochs")
 print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-print(f"fewer than a tenth of the test digits are read wrongly: {wrong < task.n_test / 10}")
+print(f"of {task.n_test} test digits {wrong} are read wrongly")
+
+# %% tags=["hide-cell"]
 assert 0 < wrong < task.n_test / 10
 
 # %% [markdown]
@@ -111,27 +112,13 @@ losses = F.cross_entropy(logits, task.test_y, reduction="none")
 t = int(losses.argmax())
 digit, label = task.test_x[t], int(task.test_y[t])
 guess = int(logits[t].argmax())
-
-figure = Figure(figsize=(4, 1.3), layout="constrained")
-left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])
-left.imshow(digit[0], cmap="gray_r")
-left.set(xticks=[], yticks=[], title=f"labelled {label}")
-left.spines[:].set(visible=True, color="#BBBBBB")
 probabilities = logits[t].softmax(0)[: task.classes]
-colours = [HELPS if k == label else "#BBBBBB" for k in range(task.classes)]
-right.barh(range(task.classes), probabilities, color=colours)
-right.set(xlim=(0, 1), yticks=range(task.classes), xlabel="probability", title="the model says")
-right.invert_yaxis()
-show(
-    with_alt(
-        figure,
-        f"A test digit labelled {label}, and the probabilities the model gives to 0, 1 and 2: "
-        + ", ".join(f"{p:.2f}" for p in probabilities),
-    )
-)
+show(removals.prediction(digit, probabilities, label))
 
 # %% tags=["nbval-check-output"]
 print(f"labelled {label}, read as {guess}; loss {losses[t]:.1f}")
+
+# %% tags=["hide-cell"]
 assert guess != label
 
 # %% [markdown]
@@ -149,29 +136,7 @@ assert guess != label
 # course](../docs/notation.md) are on one page.) So what does the sign of $\tau$ say?
 
 # %%
-figure = Figure(figsize=(5.5, 1.2), layout="constrained")
-axes = figure.subplots()
-axes.axhline(0, color="#999999", linewidth=0.8, zorder=0)
-for end, colour, name, word in ((-1, HURTS, "B", "< 0: B hurts"), (1, HELPS, "A", "> 0: A helps")):
-    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.8, "shrinkA": 5, "shrinkB": 4}
-    axes.annotate("", (end, 0), (0, 0), arrowprops=arrow)
-    axes.plot(end, 0, "o", color=colour)
-    axes.text(end, -0.35, f"trained without digit {name}", ha="center", va="top")
-    axes.text(end / 2, 0.25, rf"$\tau$ {word}", ha="center", color=colour, fontweight="bold")
-axes.plot(0, 0, "o", color="black", markersize=7)
-axes.text(0, -0.35, "trained on all digits", ha="center", va="top", fontweight="bold")
-axes.text(-1.6, 0.12, "better", ha="left", color="#777777")
-axes.text(1.6, 0.12, "worse", ha="right", color="#777777")
-axes.set(xlim=(-1.6, 1.6), ylim=(-0.7, 0.6), yticks=[], xticks=[])
-axes.set_xlabel("loss on the test digit →", labelpad=0)
-axes.spines[:].set_visible(False)
-show(
-    with_alt(
-        figure,
-        "An axis of the loss on the test digit. Without digit A the loss is higher than with all "
-        "digits: tau is positive, A helps. Without digit B it is lower: tau is negative, B hurts.",
-    )
-)
+show(removals.sign_of_tau())
 
 # %% [markdown]
 # **Positive: removing the digit hurts the prediction, so the digit helps.** Negative: the
@@ -187,7 +152,8 @@ show(
 distances = (task.train_x - digit).flatten(1).norm(dim=1)
 removed = int(distances.argmin())
 pictures = torch.stack([digit, task.train_x[removed]]).numpy()
-show(tda.plots.images(pictures, ["the test digit", f"nearest: a {int(task.train_y[removed])}"]))
+nearest = f"nearest: a {int(task.train_y[removed])}"
+show(tda.plots.images(pictures, ["the test digit", nearest]))
 
 # %% [markdown]
 # To train without it we give its loss the weight zero. It still passes through the network, but
@@ -201,30 +167,29 @@ def train_by_hand(weights):
     torch.manual_seed(seed)
     network = build_model()
     batches = DataLoader(range(task.n_train), recipe.batch_size, shuffle=True)
-    adam = torch.optim.Adam(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+    options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    adam = torch.optim.Adam(network.parameters(), **options)
     for _ in range(recipe.epochs):
         for batch in batches:
             adam.zero_grad()
-            outputs = network(task.train_x[batch])
-            loss = F.cross_entropy(outputs, task.train_y[batch], reduction="none")
+            out = network(task.train_x[batch])
+            loss = F.cross_entropy(out, task.train_y[batch], reduction="none")
             (weights[batch] * loss).mean().backward()
             adam.step()
     with torch.no_grad():
         return float(F.cross_entropy(network(digit[None]), task.test_y[[t]]))
 
 
+# %% tags=["nbval-check-output"]
 everything = torch.ones(task.n_train)
 without = everything.clone()
 without[removed] = 0
 loss_with, loss_without = train_by_hand(everything), train_by_hand(without)
 tau_by_hand = loss_without - loss_with
-
-# %% tags=["nbval-check-output"]
+word = "helps" if tau_by_hand > 0 else "hurts"
 print(f"loss with the digit     {loss_with:.2f}")
 print(f"loss without the digit  {loss_without:.2f}")
-print(
-    f"tau                     {tau_by_hand:+.2f}, so it {'helps' if tau_by_hand > 0 else 'hurts'}"
-)
+print(f"tau                     {tau_by_hand:+.2f}, so it {word}")
 
 # %% [markdown]
 # Is that what you expected of the training digit that looks most like the test digit?
@@ -250,10 +215,11 @@ print("sign:", tau.attrs["sign"])
 # %% tags=["nbval-check-output"]
 tau = tau.squeeze(("member", "checkpoint"))
 tau_digit = tau.isel(test=t).values  # one number for each training digit
+apart = abs(tau_digit[removed] - tau_by_hand)
+print(f"by hand and with tda.loo: {apart:.3f} nats apart")
 
-tolerance = 1e-3  # nats; rounding in another order is much smaller than that
-np.testing.assert_allclose(tau_digit[removed], tau_by_hand, atol=tolerance)
-print("by hand and with tda.loo the same, within", tolerance)
+# %% tags=["hide-cell"]
+assert apart < 1e-3  # rounding in another order is much smaller than that
 
 # %% [markdown]
 # ## Who helped, who hurt?
@@ -264,61 +230,24 @@ print("by hand and with tda.loo the same, within", tolerance)
 
 # %%
 order = np.argsort(tau_digit)  # from the most harmful to the most helpful
-train_pictures = task.train_x[:, 0].numpy()
-
-
-def draw(axes, picture, colour="#BBBBBB", width=0.8):
-    axes.imshow(picture, cmap="gray_r")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color=colour, linewidth=width)
-
-
-figure = Figure(figsize=(7.5, 4.1), layout="constrained")
-above, below = figure.subfigures(2, 1, height_ratios=[1, 1.9])
-panels = above.subplots(1, 7)
-draw(panels[3], digit[0])
-panels[3].set_title("the test digit", loc="center", fontweight="bold")
-names = ["most harmful", "second", "third", "third", "second", "most helpful"]
-for axes, j, name in zip([*panels[:3], *panels[4:]], [*order[:3], *order[-3:]], names, strict=True):
-    colour = HELPS if tau_digit[j] > 0 else HURTS
-    draw(axes, train_pictures[j], colour, 1.6)
-    value = f"{tau_digit[j]:+.2f}".replace("-", "−")
-    axes.set_title(f"{name}\nτ = {value}", loc="center", color=colour)
-
-axes = below.subplots()
-bars = tau_digit[order]
-axes.bar(range(len(bars)), bars, color=np.where(bars > 0, HELPS, HURTS), width=0.75)
-axes.axhline(0, color="black", linewidth=0.8)
-for place, j in enumerate(order):
-    spot = [place - 0.46, -0.19, 0.92, 0.17]
-    draw(axes.inset_axes(spot, transform=axes.get_xaxis_transform()), train_pictures[j])
-axes.set(xlim=(-0.7, len(bars) - 0.3), xticks=[], ylabel=r"$\tau$ (nats)")
-axes.spines["bottom"].set_visible(False)
-axes.text(0.99, 0.05, "negative: hurts", transform=axes.transAxes, ha="right", color=HURTS)
-axes.text(0.01, 0.93, "positive: helps", transform=axes.transAxes, va="top", color=HELPS)
-show(
-    with_alt(
-        figure,
-        f"Leave-one-out attributions of {len(bars)} training digits to one test digit, sorted: "
-        f"from {bars[0]:+.2f} to {bars[-1]:+.2f}, {int((bars > 0).sum())} of them positive. The "
-        f"most harmful are of class {', '.join(str(int(task.train_y[j])) for j in order[:3])}, the "
-        f"most helpful of class {', '.join(str(int(task.train_y[j])) for j in order[:-4:-1])}.",
-    )
-)
+pictures, labels = task.train_x.numpy(), task.train_y.numpy()
+show(removals.every_removal(tau_digit, pictures, labels, digit))
 
 # %% [markdown]
 # Both colours appear, so some digits made this prediction better and some made it worse. Do digits
 # of the same class help, and the others hurt?
 
 # %% tags=["nbval-check-output"]
-same = (task.train_y == label).numpy()
-some_same_hurt = bool((tau_digit[same] < 0).any())
-some_others_help = bool((tau_digit[~same] > 0).any())
-print(f"most helpful: classes {[int(task.train_y[j]) for j in order[:-4:-1]]}")
-print(f"most harmful: classes {[int(task.train_y[j]) for j in order[:3]]}")
-print(f"some digits of class {label} hurt: {some_same_hurt}")
-print(f"some digits of other classes help: {some_others_help}")
-assert some_same_hurt and some_others_help
+same = labels == label
+hurting, helping = (tau_digit[same] < 0).sum(), (tau_digit[~same] > 0).sum()
+sorted_classes = labels[order].tolist()
+print(f"most helpful: classes {sorted_classes[:-4:-1]}")
+print(f"most harmful: classes {sorted_classes[:3]}")
+print(f"of {same.sum()} digits of class {label}, {hurting} hurt")
+print(f"of {(~same).sum()} digits of other classes, {helping} help")
+
+# %% tags=["hide-cell"]
+assert hurting > 0 and helping > 0
 
 # %% [markdown]
 # Not as a rule. At the two ends it is even the other way round: the three most harmful digits have
@@ -336,26 +265,15 @@ assert some_same_hurt and some_others_help
 
 # %%
 worst = order[0]
-row = np.sort(tau.isel(train=worst).values)
-figure = Figure(figsize=(5.5, 1.7), layout="constrained")
-left, right = figure.subplots(1, 2, width_ratios=[1, 4.5])
-draw(left, train_pictures[worst], HURTS, 1.6)
-left.set_title(f"removed: a {int(task.train_y[worst])}", loc="center")
-right.bar(range(len(row)), row, color=np.where(row > 0, HELPS, HURTS), width=1)
-right.axhline(0, color="black", linewidth=0.8)
-right.set(xticks=[], xlim=(-1, len(row)), xlabel="test digits, sorted", ylabel=r"$\tau$ (nats)")
-right.set_yscale("symlog", linthresh=0.01)
-show(
-    with_alt(
-        figure,
-        f"The removal of one training digit and all {len(row)} test digits: its attribution goes "
-        f"from {row[0]:+.2f} to {row[-1]:+.2f}; {int((row > 0).sum())} are positive.",
-    )
-)
+row = tau.isel(train=worst).values
+show(removals.one_removal(row, pictures[worst], labels[worst]))
 
 # %% tags=["nbval-check-output"]
-print("it hurts some test digits and helps others:", bool(row[0] < -0.01 and row[-1] > 0.01))
-assert row[0] < -0.01 and row[-1] > 0.01
+hurt, helped = (row < -0.01).sum(), (row > 0.01).sum()
+print(f"by more than 0.01 nats it hurts {hurt} test digits and helps {helped}")
+
+# %% tags=["hide-cell"]
+assert 0 < hurt < helped
 
 # %% [markdown]
 # The digit that did the most harm to our prediction helps the greater part of the test digits. So
@@ -478,7 +396,7 @@ exercises.notebook_01.check_helpful(helpful)
 
 # %% tags=["exercise"]
 def remove_together(train, n_train, removed):
-    """Return the attribution of the group and the sum of the attributions of its digits."""
+    """Return the attribution of the group, and the sum over its digits."""
     # BEGIN SOLUTION
     loss_with = train(torch.ones(n_train))
 
@@ -494,9 +412,10 @@ def remove_together(train, n_train, removed):
 # %% tags=["exercise", "nbval-check-output"]
 exercises.notebook_01.check_remove_together(remove_together)
 for name, pair in {"harmful": order[:2], "helpful": order[-2:]}.items():
-    together, added = remove_together(train_by_hand, task.n_train, pair.tolist())
-    together, added = round(together, 1) + 0.0, round(added, 1) + 0.0  # no minus before a zero
-    print(f"the two most {name}: together {together:+.1f} nats, added up {added:+.1f} nats")
+    both = remove_together(train_by_hand, task.n_train, pair.tolist())
+    together, added = (round(one, 1) + 0.0 for one in both)  # 0.0, never -0.0
+    print(f"the two most {name}: together {together:+.1f} nats, ", end="")
+    print(f"added up {added:+.1f} nats")
 
 # %% [markdown] tags=["solution"]
 # The two harmful digits add up. The two helpful ones do not: each helps as long as the other is
@@ -527,7 +446,8 @@ def loo_of_the_mean(train, test):
     """Return the leave-one-out attributions, an array of shape (n, m)."""
     # BEGIN SOLUTION
     without = (train.sum() - train) / (len(train) - 1)
-    return (test[None, :] - without[:, None]) ** 2 - (test[None, :] - train.mean()) ** 2
+    loss_without = (test[None, :] - without[:, None]) ** 2
+    return loss_without - (test[None, :] - train.mean()) ** 2
     # END SOLUTION
 
 

@@ -34,7 +34,7 @@
 
 # %% tags=["parameters"]
 members: int = 5  # posterior members (seeds), 3 to 10
-checkpoints: int = 5  # checkpoints of each member, after its last epochs, at least 3
+checkpoints: int = 5  # of each member, after its last epochs, at least 3
 epochs: int = 15  # epochs of training
 long_epochs: int = 40  # epochs of a longer training, to compare with
 per_class: int = 10  # training digits of each class: 10, 20 or 50
@@ -46,18 +46,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from matplotlib import rcParams
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
 from scipy import stats
 
 import tda_utils as tda
 from tda_utils import exercises
-from tda_utils.outputs import show, with_alt
-
-rcParams.update(tda.plots.STYLE)
-BLACK, BLUE, ORANGE, GREY = "#222222", "#0072B2", "#D55E00", "#9A9A9A"
+from tda_utils.outputs import show
+from tda_utils.plots import ensembles
 
 # %% [markdown]
 # ## What is a posterior?
@@ -102,13 +96,15 @@ print("posterior samples:", len(posterior.samples))
 
 # %% tags=["nbval-check-output"]
 again = experiment.posterior()
-identical = all(
-    torch.equal(again.states[m][c][name], value)
+differ = sum(
+    int((again.states[m][c][name] != value).sum())
     for m, c in posterior.samples
     for name, value in posterior.states[m][c].items()
 )
-print("read back without a change:", identical)
-assert identical
+print(f"parameters that changed on the way: {differ}")
+
+# %% tags=["hide-cell"]
+assert differ == 0
 
 # %% [markdown]
 # ## Where on its way is a checkpoint?
@@ -120,49 +116,39 @@ assert identical
 # %%
 build_model = tda.model_builder("cnn2", channels=1)
 seeds = posterior.init_seeds
-whole_way = tda.sample_posterior(
-    build_model, task, replace(posterior.recipe, keep_last=epochs), seeds=seeds
-)
+recipe = replace(posterior.recipe, keep_last=epochs)
+whole_way = tda.sample_posterior(build_model, task, recipe, seeds=seeds)
 
 
 def probabilities(models: tda.Posterior) -> np.ndarray:
-    """What each posterior sample gives each class: (member, checkpoint, test, class)."""
+    """What each sample gives each class: (member, checkpoint, test, class)."""
     with torch.no_grad():
-        of_each = [models.module(*sample)(task.test_x).softmax(1) for sample in models.samples]
+        logits = [models.module(*one)(task.test_x) for one in models.samples]
+    of_each = torch.stack([one.softmax(1) for one in logits])
     shape = (models.members, models.checkpoints, task.n_test, -1)
-    return torch.stack(of_each).reshape(shape)[..., : task.classes].numpy()
+    return of_each.reshape(shape)[..., : task.classes].numpy()
 
 
+# %%
 loss = whole_way.losses(task).mean("test")
-right = (probabilities(whole_way).argmax(-1) == task.test_y.numpy()).mean(-1)
-figure = Figure(figsize=(5.6, 2.2), layout="constrained")
-for axes, values, label in zip(
-    figure.subplots(1, 2), (loss.values, right), ("mean test loss", "test accuracy"), strict=True
-):
-    axes.axvspan(epochs - checkpoints + 0.5, epochs + 0.5, color="#F2E3D5", linewidth=0)
-    kept_words = axes.get_xaxis_transform()
-    axes.text(epochs - checkpoints / 2 + 0.5, 1.01, "kept", ha="center", transform=kept_words)
-    axes.plot(range(1, epochs + 1), values.T, color=BLACK, linewidth=0.8, marker=".", markersize=3)
-    axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, epochs + 0.5))
-    axes.set_ylim(0, 1.02 if values is right else None)
-show(
-    with_alt(
-        figure,
-        f"Test loss and accuracy of {members} members over {epochs} epochs. The loss falls from "
-        f"{float(loss[:, 0].mean()):.2f} to {float(loss[:, -1].mean()):.2f}, and still falls in "
-        f"the last {checkpoints} epochs, which are shaded.",
-    )
-)
+answers = probabilities(whole_way).argmax(-1)
+right = (answers == task.test_y.numpy()).mean(-1)
+show(ensembles.along_training(loss, right, checkpoints))
+
+# %% [markdown]
+# In numbers:
 
 # %% tags=["nbval-check-output"]
 kept = loss.isel(checkpoint=slice(-checkpoints, None))
 still = float(kept[:, -1].mean() / kept[:, 0].mean())
-np.testing.assert_allclose(kept, posterior.losses(task).mean("test"), atol=1e-3)
 print(
-    "all members classify nine in ten test digits correctly in the end:",
-    bool(right[:, -1].min() > 0.9),
+    f"every member reads at least {right[:, -1].min():.0%} rightly in the end"
 )
-print("the loss falls by a quarter or more during the kept epochs:", still < 0.75)
+print(f"during the kept epochs the loss falls to {still:.2f} of what it was")
+
+# %% tags=["hide-cell"]
+own = posterior.losses(task).mean("test")
+np.testing.assert_allclose(kept, own, atol=1e-3)
 assert right[:, -1].min() > 0.9 and still < 0.75
 
 # %% [markdown]
@@ -180,49 +166,9 @@ assert right[:, -1].min() > 0.9 and still < 0.75
 p = probabilities(posterior)
 p_right = p[:, :, np.arange(task.n_test), task.test_y.numpy()]
 hard = np.argsort(-p_right.mean(1).std(0))[:6]
-shade = LinearSegmentedColormap.from_list("epochs", ["#CFE3F1", "#0B4A75"])  # darker later
-
-
-def strips(axes, values) -> None:
-    """A column of dots for each member, one dot a checkpoint; values are (member, checkpoint)."""
-    for c in range(checkpoints):
-        axes.plot(
-            range(members),
-            values[:, c],
-            "o",
-            color=shade(c / (checkpoints - 1)),
-            markersize=3.2,
-            mew=0,
-        )
-    axes.plot(range(members), values.mean(1), "_", color=ORANGE, markersize=9, mew=1.3)
-    axes.set(xlim=(-0.6, members - 0.4), xticks=range(members))
-    axes.set_xticklabels(seeds[:members], rotation=90, fontsize=5.5)
-
-
-figure = Figure(figsize=(6, 2.8), layout="constrained")
-pictures, below = figure.subplots(2, len(hard), height_ratios=[1, 1.6], sharey="row")
-for axes, strip, i in zip(pictures, below, hard, strict=True):
-    axes.imshow(task.test_x[i, 0], cmap="gray_r")
-    axes.set(xticks=[], yticks=[])
-    axes.set_title(f"labelled {task.test_y[i]}", loc="center")
-    axes.spines[:].set(visible=True, color="#BBBBBB")
-    strips(strip, p_right[:, :, i])
-    strip.axhline(0.5, color=GREY, linewidth=0.6, linestyle="--", zorder=0)
-    strip.set_ylim(-0.05, 1.05)
-below[0].set_ylabel("probability of\nthe right answer")
-figure.supxlabel("member (seed); dots are checkpoints, darker later; bars are means", fontsize=7)
-show(
-    with_alt(
-        figure,
-        f"Six test digits with the probability that each of {len(posterior.samples)} posterior "
-        "samples gives to the right class. The means of the members reach from "
-        + "; ".join(
-            f"{p_right[:, :, i].mean(1).min():.2f} to {p_right[:, :, i].mean(1).max():.2f}"
-            for i in hard
-        )
-        + ".",
-    )
-)
+digits, labels = task.test_x[hard], task.test_y[hard]
+p_hard = p_right[:, :, hard]
+show(ensembles.doubtful_predictions(p_hard, digits, labels, seeds))
 
 # %% [markdown]
 # On such digits the ensemble does what a posterior is for: it says that it does not know. A single
@@ -235,8 +181,11 @@ show(
 votes = p.argmax(-1)  # (member, checkpoint, test)
 between_members = (votes[:, -1] != votes[0, -1]).any(0).mean()
 along_the_way = (votes != votes[:, -1:]).any(1).mean()
-print("members differ on some digits, on fewer than a quarter:", bool(0 < between_members < 0.25))
-print("so do the checkpoints of one member:", bool(0 < along_the_way < 0.25))
+print("share of the test digits that are read differently")
+print(f"  by the members: {between_members:.0%}")
+print(f"  by the checkpoints of one member: {along_the_way:.0%}")
+
+# %% tags=["hide-cell"]
 assert 0 < between_members < 0.25 and 0 < along_the_way < 0.25
 
 # %% [markdown]
@@ -255,52 +204,24 @@ assert 0 < between_members < 0.25 and 0 < along_the_way < 0.25
 # do you expect blocks?
 
 # %%
-flat = torch.stack(
-    [
-        torch.cat([v.flatten() for v in posterior.states[m][c].values()])
-        for m, c in posterior.samples
-    ]
-)
-parameter_distance = (torch.cdist(flat, flat) / flat.norm(dim=1).mean()).numpy()
+states = [posterior.states[m][c].values() for m, c in posterior.samples]
+flat = torch.stack([torch.cat([v.flatten() for v in one]) for one in states])
+in_parameters = (torch.cdist(flat, flat) / flat.norm(dim=1).mean()).numpy()
 samples = p.reshape(len(posterior.samples), task.n_test, task.classes)
-prediction_distance = 0.5 * abs(samples[:, None] - samples[None]).sum(-1).mean(-1)
-
-figure = Figure(figsize=(5.6, 2.9), layout="constrained")
-for axes, distance, title in zip(
-    figure.subplots(1, 2),
-    (parameter_distance, prediction_distance),
-    ("parameters", "predictions"),
-    strict=True,
-):
-    picture = axes.imshow(distance, cmap="Greys", vmin=0)
-    middles = checkpoints * (np.arange(members) + 0.5) - 0.5
-    axes.set(xticks=middles, yticks=middles, title=title)
-    axes.set_xticklabels(seeds[:members], rotation=90)
-    axes.set_yticklabels(seeds[:members])
-    for edge in checkpoints * np.arange(1, members) - 0.5:
-        axes.axhline(edge, color=ORANGE, linewidth=0.5)
-        axes.axvline(edge, color=ORANGE, linewidth=0.5)
-    axes.tick_params(length=0)
-    figure.colorbar(picture, ax=axes, shrink=0.8, label="distance")
-owner = np.repeat(np.arange(members), checkpoints)
-same_member = (owner[:, None] == owner) & ~np.eye(len(owner), dtype=bool)
-other_member = owner[:, None] != owner
-ratios = {
-    name: float(d[other_member].mean() / d[same_member].mean())
-    for name, d in (("parameters", parameter_distance), ("predictions", prediction_distance))
-}
-show(
-    with_alt(
-        figure,
-        f"Distances between {len(owner)} posterior samples, sorted by member. In parameters there "
-        f"are clear blocks: other members are {ratios['parameters']:.0f} times as far as other "
-        f"checkpoints. In predictions there are none: {ratios['predictions']:.1f} times as far.",
-    )
-)
+moved = 0.5 * abs(samples[:, None] - samples[None]).sum(-1)
+apart = {"parameters": in_parameters, "predictions": moved.mean(-1)}
+show(ensembles.distances(apart, seeds))
 
 # %% tags=["nbval-check-output"]
-print("parameters: members are several times farther apart:", ratios["parameters"] > 3)
-print("predictions: less than twice as far:", ratios["predictions"] < 2)
+owner = np.repeat(np.arange(members), checkpoints)
+other = owner[:, None] != owner
+same = ~other & ~np.eye(len(owner), dtype=bool)
+ratios = {k: float(d[other].mean() / d[same].mean()) for k, d in apart.items()}
+print("other members, compared with other checkpoints of one member, are")
+for name, ratio in ratios.items():
+    print(f"  in {name} {ratio:.1f} times as far apart")
+
+# %% tags=["hide-cell"]
 assert ratios["parameters"] > 3 and ratios["predictions"] < 2
 
 # %% [markdown]
@@ -311,11 +232,14 @@ assert ratios["parameters"] > 3 and ratios["predictions"] < 2
 
 # %% tags=["nbval-check-output"]
 epoch_of = np.tile(np.arange(checkpoints), members)
-last = epoch_of == checkpoints - 1
-first_to_last = prediction_distance[same_member & (epoch_of == 0)[:, None] & last].mean()
-at_the_end = prediction_distance[other_member & last[:, None] & last].mean()
-print("time moves predictions more than the seed does:", bool(first_to_last > at_the_end))
-assert first_to_last > 1.2 * at_the_end
+first, last = epoch_of == 0, epoch_of == checkpoints - 1
+in_time = apart["predictions"][same & first[:, None] & last].mean()
+by_seed = apart["predictions"][other & last[:, None] & last].mean()
+print(f"first to last checkpoint: {in_time:.3f} of the probability moves")
+print(f"one member to another:    {by_seed:.3f}")
+
+# %% tags=["hide-cell"]
+assert in_time > 1.2 * by_seed
 
 # %% [markdown]
 # ## And the attributions?
@@ -335,44 +259,20 @@ print(dict(tau.sizes))
 # both relative to the size of their attributions.
 
 # %%
-values = tau.transpose("train", "test", "member", "checkpoint").values.astype(float)
-member_mean, epoch_mean, overall = values.mean(3), values.mean(2), values.mean((2, 3))
+dims = ("train", "test", "member", "checkpoint")
+values = tau.transpose(*dims).values.astype(float)
 size = abs(values).mean((2, 3))
 large = size > np.quantile(size, 0.9)
-between = np.where(large, member_mean.std(2) / size, -1)
-over_time = np.where(large, epoch_mean.std(2) / size, -1)
-chosen = {
-    title: np.unravel_index(score.argmax(), score.shape)
-    for title, score in {
-        "largest mean": abs(overall),
-        "members differ": between,
-        "epochs differ": over_time,
-    }.items()
+wanted = {
+    "largest mean": abs(values.mean((2, 3))),
+    "members differ": np.where(large, values.mean(3).std(2) / size, -1),
+    "epochs differ": np.where(large, values.mean(2).std(2) / size, -1),
 }
-figure = Figure(figsize=(6, 2.4), layout="constrained")
-for axes, (title, (j, k)) in zip(figure.subplots(1, len(chosen)), chosen.items(), strict=True):
-    axes.axhline(0, color=BLACK, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
-    strips(axes, values[j, k])
-    axes.set_title(
-        f"{title}\ntrain {tau['train'].values[j]} (class {task.train_y[j]})\n"
-        f"test {tau['test'].values[k]} (class {task.test_y[k]})",
-        fontsize=6.5,
-    )
-figure.axes[0].set_ylabel(r"attribution $\tau$ (positive: helps)")
-figure.supxlabel("member (seed); dots are checkpoints, darker later; bars are means", fontsize=7)
-show(
-    with_alt(
-        figure,
-        f"LOO attribution of three pairs under each of {members} members and {checkpoints} "
-        "checkpoints. "
-        + " ".join(
-            f"{title}: members' means from {member_mean[at].min():.2f} to "
-            f"{member_mean[at].max():.2f}, epochs' means from {epoch_mean[at].min():.2f} to "
-            f"{epoch_mean[at].max():.2f}."
-            for title, at in chosen.items()
-        ),
-    )
-)
+chosen = {}
+for title, score in wanted.items():
+    j, k = np.unravel_index(score.argmax(), score.shape)
+    chosen[title] = (int(tau["train"][j]), int(tau["test"][k]))
+show(ensembles.by_member(tau, chosen))
 
 # %% [markdown]
 # Within most columns the dots are far apart, and the members have something in common. On the left
@@ -388,31 +288,14 @@ show(
 # first over the sum. If checkpoints were just repetitions of their member, it would be near 1.
 
 # %%
-components = tda.variance_components(tau)
-share = components["member_share"].values.ravel()
-figure = Figure(figsize=(4.6, 2), layout="constrained")
-axes = figure.subplots()
-axes.hist(share, bins=np.linspace(0, 1, 21), color=BLUE)
-axes.axvline(np.median(share), color=BLACK, linewidth=1, linestyle="--")
-axes.annotate(
-    "median",
-    (np.median(share), 0.9),
-    (4, 0),
-    xycoords=("data", "axes fraction"),
-    textcoords="offset points",
-)
-axes.set(xlabel="share of the members in the variance of a pair", ylabel="pairs", xlim=(0, 1))
-show(
-    with_alt(
-        figure,
-        f"Histogram of the member share over {share.size:,} pairs. Most shares are small; the "
-        f"median is {np.median(share):.2f}.",
-    )
-)
+share = tda.variance_components(tau)["member_share"]
+show(ensembles.member_shares(share))
 
 # %% tags=["nbval-check-output"]
-print("median member share below one half:", bool(np.median(share) < 0.5))
-assert np.median(share) < 0.5
+print(f"median member share: {float(share.median()):.2f}")
+
+# %% tags=["hide-cell"]
+assert share.median() < 0.5
 
 # %% [markdown]
 # So in most pairs, most of the variance is between checkpoints. Would it then be best to count
@@ -435,16 +318,19 @@ assert np.median(share) < 0.5
 
 # %%
 def three_parts(scores) -> dict[str, float]:
-    """Shares of member, epoch and rest in the sum of squares of a pair, averaged over pairs."""
-    x = scores.transpose("train", "test", "member", "checkpoint").values.astype(float)
+    """Shares of member, epoch and rest in a pair's squares, mean over pairs."""
+    x = scores.transpose(*dims).values.astype(float)
     x = x - x.mean((2, 3), keepdims=True)
     member, epoch = x.mean(3, keepdims=True), x.mean(2, keepdims=True)
     parts = {"member": member, "epoch": epoch, "rest": x - member - epoch}
-    sums = {n: (np.broadcast_to(part, x.shape) ** 2).sum((2, 3)) for n, part in parts.items()}
-    total = sum(sums.values())
-    return {name: float((part[total > 0] / total[total > 0]).mean()) for name, part in sums.items()}
+    whole = (np.broadcast_to(part, x.shape) for part in parts.values())
+    sums = np.array([(part**2).sum((2, 3)) for part in whole])
+    total = sums.sum(0)
+    shares = (sums[:, total > 0] / total[total > 0]).mean(1)
+    return dict(zip(parts, shares.tolist(), strict=True))
 
 
+# %%
 noise = tau.copy(data=np.random.default_rng(0).normal(size=tau.shape))
 longer = replace(experiment, epochs=long_epochs)
 bars = {
@@ -453,38 +339,20 @@ bars = {
     f"GD, {long_epochs} epochs": three_parts(longer.scores("grad_dot")),
     "pure noise": three_parts(noise),
 }
-figure = Figure(figsize=(5.2, 2), layout="constrained")
-axes = figure.subplots()
-start = np.zeros(len(bars))
-for name, colour in (("member", ORANGE), ("epoch", BLUE), ("rest", "#C8C8C8")):
-    widths = np.array([parts[name] for parts in bars.values()])
-    axes.barh(list(bars), widths, left=start, color=colour, label=name, height=0.65)
-    start += widths
-axes.invert_yaxis()
-axes.set(xlim=(0, 1), xlabel="share of the variation of a pair, mean over pairs")
-axes.tick_params(axis="y", length=0)
-axes.spines["left"].set_visible(False)
-figure.legend(loc="outside upper center", ncols=3)
-show(
-    with_alt(
-        figure,
-        "Shares in the variation of a pair: "
-        + "; ".join(
-            f"{name}: " + ", ".join(f"{part} {value:.2f}" for part, value in parts.items())
-            for name, parts in bars.items()
-        )
-        + ".",
-    )
-)
+show(ensembles.three_parts(bars))
+
+# %% [markdown]
+# The same in numbers; `epoch` is the common way.
 
 # %% tags=["nbval-check-output"]
+for name, parts in bars.items():
+    print(f"{name:14}", {part: round(one, 2) for part, one in parts.items()})
+
+# %% tags=["hide-cell"]
 short_loo, short_gd, long_gd, chance = bars.values()
-print("LOO, common way larger than the members' part:", short_loo["epoch"] > short_loo["member"])
-print("GD after longer training, nearly all is the member:", long_gd["member"] > 0.75)
-print("and hardly any is the common way:", long_gd["epoch"] < 0.15)
-print("LOO, common way far larger than by chance:", short_loo["epoch"] > 1.5 * chance["epoch"])
 assert short_loo["epoch"] > max(short_loo["member"], 1.5 * chance["epoch"])
-assert long_gd["member"] > max(0.75, short_gd["member"]) and long_gd["epoch"] < 0.15
+assert long_gd["member"] > max(0.75, short_gd["member"])
+assert long_gd["epoch"] < 0.15
 
 # %% [markdown]
 # After few epochs, a large part of the difference between checkpoints is a common way: the
@@ -497,18 +365,16 @@ assert long_gd["member"] > max(0.75, short_gd["member"]) and long_gd["epoch"] < 
 # Either way, checkpoints follow one another along one run. How alike are neighbours? We compute
 # their [correlation](../docs/glossary.md#correlation) over all members and pairs.
 
-# %%
-columns = tau.transpose("checkpoint", "member", "train", "test").values.reshape(checkpoints, -1)
-alike = np.corrcoef(columns)
-for lag in range(1, checkpoints):
-    print(f"checkpoints {lag} epoch(s) apart: correlation {np.diagonal(alike, lag).mean():.1f}")
-
 # %% tags=["nbval-check-output"]
+columns = tau.transpose("checkpoint", "member", "train", "test").values
+alike = np.corrcoef(columns.reshape(checkpoints, -1))
+for lag in range(1, checkpoints):
+    mean = np.diagonal(alike, lag).mean()
+    print(f"checkpoints {lag} epoch(s) apart: correlation {mean:.1f}")
+
+# %% tags=["hide-cell"]
 neighbours = float(np.diagonal(alike, 1).mean())
-farthest = float(alike[0, -1])
-print("neighbours resemble each other:", neighbours > 0.6)
-print("checkpoints farther apart do so less:", farthest < neighbours - 0.2)
-assert neighbours > 0.6 and farthest < neighbours - 0.2
+assert neighbours > 0.6 and alike[0, -1] < neighbours - 0.2
 
 # %% [markdown]
 # ## What happens if we count them all?
@@ -531,32 +397,16 @@ for _ in range(60):
     world = scores * rng.choice([-1, 1], size=(members, 1, 1, 1))
     everything = world.reshape(members * checkpoints, *world.shape[2:])
     for name, draws in zip(counts, (everything, world.mean(1)), strict=True):
-        counts[name].append((stats.ttest_1samp(draws, 0).pvalue < 0.05).mean())
-alarms = {name: float(np.mean(fractions)) for name, fractions in counts.items()}
-
-figure = Figure(figsize=(4.6, 1.3), layout="constrained")
-axes = figure.subplots()
-axes.barh(list(alarms), list(alarms.values()), color=[ORANGE, BLUE], height=0.6)
-axes.axvline(0.05, color=BLACK, linewidth=1, linestyle="--")
-axes.annotate(
-    "promised", (0.05, 1), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points"
-)
-axes.set(xlim=(0, None), xlabel="share of pairs with p < 0.05 where nothing is there")
-axes.xaxis.set_major_locator(MultipleLocator(0.05))
-axes.invert_yaxis()
-axes.tick_params(axis="y", length=0)
-show(
-    with_alt(
-        figure,
-        "False alarms in a world without attribution: "
-        + "; ".join(f"{name} {share:.2f}" for name, share in alarms.items())
-        + "; promised 0.05.",
-    )
-)
+        p_of_pairs = stats.ttest_1samp(draws, 0).pvalue
+        counts[name].append((p_of_pairs < 0.05).mean())
+alarms = {name: float(np.mean(shares)) for name, shares in counts.items()}
+show(ensembles.false_alarms(alarms))
 
 # %% tags=["nbval-check-output"]
-print("all samples: more than twice the promise:", alarms["all samples"] > 0.1)
-print("one mean a member: less than twice:", alarms["one mean a member"] < 0.1)
+for name, rate in alarms.items():
+    print(f"{name}: an alarm for {rate:.0%} of the pairs, promised 5%")
+
+# %% tags=["hide-cell"]
 assert alarms["all samples"] > 0.1 > alarms["one mean a member"]
 
 # %% [markdown]
@@ -678,7 +528,7 @@ def effective_samples(members, checkpoints, correlation):
 exercises.notebook_04.check_effective_samples(effective_samples)
 for rho in (0.0, 0.5, 0.9):
     worth = effective_samples(10, 5, rho)
-    print(f"10 members of 5 checkpoints with correlation {rho}: worth {worth:.1f} samples")
+    print(f"10 x 5 samples, correlation {rho}: worth {worth:.1f} samples")
 
 # %% [markdown] tags=["solution"]
 # The more alike the checkpoints are, the closer is the worth of all samples to the number of
@@ -706,7 +556,7 @@ for rho in (0.0, 0.5, 0.9):
 
 # %% tags=["exercise"]
 def common_way(scores):
-    """Return the share of the common way in the sum of squares within members."""
+    """Return the share of the common way in the squares within members."""
     # BEGIN SOLUTION
     deviations = scores - scores.mean(axis=1, keepdims=True)
     common = deviations.mean(axis=0)
@@ -717,9 +567,10 @@ def common_way(scores):
 # %% tags=["exercise", "nbval-check-output"]
 exercises.notebook_04.check_common_way(common_way)
 for name, cube in {"LOO": tau, "pure noise": noise}.items():
-    cells = cube.stack(pair=("train", "test")).transpose("pair", "member", "checkpoint")
-    middle = np.median([common_way(pair) for pair in cells.values if np.ptp(pair) > 0])
-    print(f"{name}: more than one third of it is common, in the median pair: {middle > 1 / 3}")
+    cells = cube.stack(pair=("train", "test"))
+    cells = cells.transpose("pair", "member", "checkpoint").values
+    ways = [common_way(pair) for pair in cells if np.ptp(pair) > 0]
+    print(f"{name}: in the median pair {np.median(ways):.2f} is common")
 
 # %% [markdown] tags=["solution"]
 # Even pure noise has some share by chance, one over the number of members on average, because the

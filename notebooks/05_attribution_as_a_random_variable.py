@@ -13,7 +13,7 @@
 #
 # Take the five [attributions](../docs/glossary.md#attribution) of every train-test pair under every
 # posterior sample, and ask of each pair whether its attribution can be told from zero. Then look at
-# the pairs that can be trusted most.
+# the pairs of smallest p.
 #
 # ## What you'll learn
 #
@@ -23,8 +23,9 @@
 # - compute a p-value over members, and say why checkpoints must not be counted as members;
 # - judge a mean p-value against what pure noise would give;
 # - correct thousands of tests for their number by Benjamini and Hochberg's procedure, and say how
-#   many members such a correction takes;
-# - read a map of the pairs that can be trusted.
+#   many members such a correction needs;
+# - say of a pair that it repeats, that it may be luck, or that these models cannot tell;
+# - read a map of the pairs that differ from zero.
 #
 # ## What you need
 #
@@ -38,14 +39,11 @@ checkpoints: int = 3  # checkpoints of each member, after its last epochs
 per_class: int = 10  # training digits per class: 10, 20 or 50
 test_per_class: int = 10  # test digits per class, 1 to 300
 method: str = "loo"  # the attribution to look at closely
-protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
-output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
+protocol: str = "paired"  # or "released": what the paper's code computes
+output: str = ""  # folder to write results to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
 
 # %%
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -53,7 +51,7 @@ from scipy import stats
 
 import tda_utils as tda
 from tda_utils import exercises
-from tda_utils.outputs import save, save_numbers, save_table, show
+from tda_utils.outputs import save_all, show
 
 # %% [markdown]
 # ## One pair, many answers
@@ -86,7 +84,8 @@ tau = scores[method]
 task = experiment.data
 
 # %% tags=["nbval-check-output"]
-print(dict(tau.sizes), tau.attrs["method"], tau.attrs["protocol"], tau.attrs["sign"])
+print(dict(tau.sizes))
+print([tau.attrs[name] for name in ("method", "protocol", "sign")])
 
 # %% [markdown]
 # `tau` is the letter $\tau$, which the paper uses for an attribution; all symbols are listed on
@@ -110,20 +109,20 @@ print(dict(tau.sizes), tau.attrs["method"], tau.attrs["protocol"], tau.attrs["si
 # %%
 test = "t" if protocol == "paired" else "released"
 summary = tda.summarise(tau, test=test)
-trusted = tda.clearest_pairs(summary)
-noisy = tda.least_certain_pairs(summary)
-pairs = {"The pair to trust most": trusted, "The noisiest pair": noisy}
+clearest = tda.clearest_pairs(summary)
+vaguest = tda.least_certain_pairs(summary)
+pairs = {"Smallest p": clearest, "Largest p": vaguest}
 
 # %% [markdown]
 # Here are the two ends of the list: the pair with the smallest p-value, and the pair with the
 # largest. The histogram is the cloud, and each tick below it is the mean of one member. The curve
 # is a normal distribution with the mean and the standard deviation of the whole cloud; it is wider
-# than the `std` above it, which is that of the members' means.
+# than the `std` above it, which is that of the members' means. Mind that the second pair is not the
+# noisiest one. Its spread is ordinary; its mean is close to zero.
 
 # %%
-figure_concept = tda.plots.concept(
-    tau, pairs, train_images=task.train_x.numpy(), test_images=task.test_x.numpy(), test=test
-)
+pictures = task.train_x.numpy(), task.test_x.numpy()
+figure_concept = tda.plots.concept(tau, pairs, *pictures, test=test)
 show(figure_concept)
 
 # %% [markdown]
@@ -131,18 +130,18 @@ show(figure_concept)
 # have reported a draw from the right-hand cloud. Another seed might have given the opposite sign.
 
 # %% tags=["nbval-check-output"]
-member_scores = tau.mean("checkpoint")
+own = tau.mean("checkpoint").stack(pair=("train", "test"))
+helping = {}
+for name, pair in pairs.items():
+    at = own.sel(pair=(pair["train"].item(), pair["test"].item()))
+    helping[name] = int((at > 0).sum())
+    larger = float((summary["std"] > pair["std"].item()).mean())
+    print(f"{name}: under {helping[name]} of {members} members it helps;")
+    print(f"  {larger:.0%} of all pairs have a larger spread")
 
-
-def signs(pair: xr.Dataset) -> str:
-    own = member_scores.sel(train=pair["train"].item(), test=pair["test"].item())
-    return "all members agree" if len(set(np.sign(own.values))) == 1 else "members disagree"
-
-
-print("sign of the trusted pair:", signs(trusted))
-print("sign of the noisiest pair:", signs(noisy))
-assert signs(trusted) == "all members agree"
-assert signs(noisy) == "members disagree"
+# %% tags=["hide-cell"]
+assert helping["Smallest p"] in (0, members)
+assert 0 < helping["Largest p"] < members
 
 # %% [markdown]
 # ## The same two pairs in the eyes of five methods
@@ -155,9 +154,9 @@ figure_histograms = tda.plots.tau_histograms(scores, pairs, test=test)
 show(figure_histograms)
 
 # %% [markdown]
-# All five methods say that the first training digit helps, each with p < 0.05. The second pair is
-# noise to LOO, ATS and IF, but to GD and GC it is not: all their members are below zero. So a pair
-# is not noisy by itself, but in the eyes of a method.
+# All five methods say that the first training digit helps, each with p < 0.05. Of the second pair
+# LOO, ATS and IF cannot tell, but GD and GC can: all their members are below zero. So no pair is
+# noise by itself, but only in the eyes of a method.
 #
 # ## All pairs at once: mean against standard deviation
 #
@@ -172,10 +171,11 @@ figure_scatter = tda.plots.mean_against_std(summary)
 show(figure_scatter)
 
 # %% tags=["nbval-check-output"]
-together = stats.spearmanr(
-    abs(summary["mean"]).values.ravel(), summary["std"].values.ravel()
-).statistic
-print("Pairs with a larger mean have a larger spread:", bool(together > 0.3))
+sizes = abs(summary["mean"]).values.ravel(), summary["std"].values.ravel()
+together = stats.spearmanr(*sizes).statistic
+print(f"rank correlation of size and spread, over pairs: {together:.2f}")
+
+# %% tags=["hide-cell"]
 assert together > 0.3
 
 # %% [markdown]
@@ -184,11 +184,7 @@ assert together > 0.3
 # p-values.
 
 # %%
-show(
-    tda.plots.explore_pairs(
-        summary, train_images=task.train_x.numpy(), test_images=task.test_x.numpy()
-    )
-)
+show(tda.plots.explore_pairs(summary, *pictures))
 
 # %% [markdown]
 # ## What would pure noise look like?
@@ -199,16 +195,19 @@ show(
 
 # %% tags=["nbval-check-output"]
 null = tda.null_reference(members, test)
-noise = xr.DataArray(
-    np.random.default_rng(0).normal(size=(members, 100, 100)), dims=("member", "train", "test")
-)
+draws = np.random.default_rng(0).normal(size=(members, 100, 100))
+noise = xr.DataArray(draws, dims=("member", "train", "test"))
 noise_p = tda.p_values(noise, test=test)
-print(f"mean p of noise: {null.mean_p:.2f} computed, {float(noise_p.mean()):.2f} simulated")
+print(f"mean p of noise: {null.mean_p:.2f} computed, ", end="")
+print(f"{float(noise_p.mean()):.2f} simulated")
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(noise_p.mean(), null.mean_p, atol=0.02)
-np.testing.assert_allclose((noise_p < 0.05).mean(), null.fraction_significant, atol=0.01)
+share = (noise_p < 0.05).mean()
+np.testing.assert_allclose(share, null.fraction_significant, atol=0.01)
 
 # %% [markdown]
-# ## How many pairs can be trusted?
+# ## How many pairs repeat?
 #
 # Testing many pairs at a level of 0.05 calls one in twenty significant even if all is noise. The
 # correction of Benjamini and Hochberg bounds the
@@ -218,35 +217,43 @@ np.testing.assert_allclose((noise_p < 0.05).mean(), null.fraction_significant, a
 # It does so with a line that rises. The $m$ p-values are sorted, $p_{(1)}$ being the smallest. Take
 # the largest $k$ with $p_{(k)} \le \frac{k}{m}\,0.05$; the $k$ pairs with the smallest p-values are
 # called significant. So a p-value is judged by how many others are small, too.
+#
+# From here on each pair has one of three words. It **repeats**, if this rule finds it. It **may be
+# luck**, if its own p is below 0.05, but the rule does not find it. And of all others these models
+# **cannot tell**. None of the words says that a score is *right*: what repeats may be wrong in each
+# model alike.
 
 # %%
-summaries = {name: tda.summarise(values, test=test) for name, values in scores.items()}
+summaries = {
+    name: tda.summarise(values, test=test) for name, values in scores.items()
+}
 figure_fractions = tda.plots.significant_fractions(summaries)
 show(figure_fractions)
 
 # %%
-fractions = pd.DataFrame(
-    [
-        {
-            "method": name,
-            "mean p": float(one.p.mean()),
-            "p < 0.05": float((one.p < 0.05).mean()),
-            "after FDR": float(tda.significant(one.p).mean()),
-        }
-        for name, one in summaries.items()
-    ]
-)
+rows = {}
+for name, one in summaries.items():
+    rows[name] = {
+        "mean p": float(one.p.mean()),
+        "p < 0.05": float((one.p < 0.05).mean()),
+        "after FDR": float(tda.significant(one.p).mean()),
+    }
+fractions = pd.DataFrame(rows).T.rename_axis("method").reset_index()
 fractions.round(3)
 
 # %% [markdown]
 # Under every method, far more than one pair in twenty has p < 0.05, so there is more than noise.
-# Yet of the pairs of LOO the correction leaves none. Of those of Grad-Cos it leaves all: its scores
-# hardly differ between members, which does not make them right. A correction can only take pairs
-# away.
+# Yet of the pairs of LOO none repeats by the rule, five members are too few for that. Of those of
+# Grad-Cos all repeat: its scores hardly differ between members, which does not make them right. A
+# correction can only take pairs away.
 
 # %% tags=["nbval-check-output"]
+for name, one in summaries.items():
+    added = tda.significant(one.p) & (one.p >= 0.05)
+    print(f"{name:9} pairs that the correction adds: {int(added.sum())}")
+
+# %% tags=["hide-cell"]
 corrected = fractions["after FDR"] <= fractions["p < 0.05"] + 1e-12
-print("The correction never adds a pair:", bool(corrected.all()))
 assert corrected.all()
 
 # %% [markdown]
@@ -266,9 +273,10 @@ figure_checkpoints = tda.plots.p_by_checkpoints(curves)
 show(figure_checkpoints)
 
 # %%
+counted = next(iter(curves.values()))["checkpoints"].values
 mean_p = pd.DataFrame(
     {name: curve.values for name, curve in curves.items()},
-    index=pd.Index(next(iter(curves.values()))["checkpoints"].values, name="checkpoints"),
+    index=pd.Index(counted, name="checkpoints"),
 ).T.rename_axis("method")
 mean_p.round(3)
 
@@ -278,13 +286,14 @@ mean_p.round(3)
 # not repeated measurements of one number: after so few epochs the attribution still changes from
 # one to the next (notebook 04).
 #
-# ## The map of what can be trusted
+# ## The map of what differs from zero
 #
 # All pairs of the chosen method, training digits downwards and test digits to the right, sorted by
 # class. Only pairs with a p-value below 0.05, each tested on its own, have a colour. Blue helps,
 # red hurts. The bars on the right show the share of each row that has a colour. After the
 # correction, this map of LOO would be all grey: with five members, only a mean of many times its
-# standard deviation gives the tiny p-value that hundreds of tests ask for.
+# standard deviation gives the tiny p-value that hundreds of tests ask for. So all colour here may
+# be luck.
 
 # %%
 show(tda.plots.reliability_map(summary, correction=None))
@@ -293,65 +302,49 @@ show(tda.plots.reliability_map(summary, correction=None))
 # Training digits of class 1 have the most colour, and mostly they help, on test digits of all three
 # classes: a digit need not have the same class to help.
 #
-# ## The trusted pairs, face to face
+# ## The pairs of smallest p, face to face
 #
 # Here are the eight pairs with the smallest p-values, one column each: the training digit above,
 # the test digit below. They come from only a few training digits.
 
 # %%
-best = tda.clearest_pairs(summary, n=8)
-train_at = {int(index): row for row, index in enumerate(task.train_index)}
-test_at = {int(index): row for row, index in enumerate(task.test_index)}
-train_pictures = task.train_x[[train_at[int(i)] for i in best["train"].values]]
-test_pictures = task.test_x[[test_at[int(i)] for i in best["test"].values]]
-titles = ["helps" if mean > 0 else "hurts" for mean in best["mean"].values] + ["test"] * 8
-show(tda.plots.images(np.concatenate([train_pictures, test_pictures]), titles=titles, columns=8))
+show(tda.plots.face_to_face(summary, *pictures))
 
-# %% [markdown]
-# Two cells write the figures, tables and numbers of this notebook where `output` says so.
-
-# %%
-if output:
-    save(figure_concept, output, f"concept-{protocol}")
-    save(figure_histograms, output, f"tau_histograms-{protocol}")
-    save(figure_scatter, output, f"mean_against_std-{protocol}")
-    save(figure_checkpoints, output, f"mean_p-{protocol}")
-    save(figure_fractions, output, f"significant_fraction-{protocol}")
-
-# %% [markdown]
-# Tables hold what the figures draw; numbers hold what prose may quote.
-
-# %%
-if output:
-    size = {
-        "members": members,
-        "checkpoints": checkpoints,
-        "train": task.n_train,
-        "test": task.n_test,
+# %% tags=["hide-cell"]
+size = {"members": members, "checkpoints": checkpoints}
+size |= {"train": task.n_train, "test": task.n_test}
+ends = {
+    label: {
+        name: float(one[name].item())
+        for name in ("train", "test", "mean", "std", "p")
     }
-    ends = {
-        label: {name: float(one[name].item()) for name in ("train", "test", "mean", "std", "p")}
-        for label, one in (("trusted", trusted), ("noisiest", noisy))
-    }
-    save_numbers({**size, "method": method, **ends}, output, f"concept-{protocol}")
-    save_numbers(
-        {**size, "null mean p": null.mean_p, **mean_p.T.to_dict("list")},
-        output,
-        f"mean_p-{protocol}",
-    )
-    save_numbers(
-        {
-            **size,
-            "null fraction": null.fraction_significant,
-            **fractions.set_index("method").T.to_dict(),
-        },
-        output,
-        f"significant_fraction-{protocol}",
-    )
-    save_table(mean_p.reset_index(), output, f"mean_p-{protocol}")
-    save_table(fractions, output, f"significant_fraction-{protocol}")
-    seeds = [int(seed) for seed in tau["member"].values]
-    Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+    for label, one in (("trusted", clearest), ("noisiest", vaguest))
+}
+p_numbers = {**size, "null mean p": null.mean_p, **mean_p.T.to_dict("list")}
+of_noise = {"null fraction": null.fraction_significant}
+of_methods = fractions.set_index("method").T.to_dict()
+save_all(
+    output,
+    {
+        f"concept-{protocol}": [
+            figure_concept,
+            {**size, "method": method, **ends},
+        ],
+        f"tau_histograms-{protocol}": figure_histograms,
+        f"mean_against_std-{protocol}": figure_scatter,
+        f"mean_p-{protocol}": [
+            figure_checkpoints,
+            mean_p.reset_index(),
+            p_numbers,
+        ],
+        f"significant_fraction-{protocol}": [
+            figure_fractions,
+            fractions,
+            {**size, **of_noise, **of_methods},
+        ],
+    },
+    seeds=tau["member"].values,
+)
 
 # %% [markdown]
 # ## What you saw
@@ -360,7 +353,8 @@ if output:
 # - The spread is not rounding: numbers of 64 bits give nearly the same scores, as
 #   [notebook 12](12_when_pairing_stops_helping.ipynb) shows. There it is asked where that ends.
 # - Pairs with a large mean tend to have a large spread, too; what counts is the ratio.
-# - Where many pairs are tested a correction is due, and it takes pairs away.
+# - Where many pairs are tested a correction is due, and it takes pairs away. What is left
+#   *repeats*; what it takes away *may be luck*.
 # - At the top of the list are pairs on which all members agree, and you have seen their digits.
 
 # %% [markdown]
@@ -376,7 +370,7 @@ if output:
 #
 # </details>
 #
-# 2. Pair A has a larger mean attribution than pair B. Can B be the more trustworthy one?
+# 2. Pair A has a larger mean attribution than pair B. Can B be the one that repeats?
 #
 # <details><summary>Answer</summary>
 #
@@ -458,7 +452,7 @@ exercises.notebook_05.check_signal_to_noise(signal_to_noise)
 
 # %% tags=["exercise"]
 def p_value(scores):
-    """Return the two-sided p-value of "the mean is zero" over members, (train, test)."""
+    """Return the two-sided p-value of "the mean is zero", (train, test)."""
     # BEGIN SOLUTION
     n = scores.sizes["member"]
     own = scores.mean("checkpoint")
@@ -493,7 +487,7 @@ exercises.notebook_05.check_p_value(p_value)
 
 # %% tags=["exercise"]
 def discoveries(p, level):
-    """Return True for each pair that is significant at this false discovery rate."""
+    """Return True for each pair that is significant at this rate."""
     # BEGIN SOLUTION
     order = np.argsort(p)
     lines = level * np.arange(1, len(p) + 1) / len(p)
@@ -509,7 +503,7 @@ def discoveries(p, level):
 exercises.notebook_05.check_discoveries(discoveries)
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 4: How many members does a correction take?
+# ### Exercise 4: How many members does a correction need?
 #
 # **15 minutes, difficulty 4 of 5.** You plan an experiment on a number of pairs, `pairs`, and
 # expect one of them to be real, with a signal-to-noise ratio of `snr` (positive). The smallest of
@@ -528,7 +522,7 @@ exercises.notebook_05.check_discoveries(discoveries)
 
 # %% tags=["exercise"]
 def least_members(snr, pairs, level):
-    """Return the smallest number of members with which p is at most level / pairs."""
+    """Return the least number of members with p at most level / pairs."""
     # BEGIN SOLUTION
     n = 2
     while 2 * stats.t.sf(np.sqrt(n) * snr, n - 1) > level / pairs:
@@ -541,6 +535,6 @@ def least_members(snr, pairs, level):
 exercises.notebook_05.check_least_members(least_members)
 
 # %% [markdown] tags=["exercise", "solution"]
-# This is why the correction takes so much away at the size of this notebook: five members are fewer
+# This is why the correction leaves so little at the size of this notebook: five members are fewer
 # than such a pair needs. If several pairs are real, each of them needs fewer, as the line rises.
 # Ratios so large that five members are enough are the rule under Grad-Cos only.

@@ -37,30 +37,26 @@
 
 # %% tags=["parameters"]
 initialisations: int = 3  # initialisations, 2 to 10
-orders: int = 3  # batch orders, each used with each initialisation, 2 to 10
-checkpoints: int = 3  # checkpoints of each run, after its last epochs, at least 2
-per_class: int = 20  # training digits of each class: 20 or 50; with 10 there is one batch an epoch
+orders: int = 3  # batch orders, each with each initialisation, 2 to 10
+checkpoints: int = 3  # of each run, after its last epochs, at least 2
+per_class: int = 20  # training digits of each class: 20 or 50; 10 are one batch
 test_per_class: int = 10  # test digits of each class, 1 to 300
-protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
-output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
+protocol: str = "paired"  # or "released": what the paper's code computes
+output: str = ""  # folder to write results to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
 
 # %%
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib import rcParams
-from matplotlib.figure import Figure
 
 import tda_utils as tda
 from tda_utils import exercises
-from tda_utils.outputs import save, save_numbers, save_table, show, with_alt
+from tda_utils.outputs import save_all, show
+from tda_utils.plots import crossed
 
-rcParams.update(tda.plots.STYLE)
 SOURCES = ["initialisation", "order", "interaction", "epoch", "checkpoint"]
 
 # %% [markdown]
@@ -90,16 +86,18 @@ experiment = tda.Experiment(
 work = {experiment: tda.STUDY_METHODS}
 
 # %%
-pd.DataFrame(
-    [["one seed" if run.initialisation == run.order else "new" for run in experiment.runs]],
-    columns=pd.MultiIndex.from_tuples(experiment.runs, names=["initialisation", "batch order"]),
-).T.unstack().droplevel(0, axis=1)
+same = [run.initialisation == run.order for run in experiment.runs]
+runs = pd.MultiIndex.from_tuples(
+    experiment.runs, names=["initialisation", "batch order"]
+)
+pd.Series(np.where(same, "one seed", "new"), runs).unstack()
 
 # %% [markdown]
 # The scores have one dimension more than before: `initialisation` and `order` in place of `member`.
 
 # %% tags=["nbval-check-output"]
-scores = {name: tda.removal_signed(tau) for name, tau in experiment.all_scores().items()}
+every = experiment.all_scores()
+scores = {name: tda.removal_signed(tau) for name, tau in every.items()}
 print(scores["loo"].dims)
 
 # %% [markdown]
@@ -118,42 +116,20 @@ print(scores["loo"].dims)
 loo = scores["loo"].mean("checkpoint").astype(float)
 large = abs(loo).mean(["initialisation", "order"])
 large = large.where(large > large.quantile(0.9))
-by_row = loo.mean("order").var("initialisation")
-by_column = loo.mean("initialisation").var("order")
 total = loo.var(["initialisation", "order"])
+shares = {
+    "rows differ": loo.mean("order").var("initialisation") / total,
+    "columns differ": loo.mean("initialisation").var("order") / total,
+}
 
-
-def pair_of_largest(share) -> dict[str, int]:
-    """Positions of the pair with the largest share, among pairs with large scores."""
-    values = share.where(large.notnull()).fillna(-1).transpose("train", "test").values
-    train, test = np.unravel_index(values.argmax(), values.shape)
-    return {"train": int(train), "test": int(test)}
-
-
-pairs = {"rows differ": by_row / total, "columns differ": by_column / total}
-pairs = {name: pair_of_largest(share) for name, share in pairs.items()}
-figure = Figure(figsize=(5.2, 2.3), layout="constrained")
-said = []
-for axes, (name, pair) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
-    grid = loo.isel(pair).transpose("initialisation", "order")
-    limit = float(abs(grid).max())
-    size = min(8, 27 / orders)  # of the numbers, so that they fit
-    axes.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit)
-    for i in range(initialisations):
-        for j in range(orders):
-            value = float(grid[i, j])
-            colour = "white" if abs(value) > 0.6 * limit else "#222222"
-            axes.text(j, i, f"{value:.3f}", ha="center", va="center", fontsize=size, color=colour)
-    axes.set(xticks=range(orders), yticks=range(initialisations), title=name)
-    axes.set_xticklabels(grid["order"].values)
-    axes.set_yticklabels(grid["initialisation"].values)
-    axes.set(xlabel="seed of the batch order", ylabel="seed of the initialisation")
-    axes.tick_params(length=0)
-    said.append(
-        f"{name}: the rows explain {float((by_row / total).isel(pair)):.0%} of the variance, the "
-        f"columns {float((by_column / total).isel(pair)):.0%}"
-    )
-show(with_alt(figure, "Leave-one-out of two pairs under each run. " + "; ".join(said) + "."))
+# %%
+pairs = {}
+for name, share in shares.items():
+    share = share.where(large.notnull()).fillna(-1)
+    best = share.transpose("train", "test").values
+    train, test = np.unravel_index(best.argmax(), best.shape)
+    pairs[name] = {"train": int(train), "test": int(test)}
+show(crossed.every_run(loo, pairs))
 
 # %% [markdown]
 # Both kinds of pair exist. So one pair decides nothing, and we need all of them.
@@ -165,22 +141,7 @@ show(with_alt(figure, "Leave-one-out of two pairs under each run. " + "; ".join(
 # design we can do it for every order and every initialisation, and average the variances.
 
 # %%
-of_initialisation = np.sqrt(loo.var("initialisation", ddof=1).mean("order"))
-of_order = np.sqrt(loo.var("order", ddof=1).mean("initialisation"))
-larger = float((of_initialisation > of_order).mean())
-figure = Figure(figsize=(2.9, 2.7), layout="constrained")
-axes = figure.subplots()
-axes.loglog(of_order.values.ravel(), of_initialisation.values.ravel(), ".", ms=2, alpha=0.4)
-ends = [float(f(of_order.values[of_order.values > 0])) for f in (np.min, np.max)]
-axes.plot(ends, ends, color="#7A7A7A", linewidth=0.9, linestyle="--")
-axes.set(xlabel="std over batch orders (DE-Batch)", ylabel="std over initialisations (DE-Init)")
-show(
-    with_alt(
-        figure,
-        "Standard deviation of leave-one-out over initialisations against that over batch orders, "
-        f"a dot a pair, on logarithmic axes. {larger:.0%} of the dots lie above the diagonal.",
-    )
-)
+show(crossed.one_at_a_time(loo))
 
 # %% [markdown]
 # Each dot is a pair; both axes are logarithmic and in nats. A dot above the dashed line is a pair
@@ -209,7 +170,8 @@ show(
 # %%
 components = {name: tda.crossed_components(tau) for name, tau in scores.items()}
 one = components["loo"].isel(pairs["rows differ"])
-pd.Series({source: float(one[source]) for source in SOURCES}, name="variance").to_frame()
+values = {source: float(one[source]) for source in SOURCES}
+pd.Series(values, name="variance").to_frame()
 
 # %% [markdown]
 # The variance from checkpoint to checkpoint of a run has to be in the last two. Is it?
@@ -218,7 +180,11 @@ pd.Series({source: float(one[source]) for source in SOURCES}, name="variance").t
 sample = scores["loo"].isel(pairs["rows differ"]).astype(float)
 within = float(sample.var("checkpoint", ddof=1).mean())
 both = float(one["epoch"] + one["checkpoint"])
-print("epoch and checkpoint hold all of the variance within a run:", both >= within * (1 - 1e-9))
+print(
+    f"epoch and checkpoint, by the variance within a run: {both / within:.2f}"
+)
+
+# %% tags=["hide-cell"]
 assert both >= within * (1 - 1e-9)
 
 # %% [markdown]
@@ -239,17 +205,21 @@ show(figure_shares)
 # `interaction` in the table.
 
 # %%
-table = pd.concat({name: one.to_dataframe() for name, one in shares.items()}, names=["method"])
+tables = {name: one.to_dataframe() for name, one in shares.items()}
+table = pd.concat(tables, names=["method"])
 table.round(2)
 
 # %% [markdown]
 # Whatever the numbers, the shares of a method add up to one:
 
 # %% tags=["nbval-check-output"]
+for name, one in shares.items():
+    print(f"{name:9} {float(one['share'].sum()):.2f}")
+
+# %% tags=["hide-cell"]
 for one in shares.values():
     np.testing.assert_allclose(float(one["share"].sum()), 1, rtol=1e-9)
     assert bool((one["low"] <= one["high"]).all())
-print("shares of each method add up to one:", True)
 
 # %% [markdown]
 # Read the lines before the dots: where two intervals overlap widely, these runs cannot say which
@@ -272,50 +242,53 @@ print("shares of each method add up to one:", True)
 # %% tags=["nbval-check-output"]
 one_batch = replace(experiment, per_class=10, members=2, orders=2)
 alike = one_batch.scores("grad_dot").astype(float)
-between_orders = float(abs(alike.isel(order=0) - alike.isel(order=1)).max())
-between_initialisations = float(
-    abs(alike.isel(initialisation=0) - alike.isel(initialisation=1)).max()
-)
-print(
-    "two orders give the same scores, up to rounding:",
-    between_orders < 1e-2 * between_initialisations,
-)
-print(
-    "share of the batch order:",
-    f"{float(tda.variance_shares(alike)['share'].sel(source='order')):.2f}",
-)
-assert between_orders < 1e-2 * between_initialisations
+largest = {
+    side: float(abs(alike.isel({side: 0}) - alike.isel({side: 1})).max())
+    for side in ("order", "initialisation")
+}
+ratio = largest["order"] / largest["initialisation"]
+of_order = float(tda.variance_shares(alike)["share"].sel(source="order"))
+print("largest difference of two orders, in units of that")
+print(f"of two initialisations: {ratio:.2f}")
+print(f"share of the batch order: {of_order:.2f}")
+
+# %% tags=["hide-cell"]
+assert ratio < 1e-2
 
 # %% [markdown]
 # So the question "initialisation or batch order?" has no meaning for the smallest training set of
 # the paper, and an experiment there that varies "the batch composition" varies nothing.
 
-# %% [markdown]
-# The cell below writes the figure, its table and its numbers where `output` says so.
-
-# %%
-if output:
-    name = f"variance_sources-{protocol}"
-    save(figure_shares, output, name)
-    save_table(table.reset_index(), output, name)
-    numbers = {
-        "initialisations": initialisations,
-        "orders": orders,
-        "checkpoints": checkpoints,
-        "train": experiment.data.n_train,
-        "test": experiment.data.n_test,
-        "LOO: pairs whose std over initialisations is the larger": larger,
-        "shares": {
-            name: {source: float(one["share"].sel(source=source)) for source in SOURCES}
-            for name, one in shares.items()
-        },
-    }
-    save_numbers(numbers, output, name)
-    seeds = {
-        "initialisation": [int(seed) for seed in scores["loo"]["initialisation"].values],
-        "order": [int(seed) for seed in scores["loo"]["order"].values],
-    }
-    Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+# %% tags=["hide-cell"]
+spread = {
+    dim: np.sqrt(loo.var(dim, ddof=1).mean(other))
+    for dim, other in (
+        ("initialisation", "order"),
+        ("order", "initialisation"),
+    )
+}
+larger = float((spread["initialisation"] > spread["order"]).mean())
+numbers = {
+    "initialisations": initialisations,
+    "orders": orders,
+    "checkpoints": checkpoints,
+    "train": experiment.data.n_train,
+    "test": experiment.data.n_test,
+    "LOO: pairs whose std over initialisations is the larger": larger,
+    "shares": {
+        name: {
+            source: float(one["share"].sel(source=source)) for source in SOURCES
+        }
+        for name, one in shares.items()
+    },
+}
+name = f"variance_sources-{protocol}"
+save_all(
+    output,
+    {name: [figure_shares, table.reset_index(), numbers]},
+    initialisation=scores["loo"]["initialisation"].values,
+    order=scores["loo"]["order"].values,
+)
 
 # %% [markdown]
 # ## What you saw
@@ -468,7 +441,9 @@ def variance_of_initialisation(scores):
 
 
 # %% tags=["exercise", "nbval-check-output"]
-exercises.notebook_08.check_variance_of_initialisation(variance_of_initialisation)
+exercises.notebook_08.check_variance_of_initialisation(
+    variance_of_initialisation
+)
 
 # %% [markdown] tags=["exercise", "solution"]
 # A variance cannot be negative, but an estimate without bias can: where the truth is zero, it has

@@ -38,20 +38,20 @@
 # **25 minutes**
 
 # %% tags=["parameters"]
-members: int = 5  # posterior members (seeds) of the four gradient methods, at least 2
+members: int = 5  # posterior members of the gradient methods, at least 2
 checkpoints: int = 1  # checkpoints of each member, after its last epochs
 epochs: int = 3  # epochs of training; the paper has 15
-loo_members: int = 3  # of these members, how many are retrained for leave-one-out, at least 2
-loo_samples: int = 8  # training digits that are left out, drawn among those attributed
-released: dict = {}  # sizes that differ under protocol="released", such as {"loo_samples": 2}
-floor_members: int = 2  # of the members of leave-one-out, those whose floor of rounding is measured
-double_members: int = 2  # members that are trained in float64 as well, with a floor of their own
-double_samples: int = 2  # of the digits that are left out, those left out in float64 as well
-data: str = ""  # folder of MNIST's four IDX files; empty: the stand-in of 150 shipped digits
-protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
-output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
+loo_members: int = 3  # of these, retrained for leave-one-out, at least 2
+loo_samples: int = 8  # training digits left out, drawn among those attributed
+released: dict = {}  # sizes under "released", such as {"loo_samples": 2}
+floor_members: int = 2  # members of leave-one-out whose floor is measured
+double_members: int = 2  # members trained in float64 too, with their floor
+double_samples: int = 2  # of the digits left out, those in float64 as well
+data: str = ""  # folder of MNIST's four IDX files; empty: a stand-in of 150
+protocol: str = "paired"  # or "released": what the paper's code computes
+output: str = ""  # folder to write results to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
-kept: str = "../paper/numbers/full_mnist-paired.json"  # numbers from all of MNIST, as committed
+kept: str = "../paper/numbers/full_mnist-paired.json"  # numbers of all of MNIST
 
 # %%
 import json
@@ -65,7 +65,7 @@ from scipy import stats
 
 import tda_utils as tda
 from tda_utils import exercises
-from tda_utils.outputs import save, save_numbers, save_table, show
+from tda_utils.outputs import save_all, show
 
 # %% [markdown]
 # ## All images are trained on, few have scores
@@ -81,29 +81,34 @@ chosen = {
     "loo_samples": loo_samples,
 }
 if protocol == "released":
-    assert released.keys() <= chosen.keys(), f"released is {released}; it may have {set(chosen)}"
+    if unknown := released.keys() - chosen.keys():
+        raise ValueError(f"released has {unknown}; it may have {set(chosen)}")
     chosen |= released
-size = {"members": chosen["members"], "checkpoints": chosen["checkpoints"], "epochs": epochs}
+size = {name: chosen[name] for name in ("members", "checkpoints")}
+size |= {"epochs": epochs}
+
+# %% [markdown]
+# The stand-in is the same with other data:
+
+# %% tags=["experiments"]
+where = {"protocol": protocol, "store": store}
 if data:
-    experiment = tda.Experiment(task="mnist", root=data, protocol=protocol, store=store, **size)
+    experiment = tda.Experiment(task="mnist", root=data, **where, **size)
 else:
+    digits = {"per_class": 50, "attributed": 30, "test_per_class": 4}
+    solver = "ekfac" if protocol == "paired" else None
     experiment = tda.Experiment(
-        task="mnist3",
-        per_class=50,
-        attributed=30,
-        test_per_class=4,
-        solver="ekfac" if protocol == "paired" else None,
-        protocol=protocol,
-        store=store,
-        **size,
+        task="mnist3", solver=solver, **digits, **where, **size
     )
 gradient_methods = ["ats", "influence", "grad_dot", "grad_cos"]
 work = {experiment: gradient_methods}
 
 # %% tags=["nbval-check-output"]
 task = experiment.data
-print("all of MNIST" if data else "A STAND-IN: 150 shipped digits of three classes, not MNIST")
-print(f"trained on {task.n_train}, attributed {task.n_attributed}, test digits {task.n_test}")
+stand_in = "A STAND-IN: 150 shipped digits of three classes, not MNIST"
+print("all of MNIST" if data else stand_in)
+print(f"trained on {task.n_train}, attributed {task.n_attributed}, ", end="")
+print(f"test digits {task.n_test}")
 
 # %% [markdown]
 # ## Four methods that need no retraining
@@ -128,11 +133,11 @@ print(f"trained on {task.n_train}, attributed {task.n_attributed}, test digits {
 
 # %%
 test = "t" if protocol == "paired" else "released"
-scores = {
-    name: tda.removal_signed(values)
-    for name, values in experiment.all_scores(gradient_methods).items()
+of_models = experiment.all_scores(gradient_methods)
+scores = {name: tda.removal_signed(tau) for name, tau in of_models.items()}
+summaries = {
+    name: tda.summarise(tau, test=test) for name, tau in scores.items()
 }
-summaries = {name: tda.summarise(values, test=test) for name, values in scores.items()}
 
 # %% [markdown]
 # ## Leave-one-out, for some
@@ -141,7 +146,11 @@ summaries = {name: tda.summarise(values, test=test) for name, values in scores.i
 # a few samples and members only: a seeded draw among the attributed digits, and the first members.
 
 # %% tags=["experiments"]
-some = replace(experiment, members=chosen["loo_members"], attributed=chosen["loo_samples"])
+few_of_all = {
+    "members": chosen["loo_members"],
+    "attributed": chosen["loo_samples"],
+}
+some = replace(experiment, **few_of_all)
 work |= {some: ["loo"]}
 
 # %%
@@ -153,7 +162,9 @@ summaries["loo"] = tda.summarise(scores["loo"], test=test)
 
 # %% tags=["nbval-check-output"]
 for name, values in scores.items():
-    members_of, train, tests = (values.sizes[dim] for dim in ("member", "train", "test"))
+    members_of, train, tests = (
+        values.sizes[dim] for dim in ("member", "train", "test")
+    )
     print(f"{name:10} {members_of} members, {train} x {tests} pairs")
 
 # %% [markdown]
@@ -177,18 +188,15 @@ work |= {few: ["loo"]}
 
 # %%
 sizes = {few.data.n_train: few.scores("loo"), task.n_train: scores["loo"]}
-rows = []
+rows = {}
 for n, values in sizes.items():
     one = tda.summarise(values, test=test)
-    rows.append(
-        {
-            "training digits": n,
-            "|mean|": float(abs(one["mean"]).median()),
-            "std": float(one["std"].median()),
-            "|mean| / std": float(abs(one["snr"]).median()),
-        }
-    )
-by_size = pd.DataFrame(rows).set_index("training digits")
+    rows[n] = {
+        "|mean|": float(abs(one["mean"]).median()),
+        "std": float(one["std"].median()),
+        "|mean| / std": float(abs(one["snr"]).median()),
+    }
+by_size = pd.DataFrame(rows).T.rename_axis("training digits")
 by_size.map(lambda value: f"{value:.2g}")
 
 # %% [markdown]
@@ -212,7 +220,12 @@ by_size.map(lambda value: f"{value:.2g}")
 
 # %% tags=["experiments"]
 from_scratch = replace(some, protocol="paired", checkpoints=checkpoints)
-rounded = replace(experiment, protocol="paired", checkpoints=checkpoints, members=floor_members)
+rounded = replace(
+    experiment,
+    protocol="paired",
+    checkpoints=checkpoints,
+    members=floor_members,
+)
 in_double = replace(rounded, members=double_members, dtype="float64")
 left_out_in_double = replace(in_double, attributed=double_samples)
 work |= {from_scratch: ["loo"], rounded: ["floor"], in_double: ["floor"]}
@@ -221,10 +234,20 @@ work |= {left_out_in_double: ["loo"]}
 # %%
 single, double = from_scratch.scores("loo"), left_out_in_double.scores("loo")
 floors = {"float32": rounded.floor(), "float64": in_double.floor()}
+left_out = {"float32": single[:floor_members], "float64": double}
+
+
+def median_size(scores) -> float:
+    return float(abs(scores.mean("checkpoint")).median())
+
+
+# %% [markdown]
+# The medians over pairs, and their ratio:
+
+# %%
 rows = {}
-for precision, values in (("float32", single[:floor_members]), ("float64", double)):
-    both = floors[precision], values
-    of_floor, of_loo = (float(abs(one.mean("checkpoint")).median()) for one in both)
+for precision, values in left_out.items():
+    of_floor, of_loo = median_size(floors[precision]), median_size(values)
     rows[precision] = {
         "members": values.sizes["member"],
         "digits": values.sizes["train"],
@@ -232,8 +255,7 @@ for precision, values in (("float32", single[:floor_members]), ("float64", doubl
         "|LOO|": of_loo,
         "floor / LOO": of_floor / of_loo,
     }
-by_precision = pd.DataFrame(rows).T
-by_precision.map(lambda value: f"{value:.2g}")
+pd.DataFrame(rows).T.map(lambda value: f"{value:.2g}")
 
 # %% [markdown]
 # `|floor|` and `|LOO|` are medians in nats, and the last column is their ratio: near zero the
@@ -244,55 +266,63 @@ by_precision.map(lambda value: f"{value:.2g}")
 # float64. If leave-one-out is a property of the model, the scores of the test digits agree.
 
 # %%
-shared_members = single.sel(member=double["member"], train=double["train"])
-same = xr.corr(shared_members.mean("checkpoint"), double.mean("checkpoint"), "test")
-by_digit = {str(int(one["train"])): float(one) for one in same.isel(member=0)}
+both = single.sel(member=double["member"], train=double["train"]), double
+same = xr.corr(*(one.mean("checkpoint") for one in both), "test")
+by_digit = {str(int(one["train"])): float(one) for one in same[0]}
 for index, one in by_digit.items():
-    print(f"training digit {index}, left out in float32 and in float64: correlation {one:.2f}")
+    print(f"digit {index}, left out in float32 and in float64: ", end="")
+    print(f"correlation {one:.2f}")
 
 # %% [markdown]
 # And how much of what differs from seed to seed is rounding? The mean square of the floor by the
 # variance of leave-one-out over members, for the median pair:
 
 # %%
-by_rounding = (floors["float32"].mean("checkpoint") ** 2).mean(("member", "draw"))
+squares = floors["float32"].mean("checkpoint") ** 2
 over_members = single.mean("checkpoint").var("member", ddof=1)
-share_of_rounding = float((by_rounding / over_members).clip(max=1).median())
-print(f"share of the variance over members that rounding explains: {share_of_rounding:.2g}")
+by_rounding = squares.mean(("member", "draw")) / over_members
+share_of_rounding = float(by_rounding.clip(max=1).median())
+print(f"variance over members that is rounding: {share_of_rounding:.2g}")
 
 # %% [markdown]
 # ## What is left
 #
 # Three questions to each method. **Signal over noise:** how many standard deviations is the mean of
 # a pair away from zero? The marker is the median pair, the thick bar holds half of the pairs, the
-# thin line nine tenths; to the right of the grey tick p is below 0.05. **Pairs to trust:** the
+# thin line nine tenths; to the right of the grey tick p is below 0.05. **Pairs that differ:** the
 # fraction of pairs to the right of that tick; here the grey tick is what pure noise gives.
 # **Agreement:** the rank correlation of the method's means with those of leave-one-out, over the
 # pairs that both have; within the grey line is what chance gives, 95 times in a hundred.
 
 # %%
-shared = {name: one.sel(train=summaries["loo"]["train"].values) for name, one in summaries.items()}
+left_out_digits = summaries["loo"]["train"].values
+shared = {k: one.sel(train=left_out_digits) for k, one in summaries.items()}
 with_loo = tda.agreement(shared, of="mean", kind="spearman", test=test)
 figure = tda.plots.full_set(summaries, with_loo)
 show(figure)
 
+
 # %%
-names = ["loo", *gradient_methods]
-table = pd.DataFrame(
-    [
-        {
-            "method": name,
-            "members": summaries[name].attrs["members"],
-            "pairs": summaries[name]["p"].size,
-            "mean p": float(summaries[name]["p"].mean()),
-            "noise: mean p": summaries[name].attrs["null_mean_p"],
-            "p < 0.05": float((summaries[name]["p"] < 0.05).mean()),
-            "after FDR": float(tda.significant(summaries[name]["p"]).mean()),
-            "with LOO": float(with_loo["correlation"].sel(method_a="loo", method_b=name)),
-        }
-        for name in names
-    ]
-)
+def in_numbers(name) -> dict:
+    one = summaries[name]
+    return {
+        "method": name,
+        "members": one.attrs["members"],
+        "pairs": one["p"].size,
+        "mean p": float(one["p"].mean()),
+        "noise: mean p": one.attrs["null_mean_p"],
+        "p < 0.05": float((one["p"] < 0.05).mean()),
+        "after FDR": float(tda.significant(one["p"]).mean()),
+        "with LOO": float(correlation.sel(method_b=name)),
+    }
+
+
+# %% [markdown]
+# The same in numbers:
+
+# %%
+correlation = with_loo["correlation"].sel(method_a="loo")
+table = pd.DataFrame(map(in_numbers, ["loo", *gradient_methods]))
 table.round(3)
 
 # %% [markdown]
@@ -312,6 +342,8 @@ table.round(3)
 # %% tags=["nbval-check-output"]
 print("ratio that the t-test asks for, with 3, 5 and 10 members:")
 print([round(tda.reliability.snr_threshold(n), 2) for n in (3, 5, 10)])
+
+# %% tags=["hide-cell"]
 pure_noise = tda.null_reference(chosen["loo_members"], test)
 assert pure_noise.mean_p == summaries["loo"].attrs["null_mean_p"]
 
@@ -320,7 +352,7 @@ assert pure_noise.mean_p == summaries["loo"].attrs["null_mean_p"]
 # uncertain. If it hardly agrees with another such mean, then no method can be blamed for not
 # agreeing with it (notebook 06).
 #
-# ## Where the trusted pairs lie
+# ## Where the pairs lie
 #
 # All pairs of the influence function, training digits downwards and test digits to the right,
 # grouped by class. Blue helps, red hurts, grey cannot be told from zero at 0.05, each pair tested
@@ -336,18 +368,15 @@ show(tda.plots.reliability_map(summaries["influence"], correction=None))
 # test digit. Do they look as if one had anything to do with the other?
 
 # %%
-best = tda.clearest_pairs(summaries["influence"], n=8)
-train_at = {int(task.train_index[row]): int(row) for row in task.rows}
-test_at = {int(index): row for row, index in enumerate(task.test_index)}
-train_pictures = task.train_x[[train_at[int(i)] for i in best["train"].values]]
-test_pictures = task.test_x[[test_at[int(i)] for i in best["test"].values]]
-titles = ["helps" if mean > 0 else "hurts" for mean in best["mean"].values] + ["test"] * 8
-show(tda.plots.images(np.concatenate([train_pictures, test_pictures]), titles=titles, columns=8))
+pictures = task.train_x[task.rows], task.test_x
+show(tda.plots.face_to_face(summaries["influence"], *pictures))
 
 # %% tags=["nbval-check-output"]
-rising = int((np.diff(best["p"].values) >= 0).sum())
-print(f"p does not fall from one pair to the next in {rising} of {best['p'].size - 1} cases")
-assert rising == best["p"].size - 1
+best = tda.clearest_pairs(summaries["influence"], n=8)
+print(f"the eight smallest p are {best['p'].max():.4f} or less")
+
+# %% tags=["hide-cell"]
+assert (np.diff(best["p"].values) >= 0).all()
 assert float(best["p"][0]) == float(summaries["influence"]["p"].min())
 
 # %% [markdown]
@@ -372,9 +401,11 @@ assert float(best["p"][0]) == float(summaries["influence"]["p"].min())
 
 # %% tags=["nbval-check-output"]
 committed = json.loads(Path(kept).read_text())
-print(f"leave-one-out: {committed['loo members']} members, {committed['loo samples']} digits")
+print(f"leave-one-out: {committed['loo members']} members, ", end="")
+print(f"{committed['loo samples']} digits")
 by_digits = pd.DataFrame(committed["loo by training digits"]).T
-by_digits[by_size.columns].rename_axis("training digits").map("{:.2g}".format)
+by_digits = by_digits[by_size.columns].rename_axis("training digits")
+by_digits.map("{:.2g}".format)
 
 # %% [markdown]
 # Among sixty thousand the mean is smaller by far, the noise is smaller, too, but not by as much.
@@ -388,8 +419,9 @@ by_digits[by_size.columns].rename_axis("training digits").map("{:.2g}".format)
 few_digits, many_digits = committed["loo by training digits"].values()
 n = committed["loo members"]
 of_noise = stats.t.isf(0.25, n - 1) / np.sqrt(n)
-print(f"median |mean| / std, measured with {n} members: {many_digits['|mean| / std']:.3f}")
-print(f"median |mean| / std of pure noise:            {of_noise:.3f}")
+print("median |mean| / std")
+print(f"  measured with {n} members: {many_digits['|mean| / std']:.3f}")
+print(f"  of pure noise:            {of_noise:.3f}")
 
 # %% [markdown]
 # So these means are noise, and say nothing of the effect but that it is smaller. And the answer of
@@ -411,52 +443,54 @@ pd.DataFrame(rounding.get("precision", {})).T.map(lambda value: f"{value:.2g}")
 # share of the training set does. That is an assumption; the spread is the measured one.
 
 
-# %% tags=["nbval-check-output"]
+# %%
 def members_needed(ratio, alpha=0.05, power=0.8):
-    """Return how many members find a mean of so many standard deviations in a share of cases."""
-    return ((stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power)) / ratio) ** 2
+    """Return how many members find a mean of so many standard deviations."""
+    quantiles = stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power)
+    return (quantiles / ratio) ** 2
 
 
+# %% tags=["nbval-check-output"]
 sizes_of = [int(size) for size in committed["loo by training digits"]]
-effect = few_digits["|mean|"] * sizes_of[0] / sizes_of[1]
-ratio = effect / many_digits["std"]
-print(f"effect: {few_digits['|mean|']:.2g} x {sizes_of[0]} / {sizes_of[1]:,} = {effect:.2g} nats")
-print(f"in units of the noise: {effect:.2g} / {many_digits['std']:.2g} = {ratio:.2g}")
-print(f"members needed: (2.80 / {ratio:.2g})^2 = {members_needed(ratio):,.0f}")
-print(f"and for an effect ten times as large: {members_needed(10 * ratio):,.0f}")
+mean, std = few_digits["|mean|"], many_digits["std"]
+effect = mean * sizes_of[0] / sizes_of[1]
+ratio = effect / std
+fraction = f"{mean:.2g} x {sizes_of[0]} / {sizes_of[1]:,}"
+print(f"effect: {fraction} = {effect:.2g} nats")
+print(f"in units of the noise: {effect:.2g} / {std:.2g} = {ratio:.2g}")
+needed = [members_needed(times * ratio) for times in (1, 10)]
+print(f"members needed: (2.80 / {ratio:.2g})^2 = {needed[0]:,.0f}")
+print(f"and for an effect ten times as large: {needed[1]:,.0f}")
 
 # %% [markdown]
 # Each of these members is trained once with all digits and once more for each digit that is left
 # out. Leaving out a *group* is cheaper: a hundred digits of one kind have, to first order, a
 # hundred times the effect, and need a ten thousandth of the members.
 
-# %% [markdown]
-# The cell below writes the figure, its table and its numbers where `output` says so.
-
-# %%
-if output:
-    name = f"full_mnist-{protocol}"
-    save(figure, output, name)
-    save_table(table, output, name)
-    numbers = {
-        "all of MNIST": bool(data),
-        "train": task.n_train,
-        "attributed": task.n_attributed,
-        "test": task.n_test,
-        **size,
-        "loo members": chosen["loo_members"],
-        "loo samples": chosen["loo_samples"],
-        "methods": table.set_index("method").to_dict("index"),
-        "loo by training digits": {str(n): one for n, one in by_size.to_dict("index").items()},
-        "rounding": {
-            "precision": rows,
-            "float32 with float64": by_digit,
-            "share of variance": share_of_rounding,
-        },
-    }
-    save_numbers(numbers, output, name)
-    seeds = [int(seed) for seed in scores["grad_dot"]["member"].values]
-    Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+# %% tags=["hide-cell"]
+numbers = {
+    "all of MNIST": bool(data),
+    "train": task.n_train,
+    "attributed": task.n_attributed,
+    "test": task.n_test,
+    **size,
+    "loo members": chosen["loo_members"],
+    "loo samples": chosen["loo_samples"],
+    "methods": table.set_index("method").to_dict("index"),
+    "loo by training digits": {
+        str(n): one for n, one in by_size.to_dict("index").items()
+    },
+    "rounding": {
+        "precision": rows,
+        "float32 with float64": by_digit,
+        "share of variance": share_of_rounding,
+    },
+}
+save_all(
+    output,
+    {f"full_mnist-{protocol}": [figure, table, numbers]},
+    seeds=scores["grad_dot"]["member"].values,
+)
 
 # %% [markdown]
 # ## What you saw
@@ -482,7 +516,7 @@ if output:
 # <details><summary>Answer</summary>
 #
 # No. What decides is the mean *in units of the noise*. If the noise shrank as the mean does, just
-# as many pairs would be trusted. The table of sizes shows both beside their ratio.
+# as many pairs would repeat. The table of sizes shows both beside their ratio.
 #
 # </details>
 #

@@ -24,12 +24,12 @@ _HOMES = {
     "tda_utils.posterior": "HUNDRED_SEEDS PAPER_SEEDS Posterior sample_posterior",
     "tda_utils.reliability": (
         "agreement agreement_by_members calibrated changes_spread_only clearest_pairs "
-        "crossed_components "
-        "datamodelling_score defined_members distribution_shift drift_share false_sign_rate "
-        "group_effects group_scores held_out least_certain_pairs mean_p_by_checkpoints "
-        "null_ratio null_reference p_values removal_curves removal_signed remove_drift "
-        "right_held_out rounding_share seeds_needed sequential significant smallest_group "
-        "summarise top_lists top_probability variance_components variance_shares"
+        "contradictions crossed_components datamodelling_score defined_members distribution_shift "
+        "drift_share false_sign_rate group_effects group_scores held_out least_certain_pairs "
+        "mean_p_by_checkpoints null_ratio null_reference p_values removal_curves removal_signed "
+        "remove_drift right_held_out rounding_share seeds_needed sequential significant "
+        "smallest_group summarise top_lists top_probability variance_components variance_shares "
+        "verdicts"
     ),
     "tda_utils.report.exchange": "load_scores save_scores to_dataframe",
     "tda_utils.report.signs": "judge_sign",

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from tda_utils.arrays import plain_array
 from tda_utils.checks import brief
 
-__all__ = ["alt_text", "save", "save_numbers", "save_table", "show", "with_alt"]
+__all__ = ["alt_text", "save", "save_all", "save_numbers", "save_table", "show", "with_alt"]
 
 AnyFigure = TypeVar("AnyFigure", Figure, alt.TopLevelMixin)
 
@@ -344,6 +344,55 @@ def _plain(value: object, where: str) -> object:
     if isinstance(value, float):
         return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
     raise TypeError(f"{where} is a {type(value).__name__}, but must be a number, text or list.")
+
+
+def save_all(
+    folder: str | Path, results: Mapping[str, Any], seeds: Any = None, **named_seeds: Any
+) -> None:
+    """Write all that a notebook found, in one call; nothing if the folder is an empty text.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As for `save`; ``""`` writes nothing.
+    results : mapping of str to figure, DataFrame, mapping, or list of them
+        By the name that its files get: a figure goes to `save`, a table to `save_table`, numbers to
+        `save_numbers`.
+    seeds : array of int, optional
+        Seeds of the members, which ``provenance.json`` then holds.
+    **named_seeds : array of int
+        Instead of `seeds`, several lists of them by name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `save`, `save_table` and `save_numbers`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> save_all(folder, {"p": {"mean": 0.5}}, seeds=[446, 724])
+    >>> sorted(path.name for path in folder.iterdir())
+    ['p.json', 'provenance.json']
+    """
+    if folder == "":
+        return
+    if not isinstance(results, Mapping):
+        raise TypeError(f"results must be a mapping, not {type(results).__name__}.")
+    for name, things in results.items():
+        for thing in things if isinstance(things, list | tuple) else [things]:
+            if isinstance(thing, pd.DataFrame):
+                save_table(thing, folder, name)
+            elif isinstance(thing, Mapping):
+                save_numbers(thing, folder, name)
+            else:
+                save(thing, folder, name)
+    given = seeds if seeds is not None else named_seeds
+    if seeds is not None or named_seeds:
+        of_members = _plain({"seeds": given}, "seeds")
+        text = json.dumps(of_members).encode()
+        _write(folder, "provenance", "json", text)
 
 
 # ---------------- files and checks

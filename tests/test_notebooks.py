@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tornado.web import HTTPError
 
 from tda_utils.reproduce.notebook import fits, notebook_parameters
+from tests.drawing import drawing_lines
 from tools import refresh_notebooks
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
@@ -27,6 +28,8 @@ STORED = sorted(FOLDER.glob("*.ipynb"))
 NAMES = [path.stem for path in SOURCES]
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 MOST_CODE_CELLS_IN_A_ROW = 2
+#: What a student can take in: lines of a cell, characters of a line, the part that draws.
+MOST_LINES, MOST_CHARACTERS, MOST_DRAWING = 15, 80, 0.15
 
 # ------------------------------------------------- checks: each gives the faults it has found
 
@@ -107,9 +110,54 @@ def prose(notebook):
     """A notebook is a text with code in it: two code cells at most stand together."""
     row = 0
     for cell in notebook.cells:
+        if refresh_notebooks.is_hidden(cell):
+            continue
         row = row + 1 if cell.cell_type == "code" else 0
         if row == MOST_CODE_CELLS_IN_A_ROW + 1:
             yield f"{cell.source!r} is the third code cell in a row; say what happens"
+
+
+def seen(notebook):
+    """The code that a reader sees."""
+    code = (cell for cell in notebook.cells if cell.cell_type == "code")
+    return [cell for cell in code if not refresh_notebooks.is_hidden(cell)]
+
+
+def short_cells(notebook):
+    """A cell fits beside the text that explains it."""
+    for cell in seen(notebook):
+        lines = cell.source.splitlines()
+        if len(lines) > MOST_LINES:
+            yield f"{lines[0]!r} begins a cell of {len(lines)} lines"
+        for line in lines:
+            if len(line) > MOST_CHARACTERS:
+                yield f"{line!r} has {len(line)} characters"
+
+
+def little_drawing(notebook):
+    """How a picture is drawn is the business of `tda_utils.plots`."""
+    drawn, total = drawing_lines(cell.source for cell in seen(notebook))
+    if drawn > MOST_DRAWING * total:
+        yield f"{drawn} of {total} lines of code draw"
+
+
+def numbers(notebook):
+    """A result is a number that answers the question, not that something is so."""
+    for cell in notebook.cells:
+        for text, _ in texts(cell):
+            for line in text.splitlines():
+                if line.rstrip().endswith(("True", "False")):
+                    yield f"{line!r} is no number"
+
+
+def hidden_cells(notebook):
+    """What readers do not see has nothing for them, and JupyterLab is told so."""
+    for cell in notebook.cells:
+        if refresh_notebooks.is_hidden(cell):
+            if cell.outputs:
+                yield f"{cell.source!r} is hidden and shows something"
+            if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+                yield f"{cell.source!r} is hidden, and JupyterLab does not know"
 
 
 CHANGING = {
@@ -142,7 +190,18 @@ def texts(cell):
             yield data.get("text/plain", ""), False
 
 
-CHECKS = [opening, execution, checked_cells, alt_text, semicolons, prose, stable_outputs]
+READABLE = [short_cells, little_drawing, numbers, hidden_cells]
+CHECKS = [
+    *(opening, execution, checked_cells, alt_text, semicolons, prose, stable_outputs),
+    *READABLE,
+]
+#: Notebooks that are still to be made so, with what they lack; each has it until it is mended.
+LACKING = {
+    "02": (short_cells, little_drawing, numbers),
+    "06": (short_cells, little_drawing, numbers),
+    "09": (short_cells, numbers),
+    "10": (short_cells, little_drawing, numbers),
+}
 
 # ---------------- the notebooks of this repository
 
@@ -159,7 +218,11 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_notebook(path, check):
-    assert list(check(nbformat.read(path, as_version=4))) == []
+    faults = list(check(nbformat.read(path, as_version=4)))
+    if check in LACKING.get(path.stem[:2], ()):
+        assert faults, f"{path.stem} has been mended: take {check.__name__} out of LACKING"
+    else:
+        assert faults == []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)
@@ -274,6 +337,17 @@ def insert_code(notebook, position):
     notebook.cells.insert(position, new_code_cell("c", execution_count=4))
 
 
+HIDING = {"tags": ["hide-cell"]}
+DRAWN = """\
+from matplotlib.figure import Figure
+figure = Figure()
+left, right = figure.subplots(1, 2)
+for axes in (left, right):
+    axes.plot([1, 2],
+              [3, 4])
+total = 1 + 1"""
+
+
 FAULTS = [
     (opening, 0, put(source="A title\n\n20 minutes"), "title"),
     (opening, 0, put(source="# A title"), "reading time"),
@@ -298,6 +372,13 @@ FAULTS = [
     (semicolons, 4, put(source="plot();"), "ends with ';'"),
     (semicolons, 4, put(source="plot();  # drawn\nmore()"), "ends with ';'"),
     (prose, 6, insert_code, "third code cell"),
+    (short_cells, 2, put(source="a = 1\n" * 16), "16 lines"),
+    (short_cells, 2, put(source=f"a = '{'b' * 80}'"), "86 characters"),
+    (little_drawing, 2, put(source=DRAWN), "6 of 9 lines"),
+    (numbers, 2, put(outputs=[printed("it is small: True")]), "small: True"),
+    (numbers, 2, put(outputs=data_of(text_plain="False")), "False"),
+    (hidden_cells, 2, put(metadata=HIDING), "shows something"),
+    (hidden_cells, 2, put(metadata=HIDING, outputs=[]), "JupyterLab"),
     (stable_outputs, 2, put(outputs=[printed("done in 3.2 s")]), "a duration: '3.2 s'"),
     (stable_outputs, 2, put(outputs=[printed("50%|# | 5/10 [00:01<00:01, 4.9it/s]")]), "progress"),
     (stable_outputs, 2, put(outputs=data_of(text_plain="2025-03-01")), "a date"),
@@ -311,6 +392,28 @@ def test_the_good_notebook_has_no_fault():
     assert {check.__name__: list(check(notebook)) for check in CHECKS} == {
         check.__name__: [] for check in CHECKS
     }
+
+
+def test_what_is_hidden_may_be_long_and_draw_and_stand_between():
+    notebook = good()
+    source = DRAWN + "\na = 1" * 20
+    metadata = {**HIDING, "jupyter": {"source_hidden": True}}
+    notebook.cells.insert(5, new_code_cell(source, metadata=metadata))
+    assert [list(check(notebook)) for check in (*READABLE, prose)] == [[]] * 5
+
+
+@pytest.mark.parametrize(
+    ("code", "drawn"),
+    [
+        ("import altair as alt\nchart = alt.Chart(1)\nchart = chart.mark_bar()", 3),
+        ("import tda_utils as tda\nlabel = tda.plots.LOOKS\nlabel", 1),
+        ("from tda_utils.plots import seeds\nx = seeds.a(1)\ny = 2\nshow(x)", 3),
+        ("def draw(axes):\n    figure = tda.plots.a()\n    return 1\ndraw(2)", 3),
+        ("a = 1  # matplotlib\n\nb = 'show'", 0),
+    ],
+)
+def test_a_line_draws_if_it_names_what_draws(code, drawn):
+    assert drawing_lines([code])[0] == drawn
 
 
 @pytest.mark.parametrize(("check", "position", "change", "sentence"), FAULTS)

@@ -26,6 +26,7 @@ from tda_utils.outputs import (
     JUPYTERLAB_VEGA_LITE,
     alt_text,
     save,
+    save_all,
     save_numbers,
     save_table,
     show,
@@ -198,3 +199,29 @@ def test_numbers_are_sorted_rounded_and_plain(tmp_path) -> None:
 def test_bad_input_gets_one_clear_sentence(call, error, facts, tmp_path) -> None:
     refused(error, lambda: call(tmp_path), *facts)
     assert not list(tmp_path.iterdir())
+
+
+def test_all_of_a_notebook_is_written_in_one_call(tmp_path) -> None:
+    figure = with_alt(Figure(figsize=(1, 1)), "An empty sheet.")
+    table = pd.DataFrame({"a": [1.5]})
+    results = {"one": [figure, table, {"n": 2}], "two": figure}
+    save_all(tmp_path, results, seeds=np.array([446, 724]))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("one.pdf", "one.png", "one.csv", "one.md", "one.json", "two.pdf", "two.png"),
+        "provenance.json",
+    }
+    assert json.loads((tmp_path / "provenance.json").read_text()) == {"seeds": [446, 724]}
+    save_all(tmp_path, {}, order=[1], initialisation=[2, 3])
+    both = {"order": [1], "initialisation": [2, 3]}
+    assert json.loads((tmp_path / "provenance.json").read_text()) == {"seeds": both}
+
+
+def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_all("", {"one": {"n": 2}}, seeds=[1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_named(tmp_path) -> None:
+    refused(TypeError, lambda: save_all(tmp_path, [1]), "results", "list")
+    refused(TypeError, lambda: save_all(tmp_path, {"a": 3}), "figure", "int")

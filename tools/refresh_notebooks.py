@@ -39,6 +39,8 @@ CELL_TIMEOUT = 600
 #: after a checkout, and still refuses it where they differ.
 KEPT = ("tags", "alt", "lines_to_next_cell")
 PAIRED = {"notebook_metadata_filter": "kernelspec,-all"}
+#: What is for the machine alone, such as saving and assertions: it runs, and readers do not see it.
+HIDDEN = "hide-cell"
 #: Progress bars print times, and the order of a set hangs on the hash seed.
 ENVIRONMENT = {"TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
 
@@ -93,12 +95,25 @@ def build(source: Path) -> nbformat.NotebookNode:
         cell.metadata = nbformat.from_dict(
             {k: cell.metadata[k] for k in KEPT if k in cell.metadata}
         )
+        if is_hidden(cell):
+            cell.metadata["jupyter"] = {"source_hidden": True}  # JupyterLab's word for it
     metadata = {
         "jupytext": PAIRED,
         "kernelspec": read.metadata.get("kernelspec", KERNELSPEC),
         "language_info": {"name": "python"},
     }
     return nbformat.v4.new_notebook(cells=read.cells, metadata=metadata)
+
+
+def is_hidden(cell: nbformat.NotebookNode) -> bool:
+    """Return whether a cell is code that readers do not see.
+
+    Examples
+    --------
+    >>> is_hidden(nbformat.v4.new_code_cell("assert True", metadata={"tags": ["hide-cell"]}))
+    True
+    """
+    return cell.cell_type == "code" and HIDDEN in cell.metadata.get("tags", [])
 
 
 def run(source: Path) -> nbformat.NotebookNode:

@@ -7,9 +7,10 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 ============================ ===================================================================
 `concept`                    one score is one draw: the posterior of tau for two train-test pairs
 `tau_histograms`             the same, small, for several methods
+`face_to_face`               the pairs with the smallest p, as pictures
 `images`                     a row of pictures
 `mean_against_std`           every pair: is the mean larger than the noise?
-`reliability_map`            train x test: which pairs can be trusted, and where do they lie?
+`reliability_map`            train x test: which pairs differ from zero, and where do they lie?
 `rank_change`                the "most helpful" training samples under one seed and under another
 `p_by_checkpoints`           mean p against the number of checkpoints
 `significant_fractions`      how many pairs are significant, before and after correction
@@ -27,6 +28,16 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `STYLE`, `LOOKS`, ...        the look of all of them, for drawings of one's own
 ============================ ===================================================================
 
+Figures that one notebook asks for are in modules of their own, to be imported by name:
+
+================= ==============================================================================
+`removals`        one prediction, and what each removal does to it
+`seeds`           two models that differ in their seed, or in one half of it
+`ensembles`       how members and checkpoints differ, and what a test may count
+`released`        what the released code computes, beside what the definitions say
+`crossed`         every initialisation with every batch order
+================= ==============================================================================
+
 Source of the figures' content: E. Nguyen, M. Seo and S. J. Oh, "A Bayesian Perspective on Training
 Data Attribution", NeurIPS 2023, arXiv 2305.19765.
 """
@@ -43,7 +54,7 @@ from tda_utils.plots.methods import (
     p_by_checkpoints,
     significant_fractions,
 )
-from tda_utils.plots.pairs import concept, tau_histograms
+from tda_utils.plots.pairs import concept, face_to_face, tau_histograms
 from tda_utils.plots.pictures import images
 from tda_utils.plots.remedies import remedies_by_steps, weight_paths
 from tda_utils.plots.studies import (
@@ -65,6 +76,7 @@ __all__ = [
     "agreement_matrices",
     "concept",
     "explore_pairs",
+    "face_to_face",
     "floor_by_steps",
     "full_set",
     "images",

@@ -172,7 +172,7 @@ def _pair_scatter(
             x=alt.X("mean:Q", title="mean of τ").scale(zero=False),
             y=alt.Y("std:Q", title="standard deviation of τ").scale(type="log", nice=False),
             color=alt.condition(brush, colour, alt.value("#DDDDDD")),
-            stroke=alt.condition(hover, alt.value(style.NOISY_COLOUR), alt.value(None)),
+            stroke=alt.condition(hover, alt.value(style.ORANGE), alt.value(None)),
             strokeWidth=alt.condition(hover, alt.value(3), alt.value(0)),
             tooltip=details,
         )
@@ -188,7 +188,7 @@ def _p_histogram(base: alt.Chart, brush: alt.Parameter) -> alt.Chart:
             x=alt.X("p:Q", title="p-value of the pairs selected").bin(step=0.05, extent=[0, 1]),
             y=alt.Y("count():Q", title="pairs"),
             color=alt.Color("classes:N", title=None)
-            .scale(range=["#E69F00", style.TRUSTED_COLOUR])
+            .scale(range=["#E69F00", style.BLUE])
             .legend(orient="top"),
         )
         .properties(width=230, height=130)

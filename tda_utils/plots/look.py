@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from tda_utils.arrays import plain_array
 from tda_utils.checks import brief, check_choice, check_count
 from tda_utils.reliability import checks
 from tda_utils.terms import METHOD_LABELS
@@ -49,8 +50,9 @@ SPARE_LOOKS = (("#009E73", "P"), ("#CC79A7", "X"), ("#7F7F7F", "*"))
 TEXT_WIDTH = 5.5  # inches: one column of a NeurIPS paper
 INK, SOFT, FAINT = "#222222", "#7A7A7A", "#ECECEC"
 SIGNED = "RdBu"  # blue helps, red hurts
-TRUSTED_COLOUR, NOISY_COLOUR = "#0072B2", "#D55E00"
-UNTRUSTED = "#CDCDCD"  # far from the white of a mean that is small but significant
+BLUE, ORANGE = "#0072B2", "#D55E00"
+HELPS, HURTS = BLUE, ORANGE
+UNSURE = "#CDCDCD"  # far from the white of a mean that is small but significant
 STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -178,6 +180,44 @@ def check_summary(summary: object) -> None:
         raise ValueError(f"summary lacks the attributes {missing}, which summarise gives it.")
     check_count("members of summary", summary.attrs["members"], least=2)
     check_choice("test of summary", summary.attrs["test"], checks.TESTS)
+
+
+def numbers(name: str, values: Any, *shape: int | None) -> np.ndarray:
+    """Return finite numbers as float64, or raise one clear error; None is any length but zero."""
+    array = plain_array(name, values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, not {array.dtype}.")
+    fits = array.ndim == len(shape) and array.size
+    if not fits or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        sides = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} has the shape {array.shape}; it must have ({sides}).")
+    array = array.astype(np.float64)
+    if unusable := int((~np.isfinite(array)).sum()):
+        raise ValueError(f"{name} has {unusable} NaN or infinite values; all must be finite.")
+    return array
+
+
+def labelled(name: str, values: object, *dims: str) -> xr.DataArray:
+    """Return finite labelled numbers with exactly these dims, in this order, as float64."""
+    checks.check_numbers(name, values)
+    if set(values.dims) != set(dims):
+        raise ValueError(f"{name} has dimensions {values.dims}; it must have {dims}.")
+    values = values.transpose(*dims)
+    return values.copy(data=numbers(name, values.values, *[None] * len(dims)))
+
+
+def named(name: str, values: object) -> dict[str, Any]:
+    """Return a mapping from texts to what is drawn, not empty, or raise one clear error."""
+    if not isinstance(values, Mapping) or not values:
+        raise ValueError(f"{name} must map at least one name to its values, not {brief(values)}.")
+    if others := [key for key in values if not isinstance(key, str)]:
+        raise TypeError(f"{name} has the name {brief(others[0])}, but names must be texts.")
+    return dict(values)
+
+
+def signed_text(value: float, digits: int = 2) -> str:
+    """Write a number with its sign, for a title: +0.12 or −0.12."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def sample_labels(summary: xr.Dataset, dim: str) -> np.ndarray | None:

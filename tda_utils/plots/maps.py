@@ -21,8 +21,8 @@ from tda_utils.reliability.significance import significant, snr_threshold
 # Colour and opacity of a line in `rank_change`, by whether it starts and whether it ends on top.
 SLOPE_LOOKS = {
     (True, True): (style.INK, 1.0),
-    (True, False): (style.NOISY_COLOUR, 1.0),
-    (False, True): (style.TRUSTED_COLOUR, 1.0),
+    (True, False): (style.ORANGE, 1.0),
+    (False, True): (style.BLUE, 1.0),
     (False, False): (style.SOFT, 0.35),
 }
 CORRECTION_NAMES = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", None: "uncorrected"}
@@ -181,7 +181,7 @@ def reliability_map(
     reach = float(np.quantile(found, 0.98)) if found.size else 1.0
     power = style.drawing_power(reach)
     shown, reach = shown / 10.0**power, reach / 10.0**power
-    axes.set_facecolor(style.UNTRUSTED)
+    axes.set_facecolor(style.UNSURE)
     drawn = axes.imshow(
         shown,
         cmap=style.SIGNED if style.helpful_sign(summary.attrs) > 0 else f"{style.SIGNED}_r",

@@ -18,6 +18,7 @@ from tda_utils.plots import look as style
 from tda_utils.plots.pictures import draw_picture, pictures_of_samples
 from tda_utils.reliability import checks
 from tda_utils.reliability.checks import Test
+from tda_utils.reliability.pairs import clearest_pairs
 from tda_utils.reliability.significance import summarise
 
 #: A train-test pair, as original indices, or as a Dataset of pairs of which the first is meant.
@@ -73,7 +74,7 @@ def concept(
     Distribution of tau over 8 members x 5 checkpoints for 2 train-test pairs.
     """
     summary = summarise(scores, test)
-    chosen = _chosen_pairs(pairs, [scores])
+    chosen = chosen_pairs(pairs, [scores])
     pictures = pictures_of_samples(train_images, test_images, scores.sizes)
     figure = style.new_figure(style.TEXT_WIDTH, 2.75 if pictures else 1.75)
     columns = figure.subfigures(1, len(chosen), wspace=0.04, squeeze=False)[0]
@@ -83,7 +84,7 @@ def concept(
             grid.set_height_ratios([0.85, 1.5])
             _draw_pair(panel, grid[0], summary, pair, pictures)
         axes = panel.add_subplot(grid[-1])
-        colour = (style.TRUSTED_COLOUR, style.NOISY_COLOUR)[i % 2]
+        colour = (style.BLUE, style.ORANGE)[i % 2]
         _draw_distribution(axes, scores, summary, pair, colour)
         axes.set_xlabel(rf"attribution $\tau$ ({style.sign_note(scores.attrs)})")
         panel.suptitle(title, fontweight="bold", color=colour, fontsize=9)
@@ -129,7 +130,7 @@ def tau_histograms(
     looks = style.looks_of(style.checked_methods(scores_by_method, "scores_by_method"))
     summaries = {name: summarise(scores_by_method[name], test) for name in looks}
     first = next(iter(looks))
-    chosen = _chosen_pairs(pairs, list(scores_by_method.values()))
+    chosen = chosen_pairs(pairs, list(scores_by_method.values()))
     figure = style.new_figure(style.TEXT_WIDTH, 0.6 + 0.95 * len(looks))
     grid = figure.subplots(len(looks), len(chosen), squeeze=False)
     for row, (name, look) in zip(grid, looks.items(), strict=True):
@@ -152,6 +153,75 @@ def tau_histograms(
     return with_alt(figure, _distribution_alt(scores_by_method[first], named, chosen))
 
 
+@style.journal
+def face_to_face(summary: xr.Dataset, train_images: Any, test_images: Any, n: int = 8) -> Figure:
+    """The pairs with the smallest p, one column each: training sample above, test sample below.
+
+    Parameters
+    ----------
+    summary : Dataset, (train, test)
+        What `summarise` returns.
+    train_images, test_images : array, (train, height, width) or with channels
+        Pictures in the order of the summary's train and test samples.
+    n : int
+        How many pairs, from the smallest p on.
+
+    Returns
+    -------
+    Figure
+        A title says whether the training sample helps or hurts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If summary or images do not have these shapes, or `n` is out of range.
+
+    Notes
+    -----
+    Source: the example pairs of arXiv 2305.19765.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> from tda_utils.reliability import summarise
+    >>> draws = np.random.default_rng(0).normal(2, 1, size=(4, 2, 3))
+    >>> summary = summarise(xr.DataArray(draws, dims=("member", "train", "test")))
+    >>> pictures = np.tile(np.eye(8), (3, 1, 1))
+    >>> print(outputs.alt_text(plots.face_to_face(summary, pictures[:2], pictures, n=2)))
+    The 2 pairs with the smallest p, training sample above test sample: train 1 helps test 1 (p
+    2.4e-05); train 1 helps test 2 (p 0.00095).
+    """
+    style.check_summary(summary)
+    summary = summary.transpose("train", "test")
+    shown = pictures_of_samples(train_images, test_images, summary.sizes)
+    if not shown:
+        raise ValueError("train_images and test_images are None; they must be pictures.")
+    best = clearest_pairs(summary, n=n)
+    sign = style.helpful_sign(summary.attrs)
+    words = ["helps" if sign * mean > 0 else "hurts" for mean in best["mean"].values]
+    figure = style.new_figure(style.TEXT_WIDTH * n / 8, 1.65)
+    grid, sentences = figure.subplots(2, n, squeeze=False), []
+    for i, (train, test) in enumerate(zip(best["train"].values, best["test"].values, strict=True)):
+        rows = zip(grid[:, i], ("train", "test"), (train, test), (words[i], "test"), strict=True)
+        for axes, dim, label, title in rows:
+            place = int(np.flatnonzero(_names(summary, dim) == label)[0])
+            draw_picture(axes, shown[dim][place])
+            axes.set_title(title, loc="center", fontsize=6.5)
+        p = float(best["p"][i])
+        sentences.append(f"train {train} {words[i]} test {test} (p {p:.2g})")
+    return with_alt(
+        figure,
+        f"The {n} pairs with the smallest p, training sample above test sample: "
+        f"{'; '.join(sentences)}.",
+    )
+
+
+def _names(summary: xr.Dataset, dim: str) -> np.ndarray:
+    """Return what `clearest_pairs` calls the samples along a dim: their index, or positions."""
+    return summary[dim].values if dim in summary.coords else np.arange(summary.sizes[dim])
+
+
 def _draw_pair(
     panel: Any,
     cell: Any,
@@ -161,7 +231,7 @@ def _draw_pair(
 ) -> None:
     """Draw the training picture, an arrow and the test picture."""
     inner = cell.subgridspec(1, 3, width_ratios=[1, 0.5, 1])
-    for column, (dim, position) in zip((0, 2), _positions(summary, pair).items(), strict=True):
+    for column, (dim, position) in zip((0, 2), positions(summary, pair).items(), strict=True):
         axes = panel.add_subplot(inner[column])
         draw_picture(axes, pictures[dim][position])
         axes.set_title(_sample_text(summary, dim, position), loc="center", fontsize=7)
@@ -181,7 +251,7 @@ def _draw_distribution(
     axes: Axes, scores: xr.DataArray, summary: xr.Dataset, pair: tuple[int, int], colour: str
 ) -> None:
     """Draw a histogram of all draws, the matching normal density, member ticks and the numbers."""
-    where = _positions(summary, pair)
+    where = positions(summary, pair)
     draws = scores.isel(where).astype(np.float64)
     power = style.drawing_power(float(abs(draws).max()))
     draws = draws / 10.0**power
@@ -228,7 +298,7 @@ def _distribution_alt(
     sentences = [f"Distribution of tau over {sizes} for {len(chosen)} train-test pairs."]
     for title, pair in chosen.items():
         for name, summary in summaries.items():
-            values = summary.isel(_positions(summary, pair))
+            values = summary.isel(positions(summary, pair))
             of_method = f", {name}" if name else ""
             sentences.append(
                 f"{title}{of_method} ({_pair_text(summary, pair)}): mean"
@@ -238,7 +308,7 @@ def _distribution_alt(
     return " ".join(sentences)
 
 
-def _chosen_pairs(
+def chosen_pairs(
     pairs: Mapping[str, Pair], scores_of_methods: Iterable[xr.DataArray]
 ) -> dict[str, tuple[int, int]]:
     """Return title -> (train, test) in original indices, of samples that all methods score."""
@@ -268,7 +338,7 @@ def _check_pair(name: str, pair: tuple[int, int], scores: xr.DataArray) -> None:
                 f"{name} has {dim} index {brief(label)}, which {where} in the scores' coordinate"
                 f" {dim!r}."
             )
-    if not np.isfinite(scores.isel(_positions(scores, pair)).values).sum() > 1:
+    if not np.isfinite(scores.isel(positions(scores, pair)).values).sum() > 1:
         raise ValueError(
             f"{name} is train {brief(pair[0])}, test {brief(pair[1])}, of which scores has no two "
             "finite values to draw."
@@ -292,7 +362,7 @@ def _places(data: xr.Dataset | xr.DataArray, dim: str, label: object) -> list[in
     return np.flatnonzero(found).tolist()
 
 
-def _positions(summary: xr.Dataset | xr.DataArray, pair: tuple[int, int]) -> dict[str, int]:
+def positions(summary: xr.Dataset | xr.DataArray, pair: tuple[int, int]) -> dict[str, int]:
     """Return where a pair lies along train and test."""
     return {
         dim: _places(summary, dim, label)[0]
@@ -308,5 +378,5 @@ def _sample_text(summary: xr.Dataset, dim: str, position: int) -> str:
 
 def _pair_text(summary: xr.Dataset, pair: tuple[int, int]) -> str:
     return " → ".join(
-        _sample_text(summary, dim, position) for dim, position in _positions(summary, pair).items()
+        _sample_text(summary, dim, position) for dim, position in positions(summary, pair).items()
     )

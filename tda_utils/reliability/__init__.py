@@ -1,4 +1,4 @@
-r"""Reliability: how far a training data attribution score can be trusted.
+r"""Reliability: what of a training data attribution score repeats, and what is noise.
 
 A score tau(z_j, z) belongs to one trained model, and a trained model is one draw from a posterior.
 The score is therefore a random variable, and what can be said about it comes from a sample of
@@ -11,6 +11,7 @@ test)`` (``checkpoint`` may be missing):
 `p_values`                                p alone, by a t-test or by the released code's formula
 `snr_threshold`, `null_reference`         what these look like when scores are pure noise
 `significant`                             which pairs stand out, many tests at once
+`verdicts`, `contradictions`              a word for each pair; where two methods repeat opposites
 `calibrated`, `right_held_out`            which signs are right, by a few retrainings?
 `clearest_pairs`, `least_certain_pairs`   the two ends of the list
 `false_sign_rate`                         how probable is it that a sign is not what it seems?
@@ -85,6 +86,7 @@ from tda_utils.reliability.significance import (
 from tda_utils.reliability.signs import drift_share, removal_signed, remove_drift
 from tda_utils.reliability.stability import ceiling, correlation_of_means, stability
 from tda_utils.reliability.variance import crossed_components, variance_components, variance_shares
+from tda_utils.reliability.words import contradictions, verdicts
 
 __all__ = [
     "NullReference",
@@ -94,6 +96,7 @@ __all__ = [
     "ceiling",
     "changes_spread_only",
     "clearest_pairs",
+    "contradictions",
     "correlation_of_means",
     "crossed_components",
     "datamodelling_score",
@@ -126,6 +129,7 @@ __all__ = [
     "top_probability",
     "variance_components",
     "variance_shares",
+    "verdicts",
 ]
 
 __getattr__, _ = lazy(

@@ -11,7 +11,8 @@ from html import escape
 
 import numpy as np
 
-from tda_utils.report.verdict import CANNOT_TELL, MAY_BE_LUCK, NO_SCORE, REPEATS, WORDS, Judged
+from tda_utils.reliability.words import CANNOT_TELL, MAY_BE_LUCK, NO_SCORE, REPEATS, WORDS
+from tda_utils.report.verdict import Judged
 
 WIDTH, BAR, GAP = 640, 26, 20
 ORDER = (REPEATS, MAY_BE_LUCK, CANNOT_TELL, NO_SCORE)

@@ -15,6 +15,7 @@ import xarray as xr
 from tda_utils.checks import check_count
 from tda_utils.files import write_whole
 from tda_utils.reliability.checks import check_probability
+from tda_utils.reliability.words import CANNOT_TELL, MAY_BE_LUCK, REPEATS
 from tda_utils.report import verdict, warned
 from tda_utils.report.drawn import percent
 from tda_utils.report.given import cubes
@@ -37,7 +38,7 @@ class Report:
     summaries : dict of str to Dataset
         What `tda_utils.summarise` gives of each method.
     words : dict of str to ndarray, (train, test), int8
-        The word of each pair; see `tda_utils.report.verdict.WORDS`.
+        The word of each pair; see `tda_utils.reliability.words.WORDS`.
     warnings, advice : list of str
         What one should know first, and what to do next.
     html : str
@@ -206,7 +207,7 @@ def _tables(
 
 def _lists(one: Judged, k: int, shown: int, most: int = 100) -> xr.Dataset:
     """Return the lists of the test samples that have most to say, and of others between them."""
-    found = (one.words == verdict.REPEATS).sum(0)
+    found = (one.words == REPEATS).sum(0)
     order = np.argsort(-found, kind="stable")
     if len(order) > most:
         # Half of them the fullest, the rest from all over the order.
@@ -243,8 +244,8 @@ def _damped(scores: Any, task: Any, by_method: Mapping[str, xr.DataArray]) -> fl
 def _sentence(judged: Mapping[str, Judged], tables: Mapping[str, pd.DataFrame]) -> str:
     """Return the verdict in one sentence: of the first method whole, of the others how much."""
     first, *others = judged.values()
-    found, luck = first.count(verdict.REPEATS), first.count(verdict.MAY_BE_LUCK)
-    rest = first.count(verdict.CANNOT_TELL)
+    found, luck = first.count(REPEATS), first.count(MAY_BE_LUCK)
+    rest = first.count(CANNOT_TELL)
     parts = [
         f"{found:,} of {first.words.size:,} scores of {first.name} ({percent(first.share)}) "
         f"{'repeats' if found == 1 else 'repeat'} over {first.scores.sizes['member']} models",

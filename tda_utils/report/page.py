@@ -16,18 +16,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tda_utils.reliability.words import CANNOT_TELL, MAY_BE_LUCK, NO_SCORE, REPEATS, WORDS
 from tda_utils.report import drawn
 from tda_utils.report.drawn import percent
 from tda_utils.report.samples import Shown, class_name
-from tda_utils.report.verdict import (
-    CANNOT_TELL,
-    MAY_BE_LUCK,
-    NO_SCORE,
-    POWER,
-    REPEATS,
-    WORDS,
-    Judged,
-)
+from tda_utils.report.verdict import POWER, Judged
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 CODES = {word: code for code, word in WORDS.items()}

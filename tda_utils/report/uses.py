@@ -19,8 +19,8 @@ from tda_utils.checks import brief, check_count
 from tda_utils.reliability import checks
 from tda_utils.reliability.ranks import top_lists
 from tda_utils.reliability.significance import summarise
+from tda_utils.reliability.words import WORDS, verdicts
 from tda_utils.report.signs import Same, self_scores
-from tda_utils.report.verdict import WORDS, words_of
 
 
 def mislabelled(
@@ -160,7 +160,7 @@ def _list(own: xr.DataArray, n: int, highest: bool, alpha: float) -> pd.DataFram
     members = own.sizes["member"]
     mean, std = lists["mean"].values, lists["std"].values
     reach = stats.t.isf(alpha / 2, members - 1) * std / np.sqrt(members)
-    words = words_of(summarise(scores)["p"], alpha)[at, 0]
+    words = verdicts(summarise(scores)["p"], alpha).values[at, 0]
     table = {
         "train": lists["train"].values,
         "value": mean,

@@ -1,15 +1,9 @@
 """The verdict: how much of each method's scores repeats, in words and in tables.
 
-The words are few, and each has one meaning. A pair of a training and a test sample
-
-- **repeats**, if its mean over members differs from zero by the rule that keeps false discoveries
-  below alpha among all that are found;
-- **may be luck**, if its own p is below alpha, but that rule does not find it;
-- **cannot tell** is said of all others: these models do not say more than noise would;
-- has **no score**, if a member's score of it is NaN.
-
-**No answer for one model** is said of leave-one-out where rounding alone moves most members' losses
-as far. **Right** is said only of what leave-one-out of the same models finds again, by itself.
+The words are those of `tda_utils.reliability.words`: **repeats**, **may be luck**, **cannot
+tell**, and **no score**. **No answer for one model** is said of leave-one-out where rounding alone
+moves most members' losses as far. **Right** is said only of what leave-one-out of the same models
+finds again, by itself.
 """
 
 from __future__ import annotations
@@ -29,17 +23,17 @@ from tda_utils.reliability.overall import mean_p_by_checkpoints, overall_reliabi
 from tda_utils.reliability.ranks import top_lists
 from tda_utils.reliability.rounding import null_ratio
 from tda_utils.reliability.seeds import seeds_needed
-from tda_utils.reliability.significance import null_reference, significant, summarise
+from tda_utils.reliability.significance import null_reference, summarise
 from tda_utils.reliability.stability import ceiling, correlation_of_means, stability
 from tda_utils.reliability.variance import variance_components
+from tda_utils.reliability.words import (
+    MAY_BE_LUCK,
+    NO_SCORE,
+    REPEATS,
+    WORDS,
+    verdicts,
+)
 
-NO_SCORE, CANNOT_TELL, MAY_BE_LUCK, REPEATS = -1, 0, 1, 2
-WORDS = {
-    REPEATS: "repeats",
-    MAY_BE_LUCK: "may be luck",
-    CANNOT_TELL: "cannot tell",
-    NO_SCORE: "no score",
-}
 #: Intervals and correlations of more pairs are those of so many of them, drawn at random.
 MOST_PAIRS = 100_000
 #: The clearest pairs that the tables list.
@@ -73,22 +67,6 @@ class Judged:
         return self.count(REPEATS) / max(self.words.size - self.count(NO_SCORE), 1)
 
 
-def words_of(p: xr.DataArray, alpha: float = 0.05) -> np.ndarray:
-    """Return the word of each pair as a small integer; see `WORDS`.
-
-    Examples
-    --------
-    >>> p = xr.DataArray([[0.001, 0.04, 0.9, np.nan]], dims=("train", "test"))
-    >>> [WORDS[word] for word in words_of(p).ravel()]
-    ['repeats', 'may be luck', 'cannot tell', 'no score']
-    """
-    alone = p.values < alpha
-    words = np.where(alone, MAY_BE_LUCK, CANNOT_TELL).astype(np.int8)
-    words[significant(p, alpha).values] = REPEATS
-    words[np.isnan(p.values)] = NO_SCORE
-    return words
-
-
 def judge(
     name: str, scores: xr.DataArray, alpha: float, floor: xr.DataArray | None = None
 ) -> Judged:
@@ -106,7 +84,7 @@ def judge(
         }
         if floor is not None:
             numbers["null_ratio"] = null_ratio(scores, floor)
-    return Judged(name, scores, summary, words_of(summary["p"], alpha), few, numbers)
+    return Judged(name, scores, summary, verdicts(summary["p"], alpha).values, few, numbers)
 
 
 def _some_pairs(scores: xr.DataArray, most: int, seed: int = 0) -> xr.DataArray:
@@ -351,7 +329,7 @@ def table_of_groups(judged: Mapping[str, Judged], alpha: float) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             summary = summarise(blocks)
-        words = words_of(summary["p"], alpha)
+        words = verdicts(summary["p"], alpha).values
         for row, train in enumerate(blocks["train"].values):
             for column, test in enumerate(blocks["test"].values):
                 numbers = {q: summary[q].values[row, column] for q in ("mean", "std", "p")}

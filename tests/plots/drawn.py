@@ -124,6 +124,7 @@ FIGURES: dict[str, Callable] = {
     "concept": lambda: plots.concept(SCORES, PAIRS, PICTURES[:9], PICTURES),
     "concept without pictures": lambda: plots.concept(SCORES, {"One": (100, 7)}),
     "tau_histograms": lambda: plots.tau_histograms(BY_METHOD, PAIRS),
+    "face_to_face": lambda: plots.face_to_face(SUMMARY, PICTURES[:9], PICTURES, n=4),
     "images": lambda: plots.images(PICTURES, [f"digit {i}" for i in range(12)]),
     "mean_against_std": lambda: plots.mean_against_std(SUMMARY),
     "reliability_map": lambda: plots.reliability_map(SUMMARY),
@@ -156,6 +157,30 @@ def texts(figure: Figure) -> list[str]:
     """All that is written in a figure."""
     found = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
     return [text for text in found if text]
+
+
+def whole(figure: Figure) -> str:
+    """Return the alternative text of a figure of which nothing is cut off or overlaps."""
+    width, height = figure.bbox.size
+    placed = [t for part in (figure, *figure.subfigs) for t in (*part.texts, part._suptitle) if t]
+    titles = []
+    for axes in figure.axes:
+        titles += [axes.title, axes._left_title]
+        placed += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
+    titles = [title for title in titles if title.get_text()]
+    for text in (*placed, *titles):
+        box = text.get_window_extent()
+        if text.get_text():
+            assert box.x0 > -1, text
+            assert box.y0 > -1, text
+            assert box.x1 < width + 1, text
+            assert box.y1 < height + 1, text
+    boxes = [title.get_window_extent() for title in titles]
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i]), titles[i]
+    said = outputs.alt_text(figure)
+    assert said.endswith(".") and any(letter.isdigit() for letter in said)
+    return said
 
 
 def written(figure: object) -> tuple[bytes, bytes]:

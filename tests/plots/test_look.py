@@ -3,7 +3,9 @@
 import math
 
 import matplotlib
+import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
 from tda_utils.plots import look
@@ -89,3 +91,26 @@ def test_a_figure_is_drawn_in_one_style_whatever_the_notebook_has_set() -> None:
 @pytest.mark.parametrize("given", [None, {}, ["loo"]])
 def test_methods_come_in_a_mapping_that_is_not_empty(given: object) -> None:
     refused(ValueError, lambda: look.checked_methods(given, "curves"), "curves", repr(given))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "facts"),
+    [
+        (lambda: look.numbers("x", ["a"], None), TypeError, ["x", "real numbers"]),
+        (lambda: look.numbers("x", [[1.0]], None), ValueError, ["x", "(1, 1)", "any"]),
+        (lambda: look.numbers("x", [1.0, 2.0], 3), ValueError, ["x", "(2,)", 3]),
+        (lambda: look.numbers("x", [np.nan, 1.0], 2), ValueError, ["x", "1 NaN", "finite"]),
+        (lambda: look.labelled("x", xr.DataArray([1.0]), "a"), ValueError, ["x", "dim_0", "a"]),
+        (lambda: look.named("x", {}), ValueError, ["x", "at least one", "{}"]),
+        (lambda: look.named("x", {1: 2}), TypeError, ["x", 1, "texts"]),
+    ],
+)
+def test_what_is_drawn_is_checked(call, error, facts) -> None:
+    refused(error, call, *facts)
+
+
+def test_numbers_are_finite_and_of_the_shape_that_is_asked_for() -> None:
+    np.testing.assert_array_equal(look.numbers("x", [[1, 2]], None, 2), [[1.0, 2.0]])
+    scores = xr.DataArray([[1, 2]], dims=("b", "a"))
+    assert look.labelled("x", scores, "a", "b").dims == ("a", "b")
+    assert look.signed_text(-0.125) == "\N{MINUS SIGN}0.12" and look.signed_text(1.0, 1) == "+1.0"

@@ -9,7 +9,7 @@ from scipy import stats
 from tda_utils import outputs, plots
 from tda_utils.plots import look
 from tda_utils.reliability.significance import summarise
-from tests.plots.drawn import BY_METHOD, PAIRS, PICTURES, SCORES, texts
+from tests.plots.drawn import BY_METHOD, PAIRS, PICTURES, SCORES, texts, whole
 from tests.refusals import refused
 
 
@@ -132,3 +132,18 @@ def test_what_is_finite_of_a_pair_is_drawn() -> None:
     assert "p nan" in outputs.alt_text(plots.concept(holed, {"One": (100, 7)}))
     nothing = SCORES * np.nan
     refused(ValueError, lambda: plots.concept(nothing, {"One": (100, 7)}), "'One'", "finite")
+
+
+def test_the_clearest_pairs_stand_face_to_face_whatever_the_sign() -> None:
+    best = PAIRS["Trusted"]
+    for sign, word in (("removal", 1), ("upweighting", -1)):
+        summary = summarise(SCORES).assign_attrs(sign=sign)
+        figure = plots.face_to_face(summary, PICTURES[:9], PICTURES, n=3)
+        said = "helps" if word * float(best["mean"][0]) > 0 else "hurts"
+        pair = f"train {best['train'].item()} {said} test {best['test'].item()}"
+        assert pair in whole(figure)
+        above, below = figure.axes[0], figure.axes[3]
+        at = [int(np.flatnonzero(SCORES[d] == best[d].item())[0]) for d in ("train", "test")]
+        for axes, place in zip((above, below), at, strict=True):
+            np.testing.assert_array_equal(axes.get_images()[0].get_array(), PICTURES[place, 0])
+    refused(ValueError, lambda: plots.face_to_face(summary, None, None), "train_images", "None")

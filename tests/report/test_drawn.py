@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tda_utils.report import drawn, verdict
+from tda_utils.reliability import words
+from tda_utils.report import drawn
 from tests.report.cases import HOSTILE, signal
 from tests.report.test_verdict import judged
 
@@ -43,5 +44,5 @@ def test_the_histogram_counts_p_values_beside_the_line_of_noise():
 
 def test_a_method_without_any_score_can_be_drawn():
     one = judged(a=signal() * np.nan)["a"]
-    assert one.count(verdict.NO_SCORE) == one.words.size
+    assert one.count(words.NO_SCORE) == one.words.size
     read(drawn.histogram(one)), read(drawn.bars({"a": one}))

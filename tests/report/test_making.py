@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 import tda_utils as tda
-from tda_utils.report import verdict
+from tda_utils.reliability import words
 from tests.refusals import refused
 from tests.reliability.scores import labelled, noise
 from tests.report.cases import floor_of, signal
@@ -19,7 +19,7 @@ def test_the_sentence_says_what_the_table_counts():
     assert repr(made) == f"Report: {made.sentence}" and "tracin" in made.sentence
     assert "right" not in made.sentence, "nothing independent says so"
     np.testing.assert_array_equal(
-        made.words["tracin"] == verdict.REPEATS, tda.significant(made.summaries["tracin"]["p"])
+        made.words["tracin"] == words.REPEATS, tda.significant(made.summaries["tracin"]["p"])
     )
 
 

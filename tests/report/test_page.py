@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tda_utils as tda
-from tda_utils.report import page, verdict
+from tda_utils.reliability import words
+from tda_utils.report import page
 from tests.report.cases import HOSTILE, floor_of, signal
 
 #: Elements that have no end.
@@ -101,7 +102,7 @@ def test_numbers_on_the_page_are_those_of_the_tables(hostile):
     text = re.sub(r"<[^>]+>", " ", hostile.html)
     assert re.search(rf"Repeat\s+{row['repeats']}\s", text)
     assert f"{row['share_that_repeats']:.0%}".replace("%", " %") in text
-    for word in verdict.WORDS.values():
+    for word in words.WORDS.values():
         assert word in text
 
 

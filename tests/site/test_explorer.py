@@ -5,6 +5,7 @@ What is drawn is read from the data sets of the charts, and held against the num
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.site.conftest import SCREENSHOTS
@@ -70,7 +71,7 @@ def check_drawn(page) -> None:
         assert end["size"] / end["std"] == pytest.approx(threshold)
 
 
-def test_it_starts_with_the_most_trusted_pair(visit):
+def test_it_starts_with_the_pair_of_smallest_p(visit):
     page = visit().open("explorer.html")
     check_drawn(page)
     pairs = data_of(page, "scatter", "pairs")
@@ -135,7 +136,7 @@ def test_a_click_on_a_row_of_the_chart_or_of_the_list_chooses_the_pair(visit):
 def test_a_verdict_says_what_was_computed(visit):
     page = visit().open("explorer.html")
     data = stored(page)
-    words = {0: "Noise", 1: "With care", 2: "Trust it"}
+    words = {0: "Cannot tell", 1: "May be luck", 2: "Repeats"}
     for method in data["labels"]:
         page.check(f"input[name=method][value={method}]")
         for protocol in data["results"]:
@@ -144,6 +145,30 @@ def test_a_verdict_says_what_was_computed(visit):
             at = state["train"] * len(data["test"]) + state["test"]
             verdict = data["results"][protocol][method]["verdict"][at]
             assert words[verdict] in page.inner_text("#verdict")
+
+
+def test_all_methods_stand_side_by_side_and_contradictions_are_marked(visit):
+    page = visit().open("explorer.html")
+    data, n_test = stored(page), len(stored(page)["test"])
+    results = data["results"]["paired"]
+    repeated = {
+        method: np.where(np.equal(one["verdict"], 2), np.sign(np.array(one["mean"], float)), 0)
+        for method, one in results.items()
+    }
+    signs = np.array(list(repeated.values()))
+    against = (signs.max(0) > 0) & (signs.min(0) < 0)
+    assert data["contradictions"]["paired"]["pairs"] == against.sum() > 0
+    assert f"In {against.sum()} of" in page.inner_text("#contradictions")
+    for at in (int(np.argmax(against)), int(np.argmin(against))):
+        train, test = divmod(at, n_test)
+        page.check(f"input[name=test][value='{test}']", force=True)
+        page.check(f"input[name=train][value='{train}']", force=True)
+        marked = page.evaluate(
+            "() => [...document.querySelectorAll('#compared .against')]"
+            ".map((row) => row.dataset.method)"
+        )
+        assert marked == [m for m in results if against[at] and repeated[m][at]]
+        assert page.locator("#compared tr").count() == len(results)
 
 
 def test_a_box_drawn_in_the_scatter_lists_the_pairs_in_it(visit):
@@ -191,7 +216,7 @@ def test_a_range_of_p_lists_pairs_and_one_of_them_can_be_chosen(visit):
     page.keyboard.press("Enter")
     assert (state_of(page)["train"], state_of(page)["test"]) == (train, test)
     assert page.locator("#region-list button[aria-pressed=true]").count() == 1
-    assert "Noise" in page.inner_text("#verdict")
+    assert "Cannot tell" in page.inner_text("#verdict")
     check_drawn(page)
     page.click("#clear")
     assert not any(row["listed"] for row in data_of(page, "scatter", "pairs"))

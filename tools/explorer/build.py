@@ -46,9 +46,7 @@ def main(arguments: list[str]) -> int:
         return 2
     if chosen.report is not None:
         task = experiments["paired"].data
-        made = tda.report(
-            scores["paired"], task, title="Scores of the course: can they be trusted?"
-        )
+        made = tda.report(scores["paired"], task, title="Scores of the course: what repeats?")
         made.save(chosen.report, tables=False)
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(page(data), encoding="utf-8")

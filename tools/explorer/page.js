@@ -18,10 +18,10 @@ const PROTOCOLS = {
   released: ["Released: as its code computes", "Released: leave-one-out goes on training from a finished network, influence stops at its start, and p is without the square root of the number of members. Signs are turned so that positive always helps."],
 };
 const VERDICTS = {
-  2: ["●", "Trust it", "p stays significant after the correction for many tests"],
-  1: ["◐", "With care", "p is below 0.05, but does not survive the correction for many tests"],
-  0: ["○", "Noise", "the mean cannot be told from zero"],
-  "-1": ["–", "No answer", "a score of this pair is not a number (NaN)"],
+  2: ["●", "Repeats", "the rule for many tests finds it, so other networks would say the same; that does not make it right"],
+  1: ["◐", "May be luck", "p is below 0.05, but the rule for many tests does not find it"],
+  0: ["○", "Cannot tell", "these networks do not tell the mean from zero"],
+  "-1": ["–", "No score", "a score of this pair is not a number (NaN)"],
 };
 const nTest = data.test.length;
 const state = { ...data.start, region: null };
@@ -36,9 +36,9 @@ function number(value) {
 }
 const signed = (value) => (value > 0 ? "+" : "") + number(value);
 const pText = (p) => (p === null ? "p: NaN" : p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(p < 0.1 ? 3 : 2)}`);
-const result = () => data.results[state.protocol][state.method];
-function pairOf(train, test) {
-  const one = result();
+const result = (method = state.method) => data.results[state.protocol][method];
+function pairOf(train, test, method = state.method) {
+  const one = result(method);
   const i = train * nTest + test;
   const [mean, std, p, half, verdict] = ["mean", "std", "p", "half", "verdict"].map((name) => one[name][i]);
   const known = mean !== null && half !== null;
@@ -62,6 +62,16 @@ function drawsOf(train, test) {
   const rows = (list) => list.filter((tau) => tau !== null).map((tau) => ({ tau }));
   return { draws: rows(values), members: rows(members) };
 }
+// Two methods contradict each other where both repeat, with opposite signs.
+function opponents(method, train, test) {
+  const own = pairOf(train, test, method);
+  if (own.verdict !== 2) return [];
+  return Object.keys(data.labels).filter((other) => {
+    const pair = pairOf(train, test, other);
+    return pair.verdict === 2 && pair.side !== own.side;
+  });
+}
+const names = (methods) => methods.map((method) => METHODS[method][0]).join(", ");
 const digit = (kind, i) => `${kind} digit ${data[kind][i].index} (a ${data[kind][i].label})`;
 
 // ---------------- controls
@@ -120,8 +130,8 @@ function showRanking(rebuild) {
   }
   const members = rows.flatMap((row) => drawsOf(row.train, row.test).members.map(({ tau }) => ({ rank: row.rank, tau })));
   const drawn = rows.map((row) => (row.known ? row : { ...row, mean: null }));
-  const trusted = rows.filter((row) => row.verdict > 0).length;
-  at("ranking").setAttribute("aria-label", `Means and intervals of ${rows.length} training digits for ${digit("test", state.test)}; ${trusted} have p below 0.05. The list beside it has the numbers.`);
+  const small = rows.filter((row) => row.verdict > 0).length;
+  at("ranking").setAttribute("aria-label", `Means and intervals of ${rows.length} training digits for ${digit("test", state.test)}; ${small} have p below 0.05. The list beside it has the numbers.`);
   return views.ranking.data("rows", drawn).data("members", members).data("zero", [{ at: 0 }]).runAsync().then(alignRows);
 }
 // Rows of the list and of the chart have one height; only the chart has an axis above them.
@@ -139,6 +149,7 @@ function showAnswer(announce) {
   const numbers = pair.known
     ? `mean τ ${signed(pair.mean)}${unit}, 95 % interval ${signed(pair.low)} to ${signed(pair.high)}, standard deviation ${number(pair.std)}, ${pText(pair.p)} (${test}).`
     : "there is no mean and no p-value.";
+  showMethods();
   at("sentence").textContent = `${does}${digit("train", state.train).replace("train", "Training")}, ${digit("test", state.test)}: ${numbers}`;
   const figure = (kind, title) => element("figure", {}, picture(kind, state[kind], digit(kind, state[kind])), element("figcaption", { textContent: `${title} ${data[kind][state[kind]].index}` }));
   at("pair").replaceChildren(figure("train", "train"), "→", figure("test", "test"));
@@ -147,6 +158,29 @@ function showAnswer(announce) {
   at("histogram").setAttribute("aria-label", `Histogram of ${draws.length} values of τ: ${members.filter(({ tau }) => tau > 0).length} of ${members.length} members are above zero. ${numbers}`);
   return views.histogram.data("draws", draws).data("members", members).data("zero", [{ at: 0 }])
     .data("mean", pair.known ? [{ at: pair.mean }] : []).runAsync();
+}
+function showMethods() {
+  const rows = Object.keys(data.labels).map((method) => {
+    const pair = pairOf(state.train, state.test, method);
+    const against = opponents(method, state.train, state.test);
+    const [symbol, word] = VERDICTS[pair.verdict];
+    const said = against.length ? `≠ contradicts ${names(against)}` : "";
+    const row = element("tr", { className: against.length ? "against" : "" },
+      element("th", { scope: "row", textContent: METHODS[method][0] }),
+      element("td", { textContent: `${symbol} ${word}` }),
+      element("td", { textContent: pair.mean === null ? "" : pair.side }),
+      element("td", { textContent: pText(pair.p) }),
+      element("td", { textContent: said }));
+    row.dataset.method = method;
+    return row;
+  });
+  at("compared").replaceChildren(...rows);
+  const found = data.contradictions[state.protocol];
+  const worst = Object.entries(found.of_two).sort(([, a], [, b]) => b[1] - a[1])[0];
+  const all = `In ${found.pairs} of ${data.train.length * nTest} pairs two methods repeat opposite signs.`;
+  at("contradictions").textContent = worst && worst[1][1]
+    ? `${all} Most often ${names(worst[0].split(","))}: of ${worst[1][0]} pairs that both repeat, ${worst[1][1]} are opposite.`
+    : all;
 }
 function allPairs() {
   return data.train.flatMap((_, train) => data.test.map((__, test) => pairOf(train, test)));

@@ -1,7 +1,7 @@
 """The explorer: scores of several methods and protocols in one page that needs no network.
 
 The page is what a notebook cannot be: choose a method, a protocol and a test digit, and see which
-training digits matter, how much the answer varies from model to model, and whether to trust it.
+training digits matter, how much the answer varies from model to model, and whether it repeats.
 Everything that is statistics is computed here, by `tda_utils.reliability`; the page only looks up.
 
 =============== ================================================================================
@@ -14,6 +14,7 @@ Everything that is statistics is computed here, by `tda_utils.reliability`; the 
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,10 +31,10 @@ from tda_utils.reliability import removal_signed
 from tda_utils.reliability.significance import (
     TEST_OF,
     null_reference,
-    significant,
     snr_threshold,
     summarise,
 )
+from tda_utils.reliability.words import contradictions, verdicts
 from tda_utils.terms import METHOD_LABELS
 
 __all__ = ["charts", "page", "page_data"]
@@ -60,11 +61,10 @@ THEMES = {
         "mark": "#F0E442",
     },
 }
-#: What a pair's code says of it, the answer of the test, from none to the strictest.
-NO_ANSWER, NOISE, ALONE, CORRECTED = -1, 0, 1, 2
 ROW_HEIGHT = 36  # CSS pixels: one training digit in the list, and in the chart beside it
 DIGITS = 4  # significant ones; more would only make the page larger
 SIGNS = ["helps", "hurts"]
+COUNTS = ("repeated", "opposite")
 
 
 # ---------------- data
@@ -90,10 +90,13 @@ def page_data(
     dict
         ``train``, ``test``: index, label and picture of each sample. ``results[protocol][method]``:
         lists over pairs, test samples running fastest, of ``mean``, ``std``, ``p``, ``half`` (half
-        the width of the interval that excludes zero where p < alpha), ``verdict`` (2: significant
-        after the Benjamini-Hochberg correction over all pairs; 1: on its own alone; 0: not; -1: no
-        p), and ``draws``, the name of an entry of ``draws``: scores of every pair under every
-        member and checkpoint. Where scores are NaN or infinite, the pair's values are None.
+        the width of the interval that excludes zero where p < alpha), ``verdict`` (the codes of
+        `tda_utils.reliability.words`: 2 repeats, 1 may be luck, 0 cannot tell, -1 no score), and
+        ``draws``, the name of an entry of ``draws``: scores of every pair under every member and
+        checkpoint. Where scores are NaN or infinite, the pair's values are None.
+        ``contradictions[protocol]``: in how many pairs any two methods repeat opposite signs
+        (``pairs``), and for each two methods, such as ``"loo,ats"`` (``of_two``), how many pairs
+        both repeat, and how many of these with opposite signs.
 
     Raises
     ------
@@ -121,16 +124,18 @@ def page_data(
     first = next(iter(next(iter(scores.values())).values()))
     draws: dict[str, list] = {}
     results: dict[str, dict[str, dict[str, Any]]] = {}
+    against = {}
     for protocol, by_method in scores.items():
-        results[protocol] = {}
+        results[protocol], summaries = {}, {}
         for method, tau in by_method.items():
-            result, values = _result(tau, protocol, alpha)
+            result, values, summaries[method] = _result(tau, protocol, alpha)
             # Two methods are the same under both protocols: their draws are written once.
             name = next(
                 (known for known in draws if draws[known] == values), f"{protocol}-{method}"
             )
             draws[name] = values
             results[protocol][method] = {**result, "draws": name}
+        against[protocol] = _against(contradictions(summaries, alpha))
     members = int(first.sizes["member"])
     return {
         "alpha": alpha,
@@ -147,25 +152,35 @@ def page_data(
         "train": _samples(task, first, "train"),
         "test": _samples(task, first, "test"),
         "results": results,
+        "contradictions": against,
         "draws": draws,
         "start": _start(results, int(first.sizes["test"])),
     }
 
 
-def _result(tau: xr.DataArray, protocol: str, alpha: float) -> tuple[dict[str, Any], list]:
-    """Return the summary of one method under one protocol, and its draws, as lists."""
+def _result(
+    tau: xr.DataArray, protocol: str, alpha: float
+) -> tuple[dict[str, Any], list, xr.Dataset]:
+    """Return what is shown of one method under one protocol, its draws as a list, its summary."""
     tau = removal_signed(tau).transpose("member", "checkpoint", "train", "test")
     finite = tau.where(np.isfinite(tau).all(("member", "checkpoint")))
     summary = summarise(finite, TEST_OF[protocol])
-    alone = significant(summary["p"], alpha, correction=None).values
-    corrected = significant(summary["p"], alpha, correction="bh").values
-    verdict = np.where(corrected, CORRECTED, np.where(alone, ALONE, NOISE))
-    verdict = np.where(np.isnan(summary["p"].values), NO_ANSWER, verdict)
+    verdict = verdicts(summary["p"], alpha).values
     half = summary["std"] * snr_threshold(tau.sizes["member"], alpha, TEST_OF[protocol])
     result = {name: _rounded(summary[name].values) for name in ("mean", "std", "p")}
     result |= {"half": _rounded(half.values), "verdict": verdict.ravel().tolist()}
     draws = _rounded(finite.transpose("train", "test", "member", "checkpoint").values)
-    return result, draws
+    return result, draws, summary
+
+
+def _against(found: xr.Dataset) -> dict[str, Any]:
+    """Return in how many pairs methods contradict each other, as plain values."""
+    names = found["method_a"].values.tolist()
+    of_two = {
+        f"{a},{b}": [int(found[count].sel(method_a=a, method_b=b)) for count in COUNTS]
+        for a, b in itertools.combinations(names, 2)
+    }
+    return {"pairs": int(found["contradicted"].sum()), "of_two": of_two}
 
 
 def _rounded(values: np.ndarray) -> list[float | None]:
@@ -188,7 +203,7 @@ def _samples(task: Task, scores: xr.DataArray, dim: str) -> list[dict[str, Any]]
 
 
 def _start(results: dict[str, dict[str, dict[str, Any]]], n_test: int) -> dict[str, Any]:
-    """Return what the page shows first: the most trusted pair of the first method."""
+    """Return what the page shows first: the pair of smallest p of the first method."""
     protocol = next(iter(results))
     method = next(iter(results[protocol]))
     p = [1.0 if value is None else value for value in results[protocol][method]["p"]]

@@ -14,6 +14,8 @@ from urllib.parse import quote
 import nbformat
 from nbformat import NotebookNode
 
+from tools.refresh_notebooks import is_hidden
+
 VEGA_LITE = "application/vnd.vegalite"
 #: Where a page finds the files of `_static`; all notebooks lie one folder deep.
 STATIC = "../_static"
@@ -108,6 +110,11 @@ def _fold(cell: NotebookNode) -> None:
         tags.append("hide-input")
         cell.metadata["mystnb"] = {
             f"code_prompt_{act.lower()}": f"{act} the solution" for act in ("Show", "Hide")
+        }
+    elif is_hidden(cell):  # MyST folds the whole cell by this tag
+        cell.metadata["mystnb"] = {
+            f"code_prompt_{act.lower()}": f"{act} what is checked or saved here"
+            for act in ("Show", "Hide")
         }
     elif cell.cell_type == "markdown" and "solution" in tags:
         cell.source = f"<details><summary>What it means</summary>\n\n{cell.source}\n\n</details>"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tda_utils.reliability import words
 from tda_utils.reliability.significance import significant, summarise
 from tda_utils.terms import METHOD_LABELS
 from tools.explorer import page
@@ -45,10 +46,10 @@ def test_numbers_are_those_of_the_protocols_test(scores, tiny_task, protocol, te
         np.testing.assert_allclose(found[name], summary[name].values.ravel(), rtol=6e-4)
     excludes_zero = np.abs(found["mean"]) > np.array(found["half"])
     verdict = np.array(found["verdict"])
-    np.testing.assert_array_equal(excludes_zero, verdict >= page.ALONE)
-    trusted = significant(summary["p"]).values.ravel()
-    np.testing.assert_array_equal(verdict == page.CORRECTED, trusted)
-    assert {page.NOISE, page.ALONE} <= set(found["verdict"])
+    np.testing.assert_array_equal(excludes_zero, verdict >= words.MAY_BE_LUCK)
+    found_by_rule = significant(summary["p"]).values.ravel()
+    np.testing.assert_array_equal(verdict == words.REPEATS, found_by_rule)
+    assert {words.CANNOT_TELL, words.MAY_BE_LUCK} <= set(found["verdict"])
 
 
 def test_draws_are_in_the_order_that_is_said_and_written_once(scores, tiny_task):
@@ -59,6 +60,22 @@ def test_draws_are_in_the_order_that_is_said_and_written_once(scores, tiny_task)
     names = {p: one["grad_dot"]["draws"] for p, one in data["results"].items()}
     assert names == {"paired": "paired-grad_dot", "released": "paired-grad_dot"}
     assert len(data["draws"]) == 3
+
+
+def test_contradictions_are_those_of_the_data(scores, tiny_task):
+    data = page.page_data(scores, tiny_task)
+    some = 0
+    for protocol, results in data["results"].items():
+        loo, dot = results["loo"], results["grad_dot"]
+        both = np.equal(loo["verdict"], words.REPEATS) & np.equal(dot["verdict"], words.REPEATS)
+        opposite = both & (np.array(loo["mean"]) * np.array(dot["mean"]) < 0)
+        found = data["contradictions"][protocol]
+        assert found == {
+            "pairs": opposite.sum(),
+            "of_two": {"loo,grad_dot": [both.sum(), opposite.sum()]},
+        }
+        some += opposite.sum()
+    assert some > 0
 
 
 def test_it_starts_with_the_smallest_p(scores, tiny_task):
@@ -82,8 +99,8 @@ def test_a_score_that_is_no_number_takes_its_pair_out_and_no_other(scores, tiny_
     found = data["results"]["paired"]["loo"]
     pair = 4 * tiny_task.n_test + 3
     assert [found[name][pair] for name in ("mean", "std", "p", "half")] == [None] * 4
-    assert found["verdict"][pair] == page.NO_ANSWER
-    assert found["verdict"].count(page.NO_ANSWER) == 1
+    assert found["verdict"][pair] == words.NO_SCORE
+    assert found["verdict"].count(words.NO_SCORE) == 1
     assert found["p"][:pair] == clean["p"][:pair]
     assert json.loads(json.dumps(data, allow_nan=False)) == data
 

@@ -44,3 +44,13 @@ def test_solutions_are_folded(tmp_path):
     assert "hide-input" in made[1].metadata.tags
     assert made[2].source.startswith("<details>") and "\n\nIt is one.\n\n" in made[2].source
     assert "hide-input" not in made[3].metadata.tags
+
+
+def test_what_is_for_the_machine_is_folded(tmp_path):
+    hidden = nbformat.v4.new_code_cell("assert 1", metadata={"tags": ["hide-cell"]})
+    path = tmp_path / "00.ipynb"
+    title = nbformat.v4.new_markdown_cell("# Title")
+    nbformat.write(nbformat.v4.new_notebook(cells=[title, hidden]), path)
+    cell = notebooks.page(path, "notebooks/00.ipynb", "https://github.com/a/b", tmp_path).cells[1]
+    assert cell.metadata.tags == ["hide-cell"]
+    assert cell.metadata.mystnb.code_prompt_show.startswith("Show ")
