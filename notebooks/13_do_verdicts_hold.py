@@ -50,7 +50,7 @@ import pandas as pd
 
 import tda_utils as tda
 from tda_utils import exercises
-from tda_utils.outputs import save, save_table, show
+from tda_utils.outputs import save_all, show
 
 # %% [markdown]
 # ## Place a bet
@@ -234,11 +234,9 @@ print(pd.Series(table).round(2).to_string())
 # stay where they are, however many members are added: they repeat themselves nearly perfectly, and
 # answer another question. Only the derivative through the whole run follows leave-one-out up.
 
-# %% tags=["hidden"]
-if output:
-    save(figure, output, "agreement_by_members")
-    found = pd.Series(table, name="correlation").rename_axis("method")
-    save_table(found.reset_index(), output, "agreement_by_members")
+# %% tags=["hide-cell"]
+found = pd.Series(table, name="correlation").rename_axis("method")
+save_all(output, {"agreement_by_members": [figure, found.reset_index()]})
 
 # %% [markdown]
 # ## What you saw
