@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Ask two seeds the same question
+# # One seed is not enough
 #
 # Notebooks 01 and 02 asked one model which training digits helped its prediction. That model came
 # from one [seed](../docs/glossary.md#seed), and nobody chose the seed for a reason. Would another
@@ -38,9 +38,7 @@
 # %% tags=["parameters"]
 seed_a: int = 446  # seed of model A, as in notebooks 01 and 02
 seed_b: int = 854  # seed of model B
-per_class: int = (
-    10  # training digits of each class: 10 or 20 (20 takes minutes)
-)
+per_class: int = 10  # training digits of each class: 10, or 20 in minutes
 test_per_class: int = 30  # test digits of each class, 1 to 300
 batch_size: int = 16  # of the second half: two batches an epoch
 store: str = "../paper/runs/store"  # folder of finished scores

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # What does the released code compute?
+# # What the released code computes
 #
 # The paper *A Bayesian Approach To Analysing Training Data Attribution In Deep Learning*
 # (Nguyen, Seo and Oh, NeurIPS 2023) came with code. A careful reproduction reads that code, and

@@ -76,8 +76,8 @@ def in_unit(unit: float) -> dict[str, Figure]:
     }
 
 
-# These draw no scores, nor what was computed of any with a unit; changes of losses are in nats.
-WITHOUT_UNIT = {"images", "agreement_by_study", "floor_by_steps", "face_to_face"}
+# These draw nothing with a unit, or changes of losses, which are in nats.
+WITHOUT_UNIT = {"images", "agreement_by_study", "floor_by_steps", "face_to_face", "choose_two"}
 # The numbers of a pair, which have a unit: "mean 8.51, standard deviation 0.406".
 WITH_UNIT = re.compile(r"(?:(?<=mean )|(?<=deviation ))-?\d[\d.e+-]*\d")
 
