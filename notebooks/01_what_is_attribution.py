@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Ask which training digits made a prediction
+# # What is attribution?
 #
 # A model has learnt from a handful of pictures, and now it reads a new one wrongly. Which of the
 # training pictures are to blame, and which ones helped? Training data

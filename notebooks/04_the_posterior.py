@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Sample the posterior
+# # The posterior
 #
 # One seed gives one model, another seed gives another. What are these models a sample *of*? And a
 # training run passes through many states on its way: is each of them one more sample?

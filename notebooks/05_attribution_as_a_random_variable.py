@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Treat an attribution as a random variable
+# # Attribution as a random variable
 #
 # ## What you'll do
 #

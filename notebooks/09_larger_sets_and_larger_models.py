@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Do larger training sets and larger models help?
+# # Larger sets and larger models
 #
 # So far there was one data set, one size of it and one network. Perhaps the noise is a matter of
 # thirty training digits. With more of them, does [attribution](../docs/glossary.md#attribution)

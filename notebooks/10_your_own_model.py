@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Ask the same of a model of your own
+# # Your own model
 #
 # The notebooks before had a task, a network and a training loop that belong to this package. Yours
 # are different. What is needed to put the same questions to your own model?

@@ -53,9 +53,6 @@ output: str = ""  # folder to write results to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
 
 # %%
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
@@ -67,7 +64,7 @@ from tda_utils.attribution.floor import rounded_anew
 from tda_utils.engine import recipe as plans
 from tda_utils.engine.noise import FLOOR_STREAM, derived_seed
 from tda_utils.engine.training import train_losses
-from tda_utils.outputs import save, save_numbers, save_table, show
+from tda_utils.outputs import save_all, show
 
 # %% [markdown]
 # ## Place a bet
@@ -101,7 +98,7 @@ seeds = tda.PAPER_SEEDS[: members + 1]
 
 
 def jobs_of(build, task: tda.Task, recipe: tda.Recipe, seed: int) -> list:
-    """A training as it is; with its start rounded anew; without a sample."""
+    """A training as it is; with other last digits; without a sample."""
     start = plans.initial_state(build, seed)
     order = plans.batch_order(seed, task.n_train, recipe, build)
     starts, model = [start], plans.architecture(build)
@@ -134,6 +131,7 @@ def losses_of(build, task: tda.Task, recipe: tda.Recipe, jobs: list):
     return train_losses(model, *data, recipe, jobs, *tests).numpy()
 
 
+# %%
 def losses_along(task: tda.Task, epochs: int, precision: str) -> np.ndarray:
     build = network(task, precision)
     recipe = tda.Recipe(epochs=epochs, keep_last=epochs)
@@ -192,6 +190,8 @@ print(f"leave one digit out: {moved['loo']:.1g} nats")
 print(f"another seed:        {moved['seed']:.1g} nats")
 share = moved["null"] / moved["loo"]
 print(f"rounding, as a share of leave-one-out: {share:.5f}")
+
+# %% tags=["hide-cell"]
 assert share < 1e-3
 
 # %% [markdown]
@@ -207,6 +207,8 @@ posterior = tda.sample_posterior(build, task, recipe, seeds[:members])
 by_package = tda.floor(posterior, task, draws=draws)
 off = abs(by_package.values - small["null"].values).max()
 print(f"largest difference from what we got by hand: {off:.0e} nats")
+
+# %% tags=["hide-cell"]
 assert off == 0
 
 # %% [markdown]
@@ -291,6 +293,8 @@ for precision, changes in curves.items():
     moved = at_end(changes)
     share = moved["null"] / moved["loo"]
     print(f"{precision}: rounding is {share:.0e} of leave-one-out at the end")
+
+# %% tags=["hide-cell"]
 assert share < 1e-6
 
 # %% [markdown]
@@ -398,9 +402,11 @@ work[experiments[0]] = (*tda.STUDY_METHODS, "floor")
 # %%
 few = experiments[0].data
 build = network(few, "float64")
-precise = tda.sample_posterior(build, few, experiments[0].recipe, seeds[:1])
+recipe = experiments[0].recipe
+precise = tda.sample_posterior(build, few, recipe, seeds[:1])
 
 
+# %%
 def rounding_of(protocol: str, method: str, scores: xr.DataArray) -> list:
     """How far scores of the first member are from those with 64 bits."""
     double = tda.attribute(precise, few, method, protocol=protocol).values
@@ -408,7 +414,8 @@ def rounding_of(protocol: str, method: str, scores: xr.DataArray) -> list:
     difference = abs(double - single).mean(axis=(0, 1))
     spread = scores.mean("checkpoint").std("member", ddof=1)
     correlation = np.corrcoef(single.ravel(), double.ravel())[0, 1]
-    return [protocol, method, float(np.median(difference / spread)), correlation]
+    in_units = float(np.median(difference / spread))
+    return [protocol, method, in_units, correlation]
 
 
 # %% [markdown]
@@ -428,6 +435,8 @@ precision.set_index(["protocol", "method"]).map("{:.2g}".format)
 # %%
 worst = precision[IN_UNITS].max()
 print(f"rounding is at most {worst:.0e} of the noise, for every method")
+
+# %% tags=["hide-cell"]
 assert worst < 1e-3
 
 # %% [markdown]
@@ -439,28 +448,24 @@ assert worst < 1e-3
 # %%
 paired = experiments[0]
 summary = tda.summarise(paired.scores("loo"), floor=paired.floor())
-share, defined = float(summary["rounding"].median()), float(summary["defined"].mean())
+share = float(summary["rounding"].median())
+defined = float(summary["defined"].mean())
 print(f"share of the variance that is rounding: {share:.0e}")
 print(f"members whose answer is defined: {defined:.1%}")
 
-# %% [markdown]
-# The cell below writes the figure, tables and numbers where `output` says so.
-
-# %%
-if output:
-    save(figure_floor, output, "floor")
-    by_set = ratios.rename_axis("set").reset_index()
-    save_table(by_set, output, "floor")
-    save_table(precision, output, "precision")
-    numbers = {
-        "null / leave-one-out": ratios.T.to_dict(),
-        "at the end": {name: at_end(one) for name, one in curves.items()},
-        "correlation of 32 and 64 bits": by_member.tolist(),
-        "nudges": table.to_dict("list"),
-    }
-    save_numbers(numbers, output, "floor")
-    used = json.dumps({"seeds": list(seeds)})
-    Path(output, "provenance.json").write_text(used)
+# %% tags=["hide-cell"]
+numbers = {
+    "null / leave-one-out": ratios.T.to_dict(),
+    "at the end": {name: at_end(one) for name, one in curves.items()},
+    "correlation of 32 and 64 bits": by_member.tolist(),
+    "nudges": table.to_dict("list"),
+}
+by_set = ratios.rename_axis("set").reset_index()
+save_all(
+    output,
+    {"floor": [figure_floor, by_set, numbers], "precision": precision},
+    seeds=seeds,
+)
 
 # %% [markdown]
 # ## What you saw
@@ -471,7 +476,7 @@ if output:
 #   model is as noisy as another seed.
 # - More digits make the answer of one model exist, and the same on every machine. They do not make
 #   it the answer of a model that started next to it.
-# - Before you trust a score of one model, train it again and leave nothing out.
+# - Before you rely on a score of one model, train it again and leave nothing out.
 #
 # The same holds for [all of MNIST](11_all_of_mnist.ipynb), with 28,125 steps.
 
@@ -497,7 +502,7 @@ if output:
 #
 # </details>
 #
-# 3. With 64 bits the floor is far below the scores. May one now trust the score of one model?
+# 3. With 64 bits the floor is far below the scores. May one now rely on the score of one model?
 #
 # <details><summary>Answer</summary>
 #
@@ -569,7 +574,7 @@ exercises.notebook_12.check_doubling_steps(doubling_steps)
 
 # %% tags=["exercise"]
 def share_defined(scores, floor):
-    """Return the share of members whose score exceeds the floor, (train, test)."""
+    """Return the share of members whose score exceeds the floor."""
     # BEGIN SOLUTION
     level = abs(floor).quantile(0.95, ("member", "draw"))
     return (abs(scores) > level).mean("member")
@@ -586,7 +591,7 @@ exercises.notebook_12.check_share_defined(share_defined)
 # training with all samples, and `without` the loss after training without one: `(seeds,)`, both in
 # nats, and seed by seed a pair. The mean of `without - whole` is the effect of the sample. One
 # could also train the two with different seeds; then the variance of a difference would be the sum
-# of both variances. Return by which factor more seeds this takes for a mean that is as exact: one
+# of both variances. Return how many times as many seeds this needs for a mean that is as exact: one
 # number. Variances have $n - 1$ in the denominator.
 #
 # <details><summary>Hint</summary>
@@ -599,7 +604,7 @@ exercises.notebook_12.check_share_defined(share_defined)
 
 # %% tags=["exercise"]
 def worth_of_pairing(whole, without):
-    """Return how many times more seeds it takes without pairs."""
+    """Return how many times as many seeds are needed without pairs."""
     # BEGIN SOLUTION
     unpaired = np.var(whole, ddof=1) + np.var(without, ddof=1)
     return unpaired / np.var(without - whole, ddof=1)

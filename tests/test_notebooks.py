@@ -26,6 +26,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.py"))
 STORED = sorted(FOLDER.glob("*.ipynb"))
 NAMES = [path.stem for path in SOURCES]
+README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 MOST_CODE_CELLS_IN_A_ROW = 2
 #: What a student can take in: lines of a cell, characters of a line, the part that draws.
@@ -197,8 +198,6 @@ CHECKS = [
 ]
 #: Notebooks that are still to be made so, with what they lack; each has it until it is mended.
 LACKING = {
-    "02": (short_cells, little_drawing, numbers),
-    "06": (short_cells, little_drawing, numbers),
     "09": (short_cells, numbers),
     "10": (short_cells, little_drawing, numbers),
 }
@@ -223,6 +222,16 @@ def test_notebook(path, check):
         assert faults, f"{path.stem} has been mended: take {check.__name__} out of LACKING"
     else:
         assert faults == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_a_notebook_has_one_title_in_its_heading_its_file_and_the_navigation(source):
+    title = refresh_notebooks.build(source).cells[0].source.partition("\n")[0].removeprefix("# ")
+    words = re.sub(r"[^a-z0-9 ]", "", title.lower()).split()
+    assert "_".join(words) == source.stem[3:]
+    listed = dict(re.findall(r"\[(\d\d) ([^\]]+)\]\(notebooks/\w+\.ipynb\)", README))
+    if source.stem[:2] in listed:  # one that is new has its row when it is done
+        assert listed[source.stem[:2]] == title
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)

@@ -24,6 +24,7 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `remedies_by_steps`          how far the derivative through training tells what leave-one-out does
 `weight_paths`               the loss against a sample's weight, and its derivative
 `noise_sources`              which source the noise of each method comes from
+`choose_two`                 Altair: two methods against each other, chosen by menus
 `explore_pairs`              Altair: select pairs, see their p-values and pictures
 `STYLE`, `LOOKS`, ...        the look of all of them, for drawings of one's own
 ============================ ===================================================================
@@ -32,6 +33,7 @@ Figures that one notebook asks for are in modules of their own, to be imported b
 
 ================= ==============================================================================
 `removals`        one prediction, and what each removal does to it
+`estimators`      estimators laid beside leave-one-out, for one model
 `seeds`           two models that differ in their seed, or in one half of it
 `ensembles`       how members and checkpoints differ, and what a test may count
 `released`        what the released code computes, beside what the definitions say
@@ -43,7 +45,7 @@ Data Attribution", NeurIPS 2023, arXiv 2305.19765.
 """
 
 from tda_utils.face import lazy
-from tda_utils.plots.explore import explore_pairs
+from tda_utils.plots.explore import choose_two, explore_pairs
 from tda_utils.plots.floor import floor_by_steps
 from tda_utils.plots.look import FAINT, INK, LOOKS, SOFT, STYLE, TEXT_WIDTH
 from tda_utils.plots.maps import mean_against_std, rank_change, reliability_map
@@ -74,6 +76,7 @@ __all__ = [
     "agreement_by_members",
     "agreement_by_study",
     "agreement_matrices",
+    "choose_two",
     "concept",
     "explore_pairs",
     "face_to_face",

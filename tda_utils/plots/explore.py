@@ -32,7 +32,7 @@ def explore_pairs(
         What `summarise` returns, for one method or for several (a menu then chooses).
     train_images, test_images : array, (train, height, width) or with channels, optional
         Pictures in the order of the train and test samples. The pair nearest to the pointer is
-        shown, the most trusted pair to begin with.
+        shown, the pair of smallest p to begin with.
     points : int
         At most so many pairs in all are drawn, at random.
     seed : int
@@ -113,10 +113,95 @@ def explore_pairs(
     )
 
 
+def choose_two(
+    summaries: Mapping[str, xr.Dataset], points: int = 1500, seed: int = 0
+) -> alt.TopLevelMixin:
+    """Mean scores of two methods against each other; menus choose which two.
+
+    Parameters
+    ----------
+    summaries : mapping of str to Dataset
+        What `summarise` returns for at least two methods, of the same samples.
+    points : int
+        At most so many pairs are drawn, at random.
+    seed : int
+        Seed of that choice.
+
+    Returns
+    -------
+    Altair chart
+        To begin with the first method is across, and the third upwards if there is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are fewer than two methods, or they are of different samples.
+
+    Notes
+    -----
+    Source: arXiv 2305.19765 gives correlations of methods; this shows what they sum up.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from tda_utils import outputs, plots
+    >>> from tda_utils.reliability import summarise
+    >>> draws = np.random.default_rng(0).normal(size=(4, 5, 6))
+    >>> tau = xr.DataArray(draws, dims=("member", "train", "test"))
+    >>> one = summarise(tau)
+    >>> print(outputs.alt_text(plots.choose_two({"loo": one, "ats": one}, points=20)))
+    Scatter of the mean scores of 20 of 30 train-test pairs, drawn at random: LOO across, ATS
+    upwards, by class; their Pearson correlation is 1.00.
+    """
+    names = list(style.looks_of(style.checked_methods(summaries, "summaries")))
+    check_count("points", points, most=5000)
+    check_count("seed", seed, least=0)
+    if len(names) < 2:
+        raise ValueError(f"summaries must have at least 2 methods, and has {names}.")
+    first = summaries[names[0]]
+    for name in names:
+        style.check_summary(summaries[name])
+        if summaries[name]["mean"].shape != first["mean"].shape:
+            raise ValueError(f"summaries[{name!r}] is of other samples than the first method.")
+    table = pd.DataFrame({name: summaries[name]["mean"].values.ravel() for name in names})
+    labels = [style.sample_labels(first, dim) for dim in ("train", "test")]
+    known = all(own is not None for own in labels)
+    same = np.equal.outer(*labels).ravel() if known else np.zeros(len(table), bool)
+    table["classes"] = np.where(same, "same", "different") if known else "all pairs"
+    shown = table.sample(min(len(table), points), random_state=seed)
+    start = {"across": names[0], "upwards": names[min(2, len(names) - 1)]}
+    menus = {
+        way: alt.param(name=way, value=name, bind=alt.binding_select(options=names, name=way))
+        for way, name in start.items()
+    }
+    at = {way: style.looks_of([name])[name].label for way, name in start.items()}
+    colour = alt.Color("classes:N").scale(range=["#E69F00", style.BLUE])
+    sides = {
+        axis: channel(f"{axis}:Q", title=f"mean score, method {way} ({at[way]} to begin with)")
+        for axis, channel, way in (("x", alt.X, "across"), ("y", alt.Y, "upwards"))
+    }
+    details = [alt.Tooltip(f"{axis}:Q", format=".3g") for axis in sides]
+    chart = (
+        alt.Chart(shown)
+        .mark_circle(opacity=0.5)
+        .transform_calculate(x="datum[across]", y="datum[upwards]")
+        .encode(**sides, color=colour, tooltip=["classes:N", *details])
+        .add_params(*menus.values())
+        .properties(width=420, height=320)
+    )
+    both = table[list(start.values())].dropna().to_numpy().T
+    return with_alt(
+        chart,
+        f"Scatter of the mean scores of {len(shown):,} of {len(table):,} train-test pairs, drawn "
+        f"at random: {at['across']} across, {at['upwards']} upwards, by class; their Pearson "
+        f"correlation is {np.corrcoef(both)[0, 1]:.2f}.",
+    )
+
+
 def _pair_table(
     summary: xr.Dataset, label: str, points: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Rows for the most trusted pair and for others at random, in the order of the scores."""
+    """Rows for the pair of smallest p and for others at random, in the order of the scores."""
     pairs = clearest_pairs(summary, int(np.isfinite(summary["p"]).sum()))
     others = 1 + rng.permutation(pairs.sizes["pair"] - 1)[: max(points - 1, 0)]
     chosen = pairs.isel(pair=np.concatenate([[0], np.sort(others)]).astype(int))

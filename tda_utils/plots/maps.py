@@ -78,7 +78,7 @@ def mean_against_std(summary: xr.Dataset, alpha: float = 0.05) -> Figure:
     words = ("helps", "hurts")
     for axes, sign in ((left, -1), (right, 1)):
         chosen = drawable & (np.sign(mean) == sign)
-        # Most trusted pairs last: they are few, and must not be buried.
+        # The smallest p last: they are few, and must not be buried.
         order = np.flatnonzero(chosen)[np.argsort(-p[chosen], kind="stable")]
         points = axes.scatter(
             np.abs(mean[order]),
@@ -171,10 +171,10 @@ def reliability_map(
     """
     style.check_summary(summary)
     summary = summary.transpose("train", "test")
-    trusted = significant(summary["p"], alpha, correction)
-    rows, columns = (_sorted_samples(summary, trusted, dim) for dim in ("train", "test"))
-    shown = summary["mean"].where(trusted).values[np.ix_(rows, columns)]
-    fractions = trusted.values[rows].mean(1)
+    clear = significant(summary["p"], alpha, correction)
+    rows, columns = (_sorted_samples(summary, clear, dim) for dim in ("train", "test"))
+    shown = summary["mean"].where(clear).values[np.ix_(rows, columns)]
+    fractions = clear.values[rows].mean(1)
     figure = style.new_figure(style.TEXT_WIDTH, 2.7)
     axes, bars = figure.subplots(1, 2, sharey=True, width_ratios=[1, 0.13])
     found = np.abs(shown[np.isfinite(shown)])
@@ -208,15 +208,15 @@ def reliability_map(
         f"mean of τ ({style.sign_note(summary.attrs)}); grey: not significant at {alpha:g}"
         f" ({CORRECTION_NAMES[correction]})"
     )
-    return with_alt(figure, _map_alt(summary, trusted, alpha, correction))
+    return with_alt(figure, _map_alt(summary, clear, alpha, correction))
 
 
-def _map_alt(summary: xr.Dataset, trusted: xr.DataArray, alpha: float, correction: Any) -> str:
-    found = int(trusted.sum())
-    helping = int((trusted & (summary["mean"] * style.helpful_sign(summary.attrs) > 0)).sum())
+def _map_alt(summary: xr.Dataset, clear: xr.DataArray, alpha: float, correction: Any) -> str:
+    found = int(clear.sum())
+    helping = int((clear & (summary["mean"] * style.helpful_sign(summary.attrs) > 0)).sum())
     sizes = f"{summary.sizes['train']} training x {summary.sizes['test']} test samples"
     sentences = [
-        f"Map of {sizes}. {found:,} of {trusted.size:,} pairs ({found / trusted.size:.1%}) are"
+        f"Map of {sizes}. {found:,} of {clear.size:,} pairs ({found / clear.size:.1%}) are"
         f" significant at {alpha:g}, {CORRECTION_NAMES[correction]}: {helping:,} help and"
         f" {found - helping:,} hurt. The rest is grey."
     ]
@@ -226,14 +226,14 @@ def _map_alt(summary: xr.Dataset, trusted: xr.DataArray, alpha: float, correctio
         for word, group in (("same", same), ("different", ~same)):
             size = int(group.sum())
             if size:
-                share = int((trusted & group).sum()) / size
+                share = int((clear & group).sum()) / size
                 sentences.append(f"Of the pairs of {word} class {share:.1%} are significant.")
     return " ".join(sentences)
 
 
-def _sorted_samples(summary: xr.Dataset, trusted: xr.DataArray, dim: str) -> np.ndarray:
-    """Return positions along a dimension: by class, then by how many pairs can be trusted."""
-    count = trusted.sum("test" if dim == "train" else "train").values
+def _sorted_samples(summary: xr.Dataset, clear: xr.DataArray, dim: str) -> np.ndarray:
+    """Return positions along a dimension: by class, then by how many pairs are significant."""
+    count = clear.sum("test" if dim == "train" else "train").values
     labels = style.sample_labels(summary, dim)
     if labels is None:
         labels = np.zeros(count.size)

@@ -213,7 +213,7 @@ def significant_fractions(summaries: Mapping[str, xr.Dataset], alpha: float = 0.
 def full_set(
     summaries: Mapping[str, xr.Dataset], with_loo: xr.Dataset, alpha: float = 0.05
 ) -> Figure:
-    """What is left of one sample's influence: signal over noise, pairs to trust, agreement.
+    """What is left of one sample's influence: signal over noise, small p, agreement.
 
     Parameters
     ----------
@@ -290,7 +290,9 @@ def full_set(
         sentences.append(f"{said}.")
     ratios.set(title="signal over noise", xlabel="|mean| / std of a pair", xscale="log")
     ratios.xaxis.set_major_locator(LogLocator(numticks=7))  # a label at each power of ten
-    fractions.set(title="pairs to trust", xlabel=f"p < {alpha:g}, each on its own", xlim=(0, None))
+    fractions.set(
+        title="pairs that differ", xlabel=f"p < {alpha:g}, each on its own", xlim=(0, None)
+    )
     fractions.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     correlations.set(title="agreement with LOO", xlim=(-1.05, 1.05))
     correlations.set_xlabel(f"{kind} correlation of {with_loo.attrs['of']}s")

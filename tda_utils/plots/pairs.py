@@ -69,7 +69,7 @@ def concept(
     >>> from tda_utils import outputs, plots
     >>> draws = np.random.default_rng(0).normal([[0.0, 3.0]], size=(8, 5, 1, 2))
     >>> tau = xr.DataArray(draws, dims=("member", "checkpoint", "train", "test"))
-    >>> figure = plots.concept(tau, {"Trusted": (0, 1), "Noise": (0, 0)})
+    >>> figure = plots.concept(tau, {"Off zero": (0, 1), "Around zero": (0, 0)})
     >>> print(outputs.alt_text(figure)[:75])
     Distribution of tau over 8 members x 5 checkpoints for 2 train-test pairs.
     """

@@ -22,7 +22,7 @@ def clearest_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
     Returns
     -------
     Dataset, (pair,)
-        The variables of `summary`, most trusted pair first, with coordinates ``train`` and ``test``
+        The variables of `summary`, smallest p first, with coordinates ``train`` and ``test``
         (original indices, or positions if `summary` has none) and the labels that `summary` has.
         Pairs without a p-value are left out.
 
@@ -47,13 +47,14 @@ def clearest_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
     >>> pairs["train"].item(), pairs["test"].item()
     (2, 1)
     """
-    return _ends(summary, n, most_trusted=True)
+    return _ends(summary, n, smallest=True)
 
 
 def least_certain_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
     """Return the n pairs with the largest p, ties in favour of the smaller ``|snr|``.
 
-    Parameters, result and errors are those of `clearest_pairs`; the noisiest pair comes first.
+    Parameters, result and errors are those of `clearest_pairs`; the pair of
+    largest p comes first. Its spread may be ordinary; its mean is close to zero beside it.
 
     Notes
     -----
@@ -68,10 +69,10 @@ def least_certain_pairs(summary: xr.Dataset, n: int = 1) -> xr.Dataset:
     >>> least_certain_pairs(summarise(tau))["test"].item()
     1
     """
-    return _ends(summary, n, most_trusted=False)
+    return _ends(summary, n, smallest=False)
 
 
-def _ends(summary: xr.Dataset, n: int, most_trusted: bool) -> xr.Dataset:
+def _ends(summary: xr.Dataset, n: int, smallest: bool) -> xr.Dataset:
     """One end of the list of pairs, ordered by p and then by |snr|."""
     checks.check_summary("summary", summary)
     check_count("n", n, least=1)
@@ -82,7 +83,7 @@ def _ends(summary: xr.Dataset, n: int, most_trusted: bool) -> xr.Dataset:
         with_positions[list(checks.QUANTITIES)].stack(pair=("train", "test")).reset_index("pair")
     )
     p, distance = stacked["p"].values, np.abs(stacked["snr"].values)
-    order = np.lexsort((-distance, p) if most_trusted else (distance, -p))
+    order = np.lexsort((-distance, p) if smallest else (distance, -p))
     order = order[np.isfinite(p[order])]
     if n > order.size:
         raise ValueError(f"n must be at most the {order.size} pairs that have a p-value, not {n}.")

@@ -99,7 +99,7 @@ def report(
     k: int = 10,
     shown: int = 6,
     alpha: float = 0.05,
-    title: str = "Can these scores be trusted?",
+    title: str = "What of these scores repeats?",
 ) -> Report:
     """Judge scores: how much of them repeats, and how much cannot be told from noise.
 

@@ -43,7 +43,7 @@ SCORES = scores_of()
 
 SUMMARY = summarise(SCORES)
 
-PAIRS = {"Trusted": clearest_pairs(SUMMARY), "Noise": least_certain_pairs(SUMMARY)}
+PAIRS = {"Smallest p": clearest_pairs(SUMMARY), "Largest p": least_certain_pairs(SUMMARY)}
 
 BY_METHOD = {name: scores_of(seed) for seed, name in enumerate(METHODS)}
 
@@ -148,6 +148,7 @@ FIGURES: dict[str, Callable] = {
     "remedies_by_steps": lambda: plots.remedies_by_steps({"MNIST3, 10": REMEDIES}),
     "weight_paths": lambda: plots.weight_paths({"15 steps": PATH}),
     "full_set": lambda: plots.full_set(SUMMARIES, AGREEMENTS["mean", "spearman"]),
+    "choose_two to explore": lambda: plots.choose_two(SUMMARIES, points=80),
     "explore_pairs": lambda: plots.explore_pairs(SUMMARY, PICTURES[:9], PICTURES, points=50),
     "explore_pairs of methods": lambda: plots.explore_pairs(SUMMARIES, points=80),
 }

@@ -33,7 +33,7 @@ def test_explorer_rows_are_pairs_of_the_summary() -> None:
             assert row[name] == pytest.approx(float(expected[name]), rel=1e-3)
         same = expected["train_label"] == expected["test_label"]
         assert row["classes"] == ("same class" if same else "other class")
-    best = PAIRS["Trusted"]
+    best = PAIRS["Smallest p"]
     assert (rows[0]["train"], rows[0]["test"]) == (best["train"].item(), best["test"].item())
 
 
@@ -89,3 +89,23 @@ def test_explorer_carries_the_pictures_and_compiles(channels: int) -> None:
 )
 def test_bad_input_gets_one_clear_sentence(call, error: type[Exception], facts) -> None:
     refused(error, call, *facts)
+
+
+def test_two_methods_are_drawn_against_each_other_pair_by_pair() -> None:
+    chart = plots.choose_two(SUMMARIES, points=40)
+    (rows,) = chart.to_dict()["datasets"].values()
+    assert len(rows) == 40 and {row["classes"] for row in rows} == {"same", "different"}
+    means = {name: one["mean"].values.ravel() for name, one in SUMMARIES.items()}
+    for row in rows:
+        (at,) = np.flatnonzero(np.isclose(means["loo"], row["loo"]))
+        assert all(row[name] == pytest.approx(means[name][at]) for name in means)
+    correlation = np.corrcoef(means["loo"], means["grad_cos"])[0, 1]
+    assert f"correlation is {correlation:.2f}." in outputs.alt_text(chart)
+
+
+def test_two_methods_need_two_of_the_same_samples() -> None:
+    one = SUMMARIES["loo"]
+    refused(ValueError, lambda: plots.choose_two({"loo": one}), "summaries", 2, "loo")
+    other = {"loo": one, "ats": one.isel(train=slice(3))}
+    refused(ValueError, lambda: plots.choose_two(other), "'ats'", "other samples")
+    refused(ValueError, lambda: plots.choose_two(SUMMARIES, points=0), "points", 0)

@@ -50,15 +50,15 @@ def test_pairs_that_cannot_be_drawn_are_counted() -> None:
 def test_the_map_shows_the_mean_of_significant_pairs_only(correction: str | None) -> None:
     figure = plots.reliability_map(SUMMARY, 0.1, correction)
     shown = figure.axes[0].get_images()[0].get_array()
-    trusted = significant(SUMMARY["p"], 0.1, correction)
+    found = significant(SUMMARY["p"], 0.1, correction)
     values = np.ma.filled(shown.astype(float), np.nan)
-    expected = SUMMARY["mean"].where(trusted).values
+    expected = SUMMARY["mean"].where(found).values
     np.testing.assert_array_equal(np.sort(values.ravel()), np.sort(expected.ravel()))
-    assert f"{int(trusted.sum())} of 108 pairs" in outputs.alt_text(figure)
-    # Samples are in blocks of a class, most trusted pairs first.
-    count = trusted.sum("test").values
+    assert f"{int(found.sum())} of 108 pairs" in outputs.alt_text(figure)
+    # Samples are in blocks of a class, most significant pairs first.
+    count = found.sum("test").values
     rows = sorted(range(9), key=lambda i: (i % 3, -count[i]))
-    columns = sorted(range(12), key=lambda j: (j % 3, -trusted.sum("train").values[j]))
+    columns = sorted(range(12), key=lambda j: (j % 3, -found.sum("train").values[j]))
     np.testing.assert_array_equal(values, expected[np.ix_(rows, columns)])
     bars = [bar.get_width() for bar in figure.axes[1].patches]
     np.testing.assert_allclose(bars, count[rows] / 12)
@@ -80,7 +80,7 @@ def test_blue_helps_whatever_the_sign() -> None:
     assert blue > red
 
 
-def test_maps_without_labels_or_without_any_trusted_pair() -> None:
+def test_maps_without_labels_or_without_any_significant_pair() -> None:
     noise = xr.DataArray(
         np.random.default_rng(3).normal(size=(4, 5, 6)), dims=("member", "train", "test")
     )

@@ -14,9 +14,9 @@ from tests.refusals import refused
 
 
 def test_concept_draws_all_draws_the_normal_density_and_the_members() -> None:
-    figure = plots.concept(SCORES, {"Trusted": PAIRS["Trusted"]})
+    figure = plots.concept(SCORES, {"Smallest p": PAIRS["Smallest p"]})
     (axes,) = figure.axes
-    pair = PAIRS["Trusted"].isel(pair=0)
+    pair = PAIRS["Smallest p"].isel(pair=0)
     draws = SCORES.sel(train=pair["train"], test=pair["test"])
     bars = [bar for bar in axes.patches if bar.get_height() > 0]
     assert sum(bar.get_width() * bar.get_height() for bar in bars) == pytest.approx(1)
@@ -135,7 +135,7 @@ def test_what_is_finite_of_a_pair_is_drawn() -> None:
 
 
 def test_the_clearest_pairs_stand_face_to_face_whatever_the_sign() -> None:
-    best = PAIRS["Trusted"]
+    best = PAIRS["Smallest p"]
     for sign, word in (("removal", 1), ("upweighting", -1)):
         summary = summarise(SCORES).assign_attrs(sign=sign)
         figure = plots.face_to_face(summary, PICTURES[:9], PICTURES, n=3)

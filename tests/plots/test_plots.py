@@ -80,6 +80,7 @@ def in_unit(unit: float) -> dict[str, Figure]:
 WITHOUT_UNIT = {
     "agreement_by_members",
     "agreement_by_study",
+    "choose_two",
     "face_to_face",
     "floor_by_steps",
     "images",

@@ -57,7 +57,7 @@ def page(evidence: Evidence, before: Mapping[str, Any]) -> str:
         "Version 0.1 of this project judged the paper's claims too. An audit computed everything",
         "again from the definitions. The methods were right; some of what was concluded was not.",
         "This page lists each verdict and each number of a study that has changed. The rules, and",
-        "the evidence, are in [What holds of the paper](../paper/REPRODUCTION.md).",
+        "the evidence, are in [Which claims of the paper hold](../paper/REPRODUCTION.md).",
         "",
         *_verdicts(evidence, before["claims"]),
         *_numbers(evidence, before["studies"]),

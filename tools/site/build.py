@@ -46,6 +46,8 @@ PAGES = (
 )
 #: Parts of README.md, by heading; "" is what comes before the first one.
 HOME = ("", "Three steps", "The course")
+#: Notebooks that the others build on, in this order; the rest are electives.
+CORE = ("01", "03", "05", "15")
 PACKAGE = (
     "With your own model",
     "Two protocols",
@@ -60,8 +62,13 @@ PACKAGE = (
 
 def home(readme: dict[str, str]) -> str:
     """Return the first page: the top of README.md and the navigation."""
+    core, electives = (
+        [f"{title} <{path}>" for title, path in course(readme) if (title[:2] in CORE) == inside]
+        for inside in (True, False)
+    )
     contents = {
-        "Course": [f"{title} <{path}>" for title, path in course(readme)],
+        "Core course": core,
+        "Electives": electives,
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
         "Results": ["paper/REPRODUCTION", "docs/verdicts", "docs/corrections", "gallery"],
         "Package": [

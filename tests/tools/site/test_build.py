@@ -269,3 +269,13 @@ def test_a_folder_that_is_no_site_is_not_replaced(tmp_path, monkeypatch, capsys)
 
 def test_a_built_site_may_be_replaced(site):
     assert build.may_be_replaced(site)
+
+
+def test_the_core_course_comes_first_and_every_notebook_once():
+    home = build.home(sections((ROOT / "README.md").read_text(encoding="utf-8")))
+    trees = re.findall(r":caption: (.+?)\n\n(.*?)\n```", home, re.DOTALL)
+    listed = {caption: re.findall(r"<notebooks/(\d\d)_", pages) for caption, pages in trees}
+    both = listed["Core course"] + listed["Electives"]
+    assert [caption for caption, _ in trees][:2] == ["Core course", "Electives"]
+    assert set(listed["Core course"]) <= set(build.CORE) and listed["Core course"][0] == "01"
+    assert len(both) == len(set(both)) > len(listed["Core course"])
