@@ -192,6 +192,14 @@ coverage: $(COURSE) ## simulate whether tests and intervals keep their promises,
 heldout: $(COURSE) ## hold verdicts of few seeds against a hundred, into paper/heldout; missing scores take hours (ONLY="NAME ...", STORE=folder)
 	OMP_NUM_THREADS=1 .venv/bin/bayes-tda heldout --store '$(STORE)' $(if $(ONLY),--only $(ONLY))
 
+.PHONY: remedies
+remedies: $(COURSE) ## what helps the derivative through training, for notebook 14, into paper/remedies; goes on where it stopped
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.remedies
+
+.PHONY: through-mnist
+through-mnist: $(COURSE) ## the derivative through a training on all of MNIST (`make mnist`), hours of one core; goes on where it stopped
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.through_mnist --data paper/runs/mnist
+
 .PHONY: house
 house: $(call needs,package) ## draw the picture of the house, docs/house.svg, from the imports
 	$(PY) -m tools.house

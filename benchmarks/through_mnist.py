@@ -90,7 +90,7 @@ def holds(scores: xr.DataArray, truth: xr.DataArray) -> float:
 
 
 def through(task: tda.Task, folder: Path, epochs: int = EPOCHS, seed: int = SEED) -> xr.DataArray:
-    """Return the derivative of each test loss by each sample's weight, (train, test).
+    """Return the derivative of each test loss by each sample's weight, (member, train, test).
 
     Its attribute ``holds`` is the cosine with what leaving out some samples does.
     """
@@ -100,13 +100,13 @@ def through(task: tda.Task, folder: Path, epochs: int = EPOCHS, seed: int = SEED
     posterior = tda.sample_posterior(build, task, recipe, seeds=[seed], device="cpu")
     left = np.sort(np.random.default_rng(seed).choice(task.n_train, LEFT_OUT, replace=False))
     some = task.attribute_only(left.tolist())
-    truth = kept(folder / f"loo-{name}.nc", lambda: tda.loo(posterior, some)[0, 0])
+    truth = kept(folder / f"loo-{name}.nc", lambda: tda.loo(posterior, some)[:, 0])
     columns = []
     for number in range(task.n_test):
         own = {key: getattr(task, key)[[number]] for key in ("test_x", "test_y", "test_index")}
         one = dataclasses.replace(task, **own)
         path = folder / f"unrolled-{name}-test{number}.nc"
-        make = lambda one=one: tda.unrolled(posterior, one, mode="reverse", check=0)[0, 0]  # noqa: E731
+        make = lambda one=one: tda.unrolled(posterior, one, mode="reverse", check=0)[:, 0]  # noqa: E731
         columns.append(kept(path, make))
         print(f"test digit {number + 1} of {task.n_test} is there", flush=True)
     scores = xr.concat(columns, "test")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tda_utils as tda
-from benchmarks import bench, cost, own_cnn, reading, work
+from benchmarks import bench, cost, own_cnn, reading, through_mnist, work
 from tda_utils.models.convolutional import CNN2L
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.reproduce.work import score_files
@@ -30,6 +30,31 @@ def test_the_derivative_through_training_is_that_of_the_stored_graph():
     posterior = tda.sample_posterior(CNN2L, task, recipe, (work.SEED,))
     ours, theirs = work.our_unrolled(posterior, task), work.stored_graph(task, recipe)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-2 * float(ours.abs().max()))
+
+
+def test_a_run_on_all_samples_is_kept_in_parts_and_goes_on(tmp_path, monkeypatch):
+    task = tda.load_task("mnist3", per_class=10, test_per_class=1).attribute_only(3)
+    every = through_mnist.whole(task, tests=2)
+    assert (every.n_attributed, every.n_test) == (30, 2)
+    scores = through_mnist.through(every, tmp_path, epochs=2)
+    recipe = tda.Recipe(epochs=2, keep_last=1)
+    posterior = tda.sample_posterior(CNN2L, every, recipe, [through_mnist.SEED], device="cpu")
+    wanted = tda.unrolled(posterior, every, check=0)[:, 0]
+    np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-4 * float(abs(wanted).max()))
+    left = tda.load_scores(next(tmp_path.glob("loo-*.nc")))
+    assert left.sizes["train"] == through_mnist.LEFT_OUT
+    x, y = scores.sel(train=left["train"]).values.ravel(), left.values.ravel()
+    cosine = x @ y / np.sqrt((x @ x) * (y @ y))
+    assert scores.attrs["holds"] == pytest.approx(cosine, rel=1e-4)
+    # Of three parts one is lost; the others are not made again.
+    (tmp_path / f"unrolled-30-2-seed{through_mnist.SEED}-test1.nc").unlink()
+    made, unrolled = [], tda.unrolled
+    monkeypatch.setattr(tda, "loo", None)
+    monkeypatch.setattr(
+        tda, "unrolled", lambda *given, **own: made.append(given) or unrolled(*given, **own)
+    )
+    np.testing.assert_array_equal(through_mnist.through(every, tmp_path, epochs=2), scores)
+    assert len(made) == 1
 
 
 def test_arithmetic_is_counted_by_the_sizes_of_the_layers():

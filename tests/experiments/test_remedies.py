@@ -11,6 +11,7 @@ from tda_utils.experiments import remedies
 from tda_utils.experiments.remedies import Size, file_of, pearson, remedies_of, slope
 from tests.refusals import refused
 
+ONE = Size(members=1, attributed=1, test_per_class=1, epochs=1)
 SMALL = Size(members=2, attributed=2, test_per_class=1, epochs=2)
 
 
@@ -89,16 +90,24 @@ def edited(text):
     return json.dumps(record)
 
 
+@pytest.fixture(scope="module")
+def influence(tmp_path_factory):
+    """What one of them is, and the text of its file."""
+    folder = tmp_path_factory.mktemp("remedies")
+    found = remedies_of(ONE, ("influence",), folder)
+    return found, file_of(ONE, folder).read_text()
+
+
 @pytest.mark.parametrize(
     "damage", [lambda text: text[:100], lambda text: "[]", edited, lambda text: "[" * 100_000]
 )
-def test_a_damaged_file_is_set_aside(tmp_path, damage):
-    names = ("influence",)
-    found = remedies_of(SMALL, names, tmp_path)
-    path = file_of(SMALL, tmp_path)
-    path.write_text(damage(path.read_text()))
+def test_a_damaged_file_is_set_aside(tmp_path, influence, damage):
+    found, text = influence
+    path = file_of(ONE, tmp_path)
+    path.write_text(damage(text))
     with pytest.warns(RuntimeWarning, match="set aside as"):
-        assert remedies_of(SMALL, names, tmp_path).identical(found)
+        assert remedies_of(ONE, ("influence",), tmp_path).identical(found)
+    assert json.loads(path.read_text())["numbers"] == json.loads(text)["numbers"]
 
 
 def test_measures():
