@@ -75,3 +75,27 @@ def _kind(values: Any) -> str:
     if hasattr(values, "layout") and hasattr(values, "device"):
         return f"a {type(values).__name__} of {values.dtype} ({values.layout}, {values.device})"
     return brief(values)
+
+
+def channels_last(pictures: np.ndarray) -> np.ndarray | None:
+    """Return pictures as (n, height, width) or (n, height, width, 3); None if they are none.
+
+    Parameters
+    ----------
+    pictures : ndarray
+        (n, height, width), with 1 or 3 channels before or after, or without.
+
+    Examples
+    --------
+    >>> channels_last(np.zeros((2, 3, 8, 9))).shape, channels_last(np.zeros((2, 8, 9, 1))).shape
+    ((2, 8, 9, 3), (2, 8, 9))
+    >>> channels_last(np.zeros((2, 8))) is None
+    True
+    """
+    if pictures.ndim == 4 and pictures.shape[1] in (1, 3):
+        pictures = np.moveaxis(pictures, 1, -1)
+    if pictures.ndim == 4 and pictures.shape[-1] == 1:
+        pictures = pictures[..., 0]
+    if pictures.ndim not in (3, 4) or (pictures.ndim == 4 and pictures.shape[-1] != 3):
+        return None
+    return pictures if pictures.size else None

@@ -6,7 +6,7 @@ import pytest
 import torch
 import xarray as xr
 
-from tda_utils.arrays import plain_array
+from tda_utils.arrays import channels_last, plain_array
 from tests.refusals import refused
 
 ROWS = np.arange(12.0).reshape(4, 3) - 5
@@ -73,3 +73,26 @@ def test_what_lies_behind_a_mask_is_no_number(make) -> None:
     hidden = np.ma.masked_array(ROWS, ROWS == 5)
     given = make(hidden)
     refused(ValueError, lambda: plain_array("train_x", given), "train_x", "1 of", "masked")
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        ((2, 5, 4), (2, 5, 4)),
+        ((2, 1, 5, 4), (2, 5, 4)),
+        ((2, 5, 4, 1), (2, 5, 4)),
+        ((2, 3, 5, 4), (2, 5, 4, 3)),
+        ((2, 5, 4, 3), (2, 5, 4, 3)),
+        ((2, 3, 5, 3), (2, 5, 3, 3)),
+        ((2, 5), None),
+        ((2, 5, 4, 2), None),
+        ((2, 2, 5, 4), None),
+        ((0, 5, 4), None),
+        ((1, 1, 1, 5, 4), None),
+    ],
+)
+def test_pictures_have_their_channels_last_or_are_none(shape, wanted):
+    found = channels_last(np.arange(np.prod(shape)).reshape(shape))
+    assert (None if found is None else found.shape) == wanted
+    if found is not None:
+        assert sorted(found.ravel()) == list(range(np.prod(shape)))

@@ -1,5 +1,7 @@
 """The wheel in an environment of its own, without PyTorch: what works, and what is said if not.
 
+And in one that sees the PyTorch of this one, with a network and checkpoints of a stranger's.
+
 Packages are installed, so `make wheel-test` runs this, and `make test` does not.
 """
 
@@ -19,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import tda_utils
-from tools import ROOT, lock
+from tools import ROOT, have_torch, lock
 
 pytestmark = pytest.mark.slow
 
@@ -156,3 +158,73 @@ def test_a_command_that_needs_more_says_so_in_one_sentence(home, arguments):
     assert done.returncode == 2
     (sentence,) = done.stderr.splitlines()
     assert re.search(BRINGS, sentence)
+
+
+# ---------------- a stranger's way: own checkpoints, to the report
+
+#: What a stranger has: folders of checkpoints of torchvision's ResNet-18, and the data.
+OWN = """
+import pathlib, torch
+from torchvision.models import resnet18
+for seed in range(3):
+    torch.manual_seed(seed)
+    folder = pathlib.Path("checkpoints", f"seed-{seed}")
+    folder.mkdir(parents=True)
+    torch.save(resnet18(num_classes=2).state_dict(), folder / "epoch-1.pt")
+torch.manual_seed(9)
+labels = torch.arange(6) % 2
+data = {"images": torch.rand(6, 3, 32, 32) + labels[:, None, None, None], "labels": labels}
+torch.save(data, "data.pt")
+"""
+#: And what is written to get from there to the report.
+WRITTEN = """
+import torch
+from torchvision.models import resnet18
+import tda_utils as tda
+
+data = torch.load("data.pt", weights_only=True)
+images, labels = data["images"], data["labels"]
+task = tda.Task.from_arrays(images[:4], labels[:4], images[4:], labels[4:])
+posterior = tda.Posterior.from_folder(resnet18(num_classes=2), "checkpoints")
+scores = tda.grad_cos(posterior, task)
+tda.save_scores(scores, "scores.nc")
+print(tda.report(scores, task, class_names=["cat", "dog"]).save("report.html"))
+"""
+
+
+@pytest.fixture(scope="module")
+def strangers(wheel, tmp_path_factory):
+    """An environment with the wheel alone, which sees what else is installed here."""
+    folder = tmp_path_factory.mktemp("stranger")
+    home = folder / "home"
+    venv.create(home, symlinks=True, with_pip=True)
+    assert have_torch.main([str(home)]) in (0, None)
+    alone = ("--no-deps", "--ignore-installed")
+    done = run(str(home / "bin" / "pip"), "install", *alone, str(wheel), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    empty = folder / "empty"
+    empty.mkdir()
+    done = run(str(home / "bin" / "python"), "-c", OWN, cwd=empty)
+    assert done.returncode == 0, done.stderr
+    return home, empty
+
+
+def test_a_stranger_gets_from_own_checkpoints_to_the_report_in_twelve_lines(strangers):
+    home, empty = strangers
+    assert len([line for line in WRITTEN.splitlines() if line.strip()]) <= 12
+    installed = run(str(home / "bin" / "python"), "-c", "import tda_utils as t; print(t.__file__)",
+                    cwd=empty)  # fmt: skip
+    assert str(home) in installed.stdout, installed.stderr
+    done = run(str(home / "bin" / "python"), "-W", "error::UserWarning", "-c", WRITTEN, cwd=empty)
+    assert done.returncode == 0 and done.stdout.split() == ["report.html"], done.stderr
+    page = (empty / "report.html").read_text(encoding="utf-8")
+    assert "cat" in page and "dog" in page and "data:image/png" in page
+    assert (empty / "report_tables" / "verdict.csv").exists()
+
+
+def test_or_by_one_command_of_a_file_of_scores(strangers):
+    home, empty = strangers
+    judge = ("judge", "scores.nc", "-o", "judged.html")
+    done = run(str(home / "bin" / "bayes-tda"), *judge, cwd=empty)
+    assert done.returncode == 0, done.stderr
+    assert "grad_cos" in (empty / "judged.html").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tda_utils.arrays import plain_array
+from tda_utils.arrays import channels_last, plain_array
 from tda_utils.checks import check_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
@@ -108,15 +108,11 @@ def draw_picture(axes: Axes, picture: np.ndarray) -> None:
 
 def checked_pictures(pictures: Any, name: str, size: int | None = None) -> np.ndarray:
     """Return pictures (n, height, width) or (n, height, width, 3) with values in [0, 1]."""
-    array = plain_array(name, pictures)
-    if array.ndim == 4 and array.shape[1] in (1, 3):
-        array = np.moveaxis(array, 1, -1)
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] != 3) or not array.size:
+    given = plain_array(name, pictures)
+    if (array := channels_last(given)) is None:
         raise ValueError(
             f"{name} must have shape (n, height, width), with 1 or 3 channels or without, not"
-            f" {array.shape}."
+            f" {given.shape}."
         )
     if size is not None and len(array) != size:
         raise ValueError(f"{name} has {len(array)} pictures, but the scores have {size} samples.")

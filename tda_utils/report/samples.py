@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tda_utils.arrays import plain_array
+from tda_utils.arrays import channels_last, plain_array
 from tda_utils.checks import brief
 
 #: A picture's longer side on the page is at most so many pixels, those of large ones left out.
@@ -133,13 +133,10 @@ def _kind_of(name: str, samples: Samples, wanted: int) -> tuple[str, Any]:
 
 def _pictures(name: str, array: np.ndarray) -> np.ndarray:
     """Return pictures as bytes, (n, height, width) or (n, height, width, 3)."""
-    if array.ndim == 4 and array.shape[1] in (1, 3):
-        array = np.moveaxis(array, 1, -1)
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] != 3) or not array.size:
+    given, array = array, channels_last(array)
+    if array is None:
         raise ValueError(
-            f"{name} has the shape {brief(array.shape)}; pictures must be (n, height, width), with "
+            f"{name} has the shape {brief(given.shape)}; pictures must be (n, height, width), with "
             "1 or 3 channels or without, rows (n, columns)."
         )
     step = -(-max(array.shape[1:3]) // LARGEST)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
+from tda_utils.engine.structure import KERNELS
+from tests.engine.cnns import LEFT, TAKEN
 from tests.zoo.inputs import INPUTS
 from tests.zoo.networks import NETWORKS
 from tests.zoo.objectives import CASES
@@ -62,6 +64,23 @@ against a plain loop in float64 under every method of the table above, on a netw
 are taken layer by layer, on one parameter by parameter and on one sample by sample. Gauss-Newton
 takes the curvature of the given loss: in closed form of those that have a name, by autograd of a
 callable. Only plain cross-entropy is trained by the compiled passes.
+"""
+STRUCTURE = """\
+## Which networks are compiled
+
+The engine has compiled passes for convolutional networks like those of the paper, and takes them
+for every model of this structure, whoever wrote it: as a class, as `nn.Sequential`, with layers,
+functions or methods. It is read from a trace of the forward by `torch.fx`.
+
+- Two or more `Conv2d` of stride one with a bias, each with ReLU or GELU and 2 x 2 max-pooling, in
+  either order. Kernels after the first are {kernels} wide, square, padded with zeros if at all.
+- `flatten` or `view`, then one or more `Linear` with a bias, ReLU or GELU between them.
+- Square images, parameters of one type, float32 or float64, on the CPU.
+
+All else takes the general path, without a word: dropout, buffers, hooks, frozen or shared
+parameters, parametrisations, a forward that branches, draws random numbers or leaves something
+behind. Both give the same numbers to rounding; `tests/engine/cnns.py` has {taken} networks that are
+taken and {left} that are not.
 """
 OTHER_INPUTS = """\
 ## Which inputs
@@ -142,6 +161,9 @@ def page() -> str:
         "The columns `ggn`, `ekfac`, `hessian` and `lissa` are solvers of `influence`.",
         OBJECTIVES.rstrip(),
         objectives(),
+        STRUCTURE.format(
+            kernels=" or ".join(map(str, KERNELS)), taken=len(TAKEN), left=len(LEFT)
+        ).rstrip(),
         OTHER_INPUTS.rstrip(),
         inputs(),
         "Second derivatives are tried with the first of the two objectives. A ResNet-18 of "
