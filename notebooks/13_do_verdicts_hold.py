@@ -35,11 +35,11 @@
 # **25 minutes**
 
 # %% tags=["parameters"]
-members: int = 30  # posterior members (seeds), 22 to 100
-attributed: int = 10  # training digits that get scores
+members: int = 24  # posterior members (seeds), 22 to 100
+attributed: int = 8  # training digits that get scores
 test_per_class: int = 20  # test digits of each class
 checkpoints: int = 2  # checkpoints of each member
-draws: int = 40  # draws of which members are seen
+draws: int = 30  # draws of which members are seen
 summaries: str = "../paper/heldout"  # folder of what a hundred members gave
 output: str = ""  # folder to write results to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores

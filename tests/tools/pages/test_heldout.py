@@ -3,8 +3,10 @@
 import json
 import re
 
+import nbformat
 import pytest
 
+from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.reproduce.manifest import load_manifest
 from tda_utils.terms import METHOD_LABELS
 from tests.tools.pages.conftest import PAPER
@@ -71,3 +73,21 @@ def test_the_sentence_has_the_worst_of_all_sets(manifest, contents):
 def test_numbers_that_are_not_there_are_a_dash():
     assert heldout.percent(float("nan")) == heldout.NONE
     assert re.fullmatch(r"9\.9 %", heldout.percent(0.099)) and heldout.percent(0.1) == "10 %"
+
+
+def test_the_conclusion_of_notebook_13_is_what_the_file_says(contents):
+    (content,) = (c for c in contents if c["scores"][0].startswith("mnist3-10-cnn2/"))
+    ten, rule = content["seen"].index(10), content["rules"].index("bh")
+
+    def of(method, variable):
+        return content["numbers"][method]["mean"][variable]["mean"][ten][rule]
+
+    wrong = max(of(method, "wrong") for method in content["methods"])
+    against = [of(method, "truth_wrong") for method in STUDY_METHODS if method != "loo"]
+    together = content["right"]["mean"]["together"]
+    wanted = [f"{wrong:.1%}", f"{min(against):.0%}", f"{max(against):.0%}"]
+    wanted += [f"{together[name][0]:.0%}" for name in ("right_decided", "found")]
+    notebook = nbformat.read(ROOT / "notebooks" / "13_do_verdicts_hold.ipynb", as_version=4)
+    printed = [o.text for cell in notebook.cells for o in cell.get("outputs", ()) if "text" in o]
+    (said,) = (text for text in printed if text.startswith("Of the pairs that ten members name"))
+    assert re.findall(r"[\d.]+%", said) == wanted
