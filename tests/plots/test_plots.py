@@ -77,7 +77,10 @@ def in_unit(unit: float) -> dict[str, Figure]:
 
 
 # These draw nothing with a unit, or changes of losses, which are in nats.
-WITHOUT_UNIT = {"images", "agreement_by_study", "floor_by_steps", "face_to_face", "choose_two"}
+WITHOUT_UNIT = {
+    *("images", "face_to_face", "choose_two"),
+    *("agreement_by_study", "floor_by_steps", "remedies_by_steps", "weight_paths"),
+}
 # The numbers of a pair, which have a unit: "mean 8.51, standard deviation 0.406".
 WITH_UNIT = re.compile(r"(?:(?<=mean )|(?<=deviation ))-?\d[\d.e+-]*\d")
 
