@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tda_utils.reliability.words import CANNOT_TELL, MAY_BE_LUCK, NO_SCORE, REPEATS
 from tda_utils.report.given import products
-from tda_utils.report.verdict import CANNOT_TELL, MAY_BE_LUCK, NO_SCORE, REPEATS, Judged
+from tda_utils.report.verdict import Judged
 
 #: With fewer members a test has hardly any power, and a spread is hardly known.
 FEW_MEMBERS = 6
