@@ -20,8 +20,9 @@
 #
 # After this notebook you can
 #
-# - tell three meanings of agreement apart: the same scores, the same noise, the same pairs to
-#   trust;
+# - tell three meanings of agreement apart: the same scores, the same noise, the same pairs that
+#   repeat;
+# - find pairs on which two methods repeat opposite signs, so that one of them is wrong;
 # - choose between Pearson's and Spearman's correlation, and say what each is sensitive to;
 # - judge a correlation against what shuffling gives, and shuffle in the right way;
 # - work out how high a correlation can be at all when one side is noisy.
@@ -39,23 +40,22 @@ per_class: int = 10  # training digits per class: 10, 20 or 50
 test_per_class: int = 10  # test digits per class, 1 to 300
 permutations: int = 200  # shuffles for the null reference
 sixth: int = 10  # training digits that the sixth method gives scores to
-protocol: str = "paired"  # "paired", or "released" for what the paper's code computes
-output: str = ""  # folder to write figures, tables and numbers to; empty writes nothing
+protocol: str = "paired"  # or "released": what the paper's code computes
+output: str = ""  # folder to write results to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
 
 # %%
 import dataclasses
-import json
-from pathlib import Path
+import itertools
 
-import altair as alt
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 import tda_utils as tda
 from tda_utils import exercises
-from tda_utils.outputs import save, save_numbers, save_table, show, with_alt
+from tda_utils.outputs import save_all, show
+from tda_utils.reliability.words import WORDS
 
 # %% [markdown]
 # ## Five methods, one posterior
@@ -89,8 +89,11 @@ if protocol == "paired":
 
 # %%
 scores = experiment.all_scores()
+names = list(scores)
 test = "t" if protocol == "paired" else "released"
-summaries = {name: tda.summarise(values, test=test) for name, values in scores.items()}
+summaries = {
+    name: tda.summarise(values, test=test) for name, values in scores.items()
+}
 
 # %% tags=["nbval-check-output"]
 for name, summary in summaries.items():
@@ -106,37 +109,10 @@ for name, summary in summaries.items():
 #
 # Choose two methods below and see their mean scores against each other, one dot a pair, coloured by
 # whether the two digits have the same class. A correlation coefficient is one number for such a
-# cloud. Would you trust it here?
+# cloud. Does one number say enough here?
 
 # %%
-table = pd.DataFrame({name: one["mean"].values.ravel() for name, one in summaries.items()})
-train_label, test_label = np.meshgrid(
-    experiment.data.train_y, experiment.data.test_y, indexing="ij"
-)
-table["classes"] = np.where(train_label.ravel() == test_label.ravel(), "same", "different")
-shown = table.sample(min(len(table), 1500), random_state=0)
-names = list(scores)
-across = alt.param(
-    name="across", value="loo", bind=alt.binding_select(options=names, name="across ")
-)
-upwards = alt.param(
-    name="upwards", value="influence", bind=alt.binding_select(options=names, name="upwards ")
-)
-scatter = (
-    alt.Chart(shown)
-    .mark_circle(opacity=0.5)
-    .transform_calculate(x="datum[across]", y="datum[upwards]")
-    .encode(
-        x=alt.X("x:Q", title="mean score, method across (LOO to begin with)"),
-        y=alt.Y("y:Q", title="mean score, method upwards (IF to begin with)"),
-        color=alt.Color("classes:N", scale=alt.Scale(range=["#e69f00", "#0072b2"])),
-        tooltip=["classes:N", alt.Tooltip("x:Q", format=".3g"), alt.Tooltip("y:Q", format=".3g")],
-    )
-    .add_params(across, upwards)
-    .properties(width=420, height=320)
-)
-text = f"Scatter of the mean scores of {len(shown)} pairs: LOO across, influence upwards, by class."
-show(with_alt(scatter, text))
+show(tda.plots.choose_two(summaries, points=1500))
 
 # %% [markdown]
 # A few pairs with large scores lie far out. **Pearson's** correlation is made mostly by them.
@@ -147,7 +123,7 @@ show(with_alt(scatter, text))
 #
 # Agreement can mean three things. The same **means**: the methods name the same training digits.
 # The same **standard deviations**: they are noisy on the same pairs. The same **p-values**: they
-# call the same pairs trustworthy. For each there is a matrix with Pearson's and one with Spearman's
+# find the same pairs. For each there is a matrix with Pearson's and one with Spearman's
 # correlation.
 #
 # And what would chance give? `agreement` shuffles the training digits and the test digits of one
@@ -160,8 +136,9 @@ show(with_alt(scatter, text))
 
 # %%
 third = "p" if protocol == "paired" else "snr"
+how = {"test": test, "permutations": permutations}
 agreements = {
-    (of, kind): tda.agreement(summaries, of=of, kind=kind, test=test, permutations=permutations)
+    (of, kind): tda.agreement(summaries, of=of, kind=kind, **how)
     for kind in ("pearson", "spearman")
     for of in ("mean", "std", third)
 }
@@ -173,26 +150,29 @@ show(figure_matrices)
 # close do the estimators come?
 
 # %%
-with_loo = pd.DataFrame(
-    {
-        f"{of}, {kind}": one["correlation"].sel(method_a="loo").to_series().drop("loo")
-        for (of, kind), one in agreements.items()
-    }
-)
+columns = {}
+for (of, kind), one in agreements.items():
+    own = one["correlation"].sel(method_a="loo").to_series()
+    columns[f"{of}, {kind}"] = own.drop("loo")
+with_loo = pd.DataFrame(columns)
 with_loo.rename_axis("method").round(2)
 
 # %% tags=["nbval-check-output"]
 means = agreements["mean", "pearson"]["correlation"]
-print("Every method agrees with itself:", bool(np.allclose(np.diag(means), 1)))
-print("No estimator is the same as LOO:", bool((abs(with_loo["mean, pearson"]) < 0.95).all()))
-assert (abs(with_loo["mean, pearson"]) < 0.95).all()
+largest = abs(with_loo["mean, pearson"]).max()
+print("Pearson of the means")
+print(f"  of a method with itself: {np.diag(means).min():.2f}")
+print(f"  of an estimator with LOO, at most: {largest:.2f}")
+
+# %% tags=["hide-cell"]
+assert np.allclose(np.diag(means), 1) and largest < 0.95
 
 # %% [markdown]
 # In their means, all four estimators agree with LOO more than by chance, and none of them closely.
 # Pearson's correlation puts IF first. By Spearman's all four are about equal, so IF owes its lead
 # to the pairs with large scores. Judged by ranks, ATS, IF and GD agree with LOO much better on
 # where the noise is than on the means; the spread of GC has nothing in common with that of LOO. On
-# which pairs to trust, no estimator agrees much with LOO.
+# which pairs differ from zero, no estimator agrees much with LOO.
 #
 # ## Which methods belong together?
 #
@@ -200,7 +180,8 @@ assert (abs(with_loo["mean, pearson"]) < 0.95).all()
 # method, its nearest relative by Pearson's correlation of means, whatever its sign:
 
 # %%
-relatives = abs(means).where(~np.eye(len(names), dtype=bool)).to_pandas().idxmax()
+others = ~np.eye(len(names), dtype=bool)
+relatives = abs(means).where(others).to_pandas().idxmax()
 relatives.rename("nearest by mean").rename_axis("method").to_frame()
 
 # %% [markdown]
@@ -218,20 +199,19 @@ relatives.rename("nearest by mean").rename_axis("method").to_frame()
 
 # %%
 half = members // 2
-
-
-def half_means(values, part):
-    return values.isel(member=part).mean(["member", "checkpoint"]).values.ravel()
-
-
-with_itself = {
-    name: np.corrcoef(half_means(one, slice(0, half)), half_means(one, slice(half, None)))[0, 1]
-    for name, one in scores.items()
-}
+halves = slice(0, half), slice(half, None)
+with_itself = {}
+for name, one in scores.items():
+    both = [one[part].mean(["member", "checkpoint"]) for part in halves]
+    of_pairs = [mean.values.ravel() for mean in both]
+    with_itself[name] = np.corrcoef(*of_pairs)[0, 1]
 pd.Series(with_itself, name="agreement of two halves").to_frame().round(2)
 
 # %% tags=["nbval-check-output"]
-print("LOO is less repeatable than Grad-Cos:", bool(with_itself["loo"] < with_itself["grad_cos"]))
+for name in ("loo", "grad_cos"):
+    print(f"two halves of {name}: {with_itself[name]:.1f}")
+
+# %% tags=["hide-cell"]
 assert with_itself["loo"] < with_itself["grad_cos"]
 
 # %% [markdown]
@@ -239,6 +219,51 @@ assert with_itself["loo"] < with_itself["grad_cos"]
 # IF, GD and GC are steadier than the ground truth that they estimate; ATS is about as steady as LOO
 # in this split. Grad-Cos hardly changes from seed to seed; that makes it precise, not right.
 #
+# ## Two that repeat may contradict each other
+#
+# Notebook 05 has three words for a pair: it **repeats**, it **may be luck**, or these models
+# **cannot tell**. A pair can repeat under two methods, and under one of them help, under the other
+# hurt. Then at least one of the two is wrong, in each model alike, and no number of seeds will say
+# so. How often does that happen? All scores have the removal sign here.
+
+# %%
+signed = {name: tda.removal_signed(one) for name, one in scores.items()}
+signed = {name: tda.summarise(one, test=test) for name, one in signed.items()}
+against = tda.contradictions(signed)
+counts = {}
+for a, b in itertools.combinations(names, 2):
+    one = against.sel(method_a=a, method_b=b)
+    counts[f"{a}, {b}"] = {
+        "both repeat": int(one["repeated"]),
+        "with opposite signs": int(one["opposite"]),
+    }
+pd.DataFrame(counts).T
+
+# %% [markdown]
+# And here is what each method says of the first of these pairs, side by side. (The
+# explorer of the site does that for every pair, with ten members.)
+
+# %%
+words = {name: tda.verdicts(one["p"]).values for name, one in signed.items()}
+helps = {name: one["mean"].values > 0 for name, one in signed.items()}
+table = {}
+for j, k in np.argwhere(against["contradicted"].values)[:6]:
+    said = {}
+    for name in names:
+        said[name] = WORDS[words[name][j, k]]
+        if words[name][j, k] > 0:
+            said[name] += ", helps" if helps[name][j, k] else ", hurts"
+    train, test_digit = against["train"].values[j], against["test"].values[k]
+    table[f"{train} on {test_digit}"] = said
+pd.DataFrame(table).T
+
+# %% tags=["nbval-check-output"]
+contradicted = int(against["contradicted"].sum())
+print(
+    f"pairs with a contradiction: {contradicted} of {scores['loo'][0, 0].size}"
+)
+
+# %% [markdown]
 # ## A sixth, which goes back through the training
 #
 # ATS, IF, GD and GC look at the model where training ended.
@@ -247,52 +272,53 @@ assert with_itself["loo"] < with_itself["grad_cos"]
 # scores for a few of them; below, all methods are compared with LOO on these pairs. It follows the
 # definitions, so there is none under `protocol="released"`.
 
+
+# %%
+def with_leave_one_out(parts: dict, of: str) -> dict[str, float]:
+    """Rank correlation of each method with LOO in one quantity."""
+    found = tda.agreement(parts, of=of, kind="spearman")["correlation"]
+    own = found.sel(method_a="loo").to_series().drop("loo")
+    return own.to_dict()
+
+
 # %% tags=["nbval-check-output"]
-rows = slice(experiment.data.n_attributed)
 if protocol == "paired":
     through = some.scores("unrolled")
-    rows = np.isin(scores["loo"]["train"], through["train"])
-    alike = {name: one.isel(train=rows) for name, one in scores.items()} | {"unrolled": through}
+    alike = {k: one.sel(train=through["train"]) for k, one in scores.items()}
+    alike["unrolled"] = through
     parts = {name: tda.summarise(one) for name, one in alike.items()}
     for of in ("mean", "std", "p"):
-        one = tda.agreement(parts, of=of, kind="spearman")["correlation"].sel(method_a="loo")
-        own = {name: one.sel(method_b=name).item() for name in parts if name != "loo"}
-        print(f"{of:5}", "  ".join(f"{name} {value:.2f}" for name, value in own.items()))
+        own = with_leave_one_out(parts, of).items()
+        print(f"{of:5}", "  ".join(f"{k} {value:.2f}" for k, value in own))
 
 # %% [markdown]
 # The ranks of its means, of its spreads and of its p-values are those of LOO more than any other's.
 # So the noise of LOO is not beyond an estimate: it is in the way that training took, and an
 # estimator that knows only the end does not see it.
 
-# %% [markdown]
-# The cell below writes the figure, its table and its numbers where `output` says so.
-
-# %%
-if output:
-    name = f"agreement-{protocol}"
-    rows = [
-        {"quantity": of, "kind": kind, "method": one, "other": other}
-        | {
-            column: float(result[column].sel(method_a=one, method_b=other))
-            for column in ("correlation", "null_low", "null_high")
-        }
-        for (of, kind), result in agreements.items()
-        for position, one in enumerate(names)
-        for other in names[position + 1 :]
-    ]
-    save(figure_matrices, output, name)
-    save_table(pd.DataFrame(rows), output, name)
-    numbers = {
-        "members": members,
-        "checkpoints": checkpoints,
-        "train": experiment.data.n_train,
-        "test": experiment.data.n_test,
-        "with LOO": with_loo.to_dict(),
-        "two halves": with_itself,
+# %% tags=["hide-cell"]
+rows = [
+    {"quantity": of, "kind": kind, "method": one, "other": other}
+    | {
+        column: float(result[column].sel(method_a=one, method_b=other))
+        for column in ("correlation", "null_low", "null_high")
     }
-    save_numbers(numbers, output, name)
-    seeds = [int(seed) for seed in scores["loo"]["member"].values]
-    Path(output, "provenance.json").write_text(json.dumps({"seeds": seeds}))
+    for (of, kind), result in agreements.items()
+    for one, other in itertools.combinations(names, 2)
+]
+numbers = {
+    "members": members,
+    "checkpoints": checkpoints,
+    "train": experiment.data.n_train,
+    "test": experiment.data.n_test,
+    "with LOO": with_loo.to_dict(),
+    "two halves": with_itself,
+}
+save_all(
+    output,
+    {f"agreement-{protocol}": [figure_matrices, pd.DataFrame(rows), numbers]},
+    seeds=scores["loo"]["member"].values,
+)
 
 # %% [markdown]
 # ## What you saw
@@ -302,6 +328,7 @@ if output:
 # - Pearson and Spearman differ where a few pairs carry most of the score.
 # - A correlation is read against what shuffling gives, not against zero.
 # - Noise in leave-one-out limits how well any estimator can agree with it.
+# - What repeats need not be right: two methods can repeat opposite signs.
 # - The derivative through the training agrees with leave-one-out in all three; what only knows the
 #   end of the training does not.
 
@@ -401,7 +428,10 @@ exercises.notebook_06.check_spearman(spearman)
 def within_classes(x, y, group):
     """Return Pearson's correlation within groups."""
     # BEGIN SOLUTION
-    left = [v - pd.Series(v).groupby(group).transform("mean").to_numpy() for v in (x, y)]
+    of_groups = [pd.Series(v).groupby(group).transform("mean") for v in (x, y)]
+    left = [
+        v - mean.to_numpy() for v, mean in zip((x, y), of_groups, strict=True)
+    ]
     return np.corrcoef(*left)[0, 1]
     # END SOLUTION
 
@@ -414,15 +444,18 @@ exercises.notebook_06.check_within_classes(within_classes)
 # pairs and within the combinations of classes.
 
 # %% tags=["exercise"]
-combination = train_label.ravel() * 10 + test_label.ravel()
-loo = table["loo"].to_numpy()
-others = {name: table[name].to_numpy() for name in names if name != "loo"}
-pd.DataFrame(
-    {
-        "all pairs": {name: np.corrcoef(loo, own)[0, 1] for name, own in others.items()},
-        "within": {name: within_classes(loo, own, combination) for name, own in others.items()},
+train_y, test_y = experiment.data.train_y, experiment.data.test_y
+combination = np.add.outer(10 * train_y.numpy(), test_y.numpy()).ravel()
+own = {name: one["mean"].values.ravel() for name, one in summaries.items()}
+rows = {
+    name: {
+        "all pairs": np.corrcoef(own["loo"], own[name])[0, 1],
+        "within": within_classes(own["loo"], own[name], combination),
     }
-).astype(float).round(2)
+    for name in names
+    if name != "loo"
+}
+pd.DataFrame(rows).T.astype(float).round(2)
 
 # %% [markdown] tags=["exercise", "solution"]
 # What Grad-Cos has in common with LOO are the classes: within the combinations nothing is left. IF
@@ -452,10 +485,12 @@ pd.DataFrame(
 
 # %% tags=["exercise"]
 def ceiling(scores):
-    """Return the largest correlation with the mean of these scores, for a noiseless estimator."""
+    """Return the largest correlation that a noiseless estimator can have."""
     # BEGIN SOLUTION
     half = len(scores) // 2
-    r = np.corrcoef(scores[:half].mean(axis=0), scores[half:].mean(axis=0))[0, 1]
+    r = np.corrcoef(scores[:half].mean(axis=0), scores[half:].mean(axis=0))[
+        0, 1
+    ]
     return np.sqrt(2 * r / (1 + r))
     # END SOLUTION
 
@@ -485,7 +520,7 @@ exercises.notebook_06.check_ceiling(ceiling)
 
 # %% tags=["exercise"]
 def shuffle(table, generator):
-    """Return the table with its training digits and its test digits in a random order."""
+    """Return the table with its rows and its columns in a random order."""
     # BEGIN SOLUTION
     rows = generator.permutation(table.shape[0])
     columns = generator.permutation(table.shape[1])

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # With sixty thousand training samples, is there anything left of one sample's influence?
+# # All of MNIST
 #
 # The training sets of the notebooks before were tiny: a few dozen samples, 150 at most. There, one
 # sample is a good part of all that a model knows. Real training sets are large.

@@ -76,7 +76,7 @@ def in_unit(unit: float) -> dict[str, Figure]:
     }
 
 
-# These draw no scores, nor what was computed of any with a unit; changes of losses are in nats.
+# These draw nothing with a unit, or changes of losses, which are in nats.
 WITHOUT_UNIT = {
     "agreement_by_members",
     "agreement_by_study",
@@ -84,6 +84,8 @@ WITHOUT_UNIT = {
     "face_to_face",
     "floor_by_steps",
     "images",
+    "remedies_by_steps",
+    "weight_paths",
 }
 # The numbers of a pair, which have a unit: "mean 8.51, standard deviation 0.406".
 WITH_UNIT = re.compile(r"(?:(?<=mean )|(?<=deviation ))-?\d[\d.e+-]*\d")
