@@ -246,6 +246,8 @@ save_all(output, {"agreement_by_members": [figure, found.reset_index()]})
 # - Large sums of what several methods say are right much more often; a few retrainings say how
 #   large is large enough.
 # - Leave-one-out is noisy, and averages out. What the estimators miss does not.
+# - The derivative through the whole training run, of notebook 14, retrains nothing, and what ten
+#   members name by it is hardly ever wrong.
 
 # %% [markdown]
 # ## Quiz
