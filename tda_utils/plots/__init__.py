@@ -19,6 +19,7 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `reliability_by_checkpoints` the same in several experiments, by the checkpoints averaged
 `full_set`                   what is left of one sample's influence among very many
 `floor_by_steps`             how far rounding alone moves a training, beside leaving a sample out
+`groups_by_size`             what leaving out groups does, and how well scores foretell it
 `noise_sources`              which source the noise of each method comes from
 `explore_pairs`              Altair: select pairs, see their p-values and pictures
 `STYLE`, `LOOKS`, ...        the look of all of them, for drawings of one's own
@@ -31,6 +32,7 @@ Data Attribution", NeurIPS 2023, arXiv 2305.19765.
 from tda_utils.face import lazy
 from tda_utils.plots.explore import explore_pairs
 from tda_utils.plots.floor import floor_by_steps
+from tda_utils.plots.groups import groups_by_size
 from tda_utils.plots.look import FAINT, INK, LOOKS, SOFT, STYLE, TEXT_WIDTH
 from tda_utils.plots.maps import mean_against_std, rank_change, reliability_map
 from tda_utils.plots.methods import (
@@ -61,6 +63,7 @@ __all__ = [
     "explore_pairs",
     "floor_by_steps",
     "full_set",
+    "groups_by_size",
     "images",
     "mean_against_std",
     "noise_sources",

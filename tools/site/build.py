@@ -36,8 +36,10 @@ PAGES = (
     "docs/corrections.md",
     "docs/coverage.md",
     "docs/glossary.md",
+    "docs/groups.md",
     "docs/models.md",
     "docs/notation.md",
+    "docs/one-run.md",
     "docs/scores-format.md",
     "docs/teaching.md",
     "paper/REPRODUCTION.md",
@@ -62,7 +64,13 @@ def home(readme: dict[str, str]) -> str:
     contents = {
         "Course": [f"{title} <{path}>" for title, path in course(readme)],
         "Teaching": ["docs/teaching", "docs/glossary", "docs/notation"],
-        "Results": ["paper/REPRODUCTION", "docs/corrections", "gallery"],
+        "Results": [
+            "paper/REPRODUCTION",
+            "docs/groups",
+            "docs/one-run",
+            "docs/corrections",
+            "gallery",
+        ],
         "Package": [
             "package",
             "docs/models",
