@@ -38,6 +38,13 @@ def test_the_conclusion_is_what_the_numbers_say(target):
         f"{100 * row[3]:.0f} %"
     )
     assert wanted in said
+    gains = [
+        own[warning][6]
+        for by, own in CONTENT["warnings"]["repeats"].items()
+        for warning in ("checkpoints", "laplace", "langevin")
+        if by != "loo"
+    ]
+    assert f"repeating by {min(gains):+.2f} to {max(gains):+.2f}" in said
     loo = CONTENT["warnings"]["right"]["loo"]["size"]
     assert f"costs {CONTENT['attributed'] + 1} trainings" in said
     assert f"are right with {written(loo)}, and {100 * loo[3]:.0f} % of all are" in said
@@ -48,6 +55,7 @@ def test_the_tables_have_a_row_for_each_warning_that_there_is():
     for target, by_method in CONTENT["warnings"].items():
         lines = one_run.table(summary, target).splitlines()
         assert len(lines) == 2 + sum(len(own) for own in by_method.values())
+        assert {line.count("|") for line in lines} == {8}
 
 
 def test_a_number_that_changes_makes_the_page_out_of_date(monkeypatch, capsys):
