@@ -174,12 +174,14 @@ run-times: $(COURSE) ## time every notebook with nothing stored, for docs/teachi
 	$(PY) -m tools.pages.teaching
 
 .PHONY: readme
-readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md, docs/corrections.md, docs/coverage.md, docs/verdicts.md and docs/models.md
+readme: $(call needs,package) ## fill README.md and docs/teaching.md from paper/ and notebooks/, write paper/REPRODUCTION.md, docs/corrections.md, docs/coverage.md, docs/verdicts.md, docs/models.md, docs/groups.md and docs/one-run.md
 	$(PY) -m tools.pages.readme
 	$(PY) -m tools.pages.teaching
 	$(PY) -m tools.pages.models
 	$(PY) -m tools.pages.coverage
 	$(PY) -m tools.pages.heldout
+	$(PY) -m tools.pages.groups
+	$(PY) -m tools.pages.one_run
 	$(PY) -m tools.pages.reproduction
 	$(PY) -m tools.pages.corrections
 
@@ -199,6 +201,15 @@ remedies: $(COURSE) ## what helps the derivative through training, for notebook 
 .PHONY: through-mnist
 through-mnist: $(COURSE) ## the derivative through a training on all of MNIST (`make mnist`), hours of one core; goes on where it stopped
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.through_mnist --data paper/runs/mnist
+.PHONY: groups
+groups: $(COURSE) ## leave out groups of training samples, into paper/groups; an hour, and goes on where it stopped (STORE=folder)
+	OMP_NUM_THREADS=1 .venv/bin/bayes-tda groups --store '$(STORE)'
+	$(PY) -m tools.pages.groups
+
+.PHONY: one-run
+one-run: $(COURSE) ## hold what single runs say of themselves against a hundred, into paper/one_run; missing scores take hours (STORE=folder)
+	OMP_NUM_THREADS=1 .venv/bin/bayes-tda one-run --store '$(STORE)'
+	$(PY) -m tools.pages.one_run
 
 .PHONY: house
 house: $(call needs,package) ## draw the picture of the house, docs/house.svg, from the imports

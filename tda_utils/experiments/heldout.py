@@ -6,7 +6,6 @@ judged, `tda_utils.reliability.held_out`, is a few thousand numbers, which are k
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,7 @@ import xarray as xr
 from tda_utils.checks import brief, check_choice
 from tda_utils.experiments.experiment import Experiment
 from tda_utils.experiments.names import STUDY_METHODS
-from tda_utils.experiments.provenance import computed_with, git_state
-from tda_utils.experiments.store import canonical, checksum, key_of, put_aside
-from tda_utils.experiments.studies import SummaryError, in_lines
-from tda_utils.files import read_whole, write_whole
+from tda_utils.experiments.summaries import kept_content, plain, rounded, summary_path
 from tda_utils.reliability.by_members import KINDS, MEMBERS, agreement_by_members
 from tda_utils.reliability.calibrate import right_held_out
 from tda_utils.reliability.heldout import RULES, SEEN, held_out
@@ -47,8 +43,6 @@ STATISTICS = ("mean", "low", "high")
 #: The methods whose sum is to be right, as far as they are there (`calibrated`).
 TOGETHER = ("ats", "influence", "grad_cos", "unrolled")
 LEVELS = {"low": 0.05, "high": 0.95}
-DIGITS = 4
-MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -185,23 +179,12 @@ def held_out_of(
     OSError
         If a file cannot be written; scores that are finished stay.
     """
-    facts = _facts(experiment, methods, draws)
-    path = file_of(experiment, folder, methods, draws)
-    if str(folder):
-        try:
-            return HeldOutSummary(_read(path, facts))
-        except FileNotFoundError:
-            pass
-        except SummaryError as problem:
-            put_aside(path, problem)
-    content = {
-        **facts,
-        **_numbers(experiment, methods, draws),
-        "provenance": {"git": git_state(Path(__file__).parent), **computed_with()},
-    }
-    if str(folder):
-        record = {"sha256": checksum(canonical(content)), **content}
-        write_whole(path, (in_lines(record) + "\n").encode())
+    content = kept_content(
+        file_of(experiment, folder, methods, draws) if str(folder) else None,
+        _facts(experiment, methods, draws),
+        lambda: _numbers(experiment, methods, draws),
+        lambda found: _is_whole(found, methods),
+    )
     return HeldOutSummary(content)
 
 
@@ -212,10 +195,7 @@ def file_of(
     draws: int = DRAWS,
 ) -> Path:
     """Return the file of an experiment's summary in a folder; it need not be there."""
-    facts = _facts(experiment, methods, draws)
-    name = facts["scores"][0].partition("/")[0]
-    key = key_of({"version": VERSION, **facts})
-    return Path(folder) / f"{name}-{experiment.protocol}-{key}.json"
+    return summary_path(folder, experiment, _facts(experiment, methods, draws), VERSION)
 
 
 def _facts(experiment: object, methods: Sequence[str], draws: int) -> dict[str, Any]:
@@ -315,7 +295,7 @@ def _stopped(truth: xr.DataArray, draws: int) -> dict[str, Any]:
     most = min(40, truth.sizes["member"] - 2)
     of_draws = stops_held_out(truth, share, most=most, draws=draws)
     fixed = of_draws.attrs["fixed"]
-    found: dict[str, Any] = {"share": _rounded(share), "fixed": _rounded(fixed)}
+    found: dict[str, Any] = {"share": rounded(share), "fixed": rounded(fixed)}
     found |= {"stop": {}, "wrong": {}, "saved": {}}
     for bound in of_draws["bound"].values.tolist():
         at = of_draws.sel(bound=bound)
@@ -323,9 +303,9 @@ def _stopped(truth: xr.DataArray, draws: int) -> dict[str, Any]:
         stops = at["stop"].values
         again = np.random.default_rng(0).choice(stops, (2000, len(stops))).mean(1)
         saved = 1 - np.array([stops.mean(), *np.quantile(again, (0.975, 0.025))]) / fixed
-        found["saved"][bound] = [_rounded(value) for value in saved]
+        found["saved"][bound] = [rounded(value) for value in saved]
     wrong = of_draws["wrong_fixed"].sel(members=fixed) if np.isfinite(fixed) else None
-    found["fixed_wrong"] = None if wrong is None else _rounded(float(wrong.mean()))
+    found["fixed_wrong"] = None if wrong is None else rounded(float(wrong.mean()))
     return found
 
 
@@ -335,11 +315,7 @@ def _spread(values: xr.DataArray) -> list[float | None]:
     if not numbers.size:
         return [None] * len(STATISTICS)
     ends = np.quantile(numbers, [LEVELS["low"], LEVELS["high"]])
-    return [_rounded(value) for value in (numbers.mean(), *ends)]
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+    return [rounded(value) for value in (numbers.mean(), *ends)]
 
 
 def summed_up(of_draws: xr.Dataset) -> dict[str, dict[str, Any]]:
@@ -356,35 +332,15 @@ def summed_up(of_draws: xr.Dataset) -> dict[str, dict[str, Any]]:
         # What NumPy says of quantiles of nothing, which are None here.
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
         for name, values in of_draws.items():
-            kept[name] = {"mean": _plain(values.mean("draw"))}
+            kept[name] = {"mean": plain(values.mean("draw").values)}
             for end in SPREAD.get(str(name), ()):
                 quantile = values.quantile(LEVELS[end], "draw", skipna=True)
-                kept[name][end] = _plain(quantile)
+                kept[name][end] = plain(quantile.values)
     return kept
 
 
-def _plain(values: xr.DataArray) -> Any:
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return [plain(one) for one in value]
-        return _rounded(value)
-
-    return plain(values.values.tolist())
-
-
-def _read(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    text = bytes(read_whole(path, MOST_BYTES))
-    try:
-        content = json.loads(text)
-        stored = content.pop("sha256")
-        sound = stored == checksum(canonical(content))
-        sound = sound and all(content[name] == value for name, value in facts.items())
-        sound = sound and set(content["numbers"]) == set(facts["methods"])
-        sound = sound and all(
-            set(content[part]) == set(CHECKPOINTS) for part in ("right", "planned", "stopped")
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise SummaryError(f"the summary {path} is half-written, damaged or of other scores.")
-    return content
+def _is_whole(content: Mapping[str, Any], methods: Sequence[str]) -> bool:
+    parts = ("right", "planned", "stopped")
+    return set(content["numbers"]) == set(methods) and all(
+        set(content[part]) == set(CHECKPOINTS) for part in parts
+    )

@@ -23,7 +23,10 @@ LIBRARIES = (
     "papermill nbclient ipykernel"
 ).split()
 #: Folders of committed results, beside the manifest; a new result there is no change of the code.
-RESULT_FOLDERS = ("figures", "tables", "numbers", "provenance", "studies")
+RESULT_FOLDERS = (
+    *("figures", "tables", "numbers", "provenance", "studies"),
+    *("heldout", "groups", "one_run"),
+)
 #: What leads git to another repository than the folder's, as in a hook, or to other files of it.
 _LEADS_ASTRAY = tuple(
     f"GIT_{name}"

@@ -23,6 +23,7 @@ left behind in pyplot. `tda_utils.outputs` shows and saves them.
 `floor_by_steps`             how far rounding alone moves a training, beside leaving a sample out
 `remedies_by_steps`          how far the derivative through training tells what leave-one-out does
 `weight_paths`               the loss against a sample's weight, and its derivative
+`groups_by_size`             what leaving out groups does, and how well scores foretell it
 `noise_sources`              which source the noise of each method comes from
 `choose_two`                 Altair: two methods against each other, chosen by menus
 `explore_pairs`              Altair: select pairs, see their p-values and pictures
@@ -47,6 +48,7 @@ Data Attribution", NeurIPS 2023, arXiv 2305.19765.
 from tda_utils.face import lazy
 from tda_utils.plots.explore import choose_two, explore_pairs
 from tda_utils.plots.floor import floor_by_steps
+from tda_utils.plots.groups import groups_by_size
 from tda_utils.plots.look import FAINT, INK, LOOKS, SOFT, STYLE, TEXT_WIDTH
 from tda_utils.plots.maps import mean_against_std, rank_change, reliability_map
 from tda_utils.plots.members import agreement_by_members
@@ -82,6 +84,7 @@ __all__ = [
     "face_to_face",
     "floor_by_steps",
     "full_set",
+    "groups_by_size",
     "images",
     "mean_against_std",
     "noise_sources",

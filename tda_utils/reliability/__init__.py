@@ -21,6 +21,7 @@ test)`` (``checkpoint`` may be missing):
 `seeds_needed`                            how many members does it take?
 `variance_components`                     does the noise come from members or from checkpoints?
 `crossed_components`, `variance_shares`   from initialisation, batch order, or checkpoints?
+`one_run.own_confidence`                  how sure is a run of its own scores?
 `overall.overall_reliability`             an experiment in five numbers, with intervals
 `stability`                               would other members give the same mean?
 `correlation_of_means`, `ceiling`         do two methods' means agree, and as far as they can?

@@ -1,4 +1,4 @@
-"""The command line ``bayes-tda``: list, check, compute, studies, heldout, run, judge, validate."""
+"""The command line ``bayes-tda``: figures, studies, what else is summed up, verdicts."""
 
 from __future__ import annotations
 
@@ -87,6 +87,10 @@ def _command(options: argparse.Namespace) -> int:
         from tda_utils.reproduce import heldout
 
         return heldout.make(_find_manifest(options.manifest), options)
+    if options.command in ("groups", "one-run"):
+        from tda_utils.reproduce import questions
+
+        return questions.make(_find_manifest(options.manifest), options)
     if options.jobs is not None:
         raise ManifestError(
             "--jobs is no longer here, since it did not know which notebook needs which scores; "
@@ -131,7 +135,14 @@ def _parser() -> argparse.ArgumentParser:
     heldout = commands.add_parser(
         "heldout", help="hold verdicts of few seeds against seeds that they have not seen"
     )
-    for command, folder in ((studies, "studies"), (heldout, "heldout")):
+    groups = commands.add_parser(
+        "groups", help="leave out groups of training samples, and say what scores foretold"
+    )
+    one_run = commands.add_parser(
+        "one-run", help="hold what single runs say of themselves against other seeds"
+    )
+    summed = {"studies": studies, "heldout": heldout, "groups": groups, "one_run": one_run}
+    for folder, command in summed.items():
         command.add_argument(
             "--only", nargs="+", metavar="NAME", help="only these; 'cifar10-*' is all that begin so"
         )
@@ -151,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     checked = commands.add_parser(
         "check", help="hold the manifest against the notebooks; runs nothing"
     )
-    for command in (compute, studies, heldout, listed, checked, run):
+    for command in (compute, *summed.values(), listed, checked, run):
         command.add_argument(
             "--manifest", type=Path, help="default: paper/figures.yaml here or in a folder above"
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +11,8 @@ from tda_utils.experiments.heldout import file_of, held_out_of
 from tda_utils.experiments.names import STUDY_METHODS
 from tda_utils.reproduce.manifest import Manifest
 from tda_utils.reproduce.notebook import ManifestError
-from tda_utils.reproduce.runner import short_path
+from tda_utils.reproduce.questions import one_by_one
 from tda_utils.reproduce.studies import SEEDS, chosen
-from tda_utils.reproduce.work import in_notebooks
 from tda_utils.texts import brief_problem
 
 
@@ -50,32 +47,21 @@ def held_of(manifest: Manifest, store: str | Path = "scores") -> dict[str, Held]
 
 
 def make(manifest: Manifest, options: argparse.Namespace) -> int:
-    """Sum up what was asked for, one after the other; what is there already is read.
-
-    One that fails is named in the end, and the others go on.
-    """
+    """Sum up what was asked for, one after the other; what is there already is read."""
     store, folder = (
         (given or manifest.folder / own).resolve()
         for given, own in ((options.store, "runs/store"), (options.summaries, "heldout"))
     )
     asked = chosen(held_of(manifest, store), options.only)
-    if options.list:
-        for name, held in asked.items():
-            there = file_of(held.experiment, folder, held.methods).is_file()
-            print(f"{name:<44} {'there' if there else 'missing'}")
-        return 0
-    failed = {}
-    with in_notebooks(manifest):
-        for at, (name, held) in enumerate(asked.items(), start=1):
-            began = time.monotonic()
-            print(f"{at} of {len(asked)}: {name}", flush=True)
-            try:
-                held_out_of(held.experiment, folder, held.methods)
-            except Exception as problem:
-                failed[name] = f"{type(problem).__name__}: {brief_problem(problem).rstrip('.')}"
-            said = "FAILED" if name in failed else "held out"
-            print(f"  {said}, {time.monotonic() - began:.0f} s", flush=True)
-    print(f"{len(asked) - len(failed)} of {len(asked)} summaries lie in {short_path(folder)}")
-    for name, reason in failed.items():
-        print(f"FAILED {name}: {reason}.", file=sys.stderr)
-    return 1 if failed else 0
+    return one_by_one(
+        manifest,
+        {
+            name: (
+                file_of(held.experiment, folder, held.methods),
+                lambda held=held: held_out_of(held.experiment, folder, held.methods),
+            )
+            for name, held in asked.items()
+        },
+        folder,
+        options.list,
+    )

@@ -31,6 +31,8 @@ FOLDERS = {"pdf": "figures", "png": "figures", "csv": "tables", "md": "tables", 
 #: Parameters that the runner sets itself; a manifest must leave them alone, and a notebook may do
 #: without the last.
 RUNNER_PARAMETERS = ("output", "store", "protocol", "summaries")
+#: Parts of a manifest that it may lack.
+PARTS = ("facts", "studies", "heldout", "groups", "one_run")
 FOLDER_PARAMETERS = ("output", "store", "summaries")
 
 
@@ -88,6 +90,10 @@ class Manifest:
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Studies of many seeds, verdicts of which are held out; see `tda_utils.reproduce.heldout`.
     heldout: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Experiments of which groups are left out, and of which single runs are asked; see
+    #: `tda_utils.reproduce.questions`.
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    one_run: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -206,7 +212,7 @@ def load_manifest(path: str | Path) -> Manifest:
     for notebook in used:
         if notebook not in document["sizes"]:
             raise ManifestError(f"sizes: key {notebook!r} is missing; a figure is made by it.")
-    more = (document.get(name, {}) for name in ("facts", "studies", "heldout"))
+    more = (document.get(name, {}) for name in PARTS)
     return Manifest(path, figures, document["sizes"], *more)
 
 

@@ -90,6 +90,20 @@ RATIOS = pd.DataFrame(
 )
 
 
+GROUP_ENDS = {"value": 0.0, "low": -0.1, "high": 0.1}
+GROUP_CURVES = xr.Dataset(
+    {
+        name: (("by", "size"), shift + np.array([[0.1, 0.8], [0.0, 0.2]]))
+        for name, shift in GROUP_ENDS.items()
+    },
+    {"by": ["loo", "random"], "size": [1, 8]},
+)
+GROUP_SCORES = xr.Dataset(
+    {name: ("seeds", shift + np.array([0.8, 0.2, 0.7])) for name, shift in GROUP_ENDS.items()},
+    {"seeds": ["same", "other", "mean"]},
+)
+
+
 def a_model(seed: int) -> xr.DataArray:
     """Scores of one member for one test sample."""
     return SCORES.sel(member=seed, test=9).mean("checkpoint", keep_attrs=True)
@@ -147,6 +161,7 @@ FIGURES: dict[str, Callable] = {
     ),
     "remedies_by_steps": lambda: plots.remedies_by_steps({"MNIST3, 10": REMEDIES}),
     "weight_paths": lambda: plots.weight_paths({"15 steps": PATH}),
+    "groups_by_size": lambda: plots.groups_by_size(GROUP_CURVES, {"loo": GROUP_SCORES}, 0.5),
     "full_set": lambda: plots.full_set(SUMMARIES, AGREEMENTS["mean", "spearman"]),
     "choose_two to explore": lambda: plots.choose_two(SUMMARIES, points=80),
     "explore_pairs": lambda: plots.explore_pairs(SUMMARY, PICTURES[:9], PICTURES, points=50),
