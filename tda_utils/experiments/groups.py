@@ -287,7 +287,8 @@ def between_seeds(losses: xr.DataArray) -> float:
     Examples
     --------
     >>> own = np.array([[0.0, 1.0, 2.0], [0.5, 3.0, 9.0]])[:, None, :, None]
-    >>> between_seeds(xr.DataArray(own, dims=("member", "checkpoint", "subset", "test")))
+    >>> dims = ("member", "checkpoint", "subset", "test")
+    >>> round(between_seeds(xr.DataArray(own, dims=dims)), 6)
     1.0
     """
     mean = losses.astype(np.float64).mean("checkpoint").transpose("member", "subset", "test").values

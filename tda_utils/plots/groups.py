@@ -149,5 +149,5 @@ def _draw_scores(axes: Axes, scores: Mapping[str, xr.Dataset], ceiling: float | 
     axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
     axes.set_yticks(list(rows), list(SEED_TITLES.values()))
     axes.set(xlabel="linear datamodelling score", ylim=(0.4, len(SEED_TITLES) + 0.6))
-    axes.set_title("what scores foretell of random halves")
+    axes.set_title("what scores foretell")
     return told
