@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Ask the training run itself
+# # The answer of one run
 #
 # What would this model have become without that digit? The training run knows, to first order: each
 # of its steps is a formula, and formulas have derivatives. So go back through all of the steps, and

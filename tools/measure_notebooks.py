@@ -58,9 +58,10 @@ def measure(source: Path) -> dict[str, object]:
         copy.parent.mkdir()
         shutil.copy(source, copy)
         # Numbers that are committed are there all the same.
-        numbers = source.parent.parent / "paper" / "numbers"
-        if numbers.is_dir():
-            shutil.copytree(numbers, Path(folder, "paper", "numbers"))
+        for name in ("numbers", "heldout", "remedies"):
+            numbers = source.parent.parent / "paper" / name
+            if numbers.is_dir():
+                shutil.copytree(numbers, Path(folder, "paper", name))
         start = time.perf_counter()
         refresh_notebooks.run(copy)
         seconds = time.perf_counter() - start
