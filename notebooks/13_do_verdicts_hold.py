@@ -40,7 +40,7 @@ attributed: int = 8  # training digits that get scores
 test_per_class: int = 20  # test digits of each class
 checkpoints: int = 2  # checkpoints of each member
 draws: int = 30  # draws of which members are seen
-summaries: str = "../paper/heldout"  # folder of what a hundred members gave
+heldout: str = "../paper/heldout"  # folder of what a hundred members gave
 output: str = ""  # folder to write results to; empty writes nothing
 store: str = "../paper/runs/store"  # folder of finished scores
 
@@ -190,7 +190,7 @@ hundred = tda.Experiment(
 SIX = (*tda.STUDY_METHODS, "unrolled")
 
 # %%
-summary = tda.held_out_of(hundred, summaries, SIX)
+summary = tda.held_out_of(hundred, heldout, SIX)
 chosen = {"seen": 10, "rule": "bh", "statistic": "mean"}
 rows = {method: summary.of(method).sel(chosen) for method in SIX}
 wrong = {m: float(found["wrong"]) for m, found in rows.items()}
