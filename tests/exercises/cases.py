@@ -18,7 +18,7 @@ from tda_utils.exercises import NotYet
 from tools.make_student import BEGIN, without_solution
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-CALL = re.compile(r"^exercises\.notebook_(\d\d)\.check_(\w+)\((\w+)\)", re.MULTILINE)
+CALL = re.compile(r"^exercises\.notebook_(\d\d)\.check_(\w+)\(\s*(\w+)\s*\)", re.MULTILINE)
 # A function as a reader might write it, and what the check has to say of it, a pattern.
 Mistake = tuple[Callable[..., Any], str]
 

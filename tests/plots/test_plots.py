@@ -83,6 +83,7 @@ WITHOUT_UNIT = {
     "choose_two",
     "face_to_face",
     "floor_by_steps",
+    "groups_by_size",
     "images",
     "remedies_by_steps",
     "weight_paths",
