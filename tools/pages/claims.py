@@ -311,7 +311,10 @@ def _by_model(question: Question, evidence: Evidence, view: View) -> list[Row]:
         enough = [(title, one) for title, one in named if not one.too_small]
         for chosen in (enough, named) if len(enough) not in (0, len(named)) else (named,):
             if len(chosen) > 1:
-                rows.append(_compared(question, view, name, chosen, rules.rising))
+                titles = {title for title, _ in chosen}
+                absent = [title for title in MODELS.values() if title not in titles]
+                own = f"{name}, without {' and '.join(absent)}" if absent else name
+                rows.append(_compared(question, view, own, chosen, rules.rising))
     return rows
 
 

@@ -91,21 +91,21 @@ def conclusion(summary: OneRunSummary) -> str:
         method, warning = best(found, OF_ONE)
         one, three = (found.sel(by=method, warning=w) for w in (warning, "three"))
         said.append(
-            f"which pairs {what} one run foretells best by the {words(summary)[warning]} of "
-            f"{METHOD_LABELS[method]}, with an AUC of {auc(one)}, where three seeds have "
-            f"{auc(three)}; of the pairs that it is the surest of "
-            f"{100 * float(one['surest']):.0f} % do, of all {100 * float(one['all']):.0f} %"
+            f"the best clue in one run to which pairs {what} is the {words(summary)[warning]} of "
+            f"{METHOD_LABELS[method]}: an AUC of {auc(one)}, where three seeds have {auc(three)}. "
+            f"Of the pairs it is surest of, {100 * float(one['surest']):.0f} % do; of all pairs, "
+            f"{100 * float(one['all']):.0f} %"
         )
     gains = summary.warnings("repeats")["gain"].drop_sel(by="loo").sel(warning=list(OF_ONE[1:]))
     said.append(
-        "beside the size of a score, checkpoints and draws of the same run change the AUC of "
-        f"repeating by {float(gains.min()):+.2f} to {float(gains.max()):+.2f}"
+        "checkpoints of the run, and draws around it, do no better than the size of a score: they "
+        f"change the AUC of repeating by {float(gains.min()):+.2f} to {float(gains.max()):+.2f}"
     )
     loo = summary.warnings("right").sel(by="loo", warning="size")
     trainings = float(summary.trainings().sel(by="loo", warning="size"))
     said.append(
-        f"leave-one-out of one run, which costs {trainings:.0f} trainings, knows by its size which "
-        f"of its signs are right with {auc(loo)}, and {100 * float(loo['all']):.0f} % of all are"
+        f"leave-one-out of one run costs {trainings:.0f} trainings; "
+        f"{100 * float(loo['all']):.0f} % of its signs are right, and its size says which with an AUC of {auc(loo)}"
     )
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in said)
 

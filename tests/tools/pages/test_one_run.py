@@ -1,6 +1,7 @@
 """docs/one-run.md shows the committed summary, and its conclusion is what the numbers say."""
 
 import json
+import re
 
 import pytest
 
@@ -32,22 +33,19 @@ def test_the_conclusion_is_what_the_numbers_say(target):
     }
     method, warning = max(rows, key=lambda own: rows[own][0])
     row, three = rows[method, warning], CONTENT["warnings"][target][method]["three"]
-    wanted = (
-        f"of {METHOD_LABELS[method]}, with an AUC of {written(row)}, where three seeds have "
-        f"{written(three)}; of the pairs that it is the surest of {100 * row[4]:.0f} % do, of all "
-        f"{100 * row[3]:.0f} %"
-    )
-    assert wanted in said
+    facts = (METHOD_LABELS[method], written(row), written(three))
+    shares = (f"{100 * row[4]:.0f} %", f"{100 * row[3]:.0f} %")
+    assert re.search(".*".join(map(re.escape, (*facts, *shares))), said)
     gains = [
         own[warning][6]
         for by, own in CONTENT["warnings"]["repeats"].items()
         for warning in ("checkpoints", "laplace", "langevin")
         if by != "loo"
     ]
-    assert f"repeating by {min(gains):+.2f} to {max(gains):+.2f}" in said
+    assert f"{min(gains):+.2f} to {max(gains):+.2f}" in said
     loo = CONTENT["warnings"]["right"]["loo"]["size"]
-    assert f"costs {CONTENT['attributed'] + 1} trainings" in said
-    assert f"are right with {written(loo)}, and {100 * loo[3]:.0f} % of all are" in said
+    facts = (f"{CONTENT['attributed'] + 1} trainings", f"{100 * loo[3]:.0f} %", written(loo))
+    assert re.search(".*".join(map(re.escape, facts)), said)
 
 
 def test_the_tables_have_a_row_for_each_warning_that_there_is():
