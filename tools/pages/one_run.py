@@ -103,9 +103,10 @@ def conclusion(summary: OneRunSummary) -> str:
     )
     loo = summary.warnings("right").sel(by="loo", warning="size")
     trainings = float(summary.trainings().sel(by="loo", warning="size"))
+    right = 100 * float(loo["all"])
     said.append(
-        f"leave-one-out of one run costs {trainings:.0f} trainings; "
-        f"{100 * float(loo['all']):.0f} % of its signs are right, and its size says which with an AUC of {auc(loo)}"
+        f"leave-one-out of one run costs {trainings:.0f} trainings; {right:.0f} % of its signs are "
+        f"right, and its size says which with an AUC of {auc(loo)}"
     )
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in said)
 
