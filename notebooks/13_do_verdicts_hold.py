@@ -197,6 +197,9 @@ wrong = {m: float(found["wrong"]) for m, found in rows.items()}
 against = {m: float(rows[m]["truth_wrong"]) for m in SIX[1:5]}
 together = summary.right().sel(verdict="together", statistic="mean")
 
+# %% [markdown]
+# In three sentences:
+
 # %% tags=["nbval-check-output"]
 low, high = min(against.values()), max(against.values())
 right, part = (float(together[v]) for v in ("right_decided", "found"))

@@ -285,7 +285,7 @@ def test_jupyter_still_refuses_a_pair_that_differs(manager, checkout):
 
 def test_pairs_are_held_together_by_what_jupytext_is_told():
     settings = tomllib.loads((FOLDER.parent / "jupytext.toml").read_text(encoding="utf-8"))
-    filters = {key: value for key, value in settings.items() if key.startswith("notebook_")}
+    filters = {key: value for key, value in settings.items() if key.endswith("_filter")}
     assert filters == refresh_notebooks.PAIRED
 
 

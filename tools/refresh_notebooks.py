@@ -38,7 +38,10 @@ CELL_TIMEOUT = 600
 #: .ipynb the very text of the .py, so that Jupyter opens the pair whichever of the two is newer, as
 #: after a checkout, and still refuses it where they differ.
 KEPT = ("tags", "alt", "lines_to_next_cell")
-PAIRED = {"notebook_metadata_filter": "kernelspec,-all"}
+PAIRED = {
+    "cell_metadata_filter": "tags,alt,-all",
+    "notebook_metadata_filter": "kernelspec,-all",
+}
 #: What is for the machine alone, such as saving and assertions: it runs, and readers do not see it.
 HIDDEN = "hide-cell"
 #: Progress bars print times, and the order of a set hangs on the hash seed.

@@ -34,60 +34,6 @@ def _through(samples: np.ndarray, j: int, rate: float, steps: int, **mistakes: b
     return slope
 
 
-def check_slope_of_the_end(function: Callable[..., Any]) -> None:
-    """Check the derivative of where a training ends by the weight of a sample.
-
-    Parameters
-    ----------
-    function
-        Takes samples, (samples,), the number of one of them, the learning rate and the number of
-        steps; returns a number.
-
-    Examples
-    --------
-    >>> check_slope_of_the_end(lambda samples, j, rate, steps: rate * samples[j] / len(samples))
-    Traceback (most recent call last):
-    tda_utils.exercises.NotYet: Exercise 1: your function is 0.3, and 0.753501 is right for the
-    numbers of this check.
-    """
-    cases = [(np.array([1.0, 3.0, -2.0]), 1, 0.3, 1), (np.array([1.0, 3.0, -2.0]), 1, 0.3, 6)]
-    generator = np.random.default_rng(14)
-    cases += [(generator.normal(2, 1, size=5), j, 0.2, 9) for j in (0, 4)]
-    for samples, j, rate, steps in cases:
-        right = _through(samples, j, rate, steps)
-        mistakes = {
-            "leaves out what goes through the parameter: after the first step, the place that the "
-            "gradient is taken at depends on the weight, too.": _through(
-                samples, j, rate, steps, direct=True
-            ),
-            "is the derivative by the last step alone.": _through(
-                samples, j, rate, steps, last=True
-            ),
-            "takes the sum over samples. The loss is their mean.": _through(
-                samples, j, rate, steps, sum=True
-            ),
-            "takes the pull of the sample after the step. Update the slope before the place.": (
-                _through(samples, j, rate, steps, late=True)
-            ),
-            "has the opposite sign: a step goes against the gradient.": -right,
-            "is where training ends, not its derivative.": _descent(
-                samples, np.ones(len(samples)), rate, steps
-            ),
-        }
-        given = answer(1, function, samples, j, rate, steps)
-        mistakes = {words: value for words, value in mistakes.items() if abs(value - right) > 1e-6}
-        compare(1, given, right, what=name_of(function), mistakes=mistakes)
-    samples, small = cases[-1][0], 1e-6
-    weights = np.ones(len(samples))
-    weights[4] += small
-    moved = _descent(samples, weights, 0.2, 9) - _descent(samples, np.ones(5), 0.2, 9)
-    passed(
-        1,
-        f"Trained again with a weight of one and a millionth, the end moves by {moved / small:.4f} "
-        f"millionths. Your function says {float(answer(1, function, samples, 4, 0.2, 9)):.4f}.",
-    )
-
-
 def check_holds(function: Callable[..., Any]) -> None:
     """Check the cosine between what a derivative says and what happens.
 
@@ -100,7 +46,7 @@ def check_holds(function: Callable[..., Any]) -> None:
     --------
     >>> check_holds(lambda scores, changes: np.corrcoef(scores.ravel(), changes.ravel())[0, 1])
     Traceback (most recent call last):
-    tda_utils.exercises.NotYet: Exercise 2: your function takes the means away first, as a
+    tda_utils.exercises.NotYet: Exercise 1: your function takes the means away first, as a
     correlation does. A derivative that is off by a constant does not hold.
     """
     generator = np.random.default_rng(15)
@@ -124,13 +70,13 @@ def check_holds(function: Callable[..., Any]) -> None:
         "is the share of pairs that have the same sign.": np.mean(np.sign(x) == np.sign(y)),
     }
     compare(
-        2, answer(2, function, scores, changes), right, what=name_of(function), mistakes=mistakes
+        1, answer(1, function, scores, changes), right, what=name_of(function), mistakes=mistakes
     )
     other = generator.normal(size=(2, 5000))
-    found = float(answer(2, function, other[:1], other[1:]))
-    double = float(answer(2, function, scores, 2 * scores))
+    found = float(answer(1, function, other[:1], other[1:]))
+    double = float(answer(1, function, scores, 2 * scores))
     passed(
-        2,
+        1,
         f"A derivative that is half as large as what happens has {double:.0f}, one that has "
         f"nothing to do with it {abs(found):.2f}.",
     )
@@ -149,7 +95,7 @@ def check_difference(function: Callable[..., Any]) -> None:
     --------
     >>> check_difference(lambda derivative, points: -derivative(1.0))
     Traceback (most recent call last):
-    tda_utils.exercises.NotYet: Exercise 3: your function is the derivative at one alone, whatever
+    tda_utils.exercises.NotYet: Exercise 2: your function is the derivative at one alone, whatever
     the number of points.
     """
 
@@ -178,13 +124,67 @@ def check_difference(function: Callable[..., Any]) -> None:
         }
         right = -wavy(at).mean()
         mistakes = {words: value for words, value in mistakes.items() if abs(value - right) > 1e-6}
-        given = answer(3, function, wavy, points)
-        compare(3, given, right, what=name_of(function), mistakes=mistakes)
+        given = answer(2, function, wavy, points)
+        compare(2, given, right, what=name_of(function), mistakes=mistakes)
     true = -(0.4 + (np.sin(10) - np.sin(1)) * 2 / 9)
-    few, many = (float(answer(3, function, wavy, points)) for points in (5, 200))
+    few, many = (float(answer(2, function, wavy, points)) for points in (5, 200))
     passed(
-        3,
+        2,
         f"Of this wavy function the derivative at one says {-wavy(1.0):.2f}, five of them "
         f"{few:.2f}, two hundred {many:.2f}; the difference is {true:.2f}. A derivative is right "
         "about its point, and the mean of many is right about the way.",
+    )
+
+
+def check_slope_of_the_end(function: Callable[..., Any]) -> None:
+    """Check the derivative of where a training ends by the weight of a sample.
+
+    Parameters
+    ----------
+    function
+        Takes samples, (samples,), the number of one of them, the learning rate and the number of
+        steps; returns a number.
+
+    Examples
+    --------
+    >>> check_slope_of_the_end(lambda samples, j, rate, steps: rate * samples[j] / len(samples))
+    Traceback (most recent call last):
+    tda_utils.exercises.NotYet: Exercise 3: your function is 0.3, and 0.753501 is right for the
+    numbers of this check.
+    """
+    cases = [(np.array([1.0, 3.0, -2.0]), 1, 0.3, 1), (np.array([1.0, 3.0, -2.0]), 1, 0.3, 6)]
+    generator = np.random.default_rng(14)
+    cases += [(generator.normal(2, 1, size=5), j, 0.2, 9) for j in (0, 4)]
+    for samples, j, rate, steps in cases:
+        right = _through(samples, j, rate, steps)
+        mistakes = {
+            "leaves out what goes through the parameter: after the first step, the place that the "
+            "gradient is taken at depends on the weight, too.": _through(
+                samples, j, rate, steps, direct=True
+            ),
+            "is the derivative by the last step alone.": _through(
+                samples, j, rate, steps, last=True
+            ),
+            "takes the sum over samples. The loss is their mean.": _through(
+                samples, j, rate, steps, sum=True
+            ),
+            "takes the pull of the sample after the step. Update the slope before the place.": (
+                _through(samples, j, rate, steps, late=True)
+            ),
+            "has the opposite sign: a step goes against the gradient.": -right,
+            "is where training ends, not its derivative.": _descent(
+                samples, np.ones(len(samples)), rate, steps
+            ),
+        }
+        given = answer(3, function, samples, j, rate, steps)
+        mistakes = {words: value for words, value in mistakes.items() if abs(value - right) > 1e-6}
+        compare(3, given, right, what=name_of(function), mistakes=mistakes)
+    samples, small = cases[-1][0], 1e-6
+    weights = np.ones(len(samples))
+    weights[4] += small
+    moved = _descent(samples, weights, 0.2, 9) - _descent(samples, np.ones(5), 0.2, 9)
+    passed(
+        3,
+        f"Trained again with a weight of one and a millionth, the end moves by {moved / small:.4f} "
+        f"millionths. Your function says {float(answer(3, function, samples, 4, 0.2, 9)):.4f}.",
     )

@@ -27,6 +27,7 @@ KINDS = {
     "object": "a mapping (name: value)",
     "array": "a list",
     "string": "a text that is not empty",
+    "integer": "a whole number",
 }
 #: What is said first of one place: a misspelt key says more than that the right one is missing.
 FIRST = ("type", "additionalProperties")

@@ -39,15 +39,6 @@ def middles(points):
 
 
 MISTAKES = {
-    "slope_of_the_end": [
-        (lambda *case: through(*case, carried=0.0), "through the parameter"),
-        (lambda *case: through(*case, first=case[3] - 1), "the last step alone"),
-        (lambda *case: through(*case, direct=len(case[0])), "takes the sum"),
-        (after_the_step, "after the step"),
-        (lambda *case: -through(*case), "opposite sign"),
-        (end, "is where training ends"),
-        (lambda *case: 0.5, "is right for the numbers"),
-    ],
     "holds": [
         (lambda x, y: np.corrcoef(x.ravel(), y.ravel())[0, 1], "takes the means away"),
         (lambda x, y: (x * y).sum(), "is the inner product"),
@@ -64,6 +55,15 @@ MISTAKES = {
         (lambda d, points: -np.mean(d((np.arange(points) + 1) / points)), "at one alone"),
         (lambda d, points: -np.mean(d(np.linspace(0, 1, points))), "the ends of the parts"),
         (lambda d, points: -sum(d(w) for w in middles(points)), "adds the derivatives up"),
+    ],
+    "slope_of_the_end": [
+        (lambda *case: through(*case, carried=0.0), "through the parameter"),
+        (lambda *case: through(*case, first=case[3] - 1), "the last step alone"),
+        (lambda *case: through(*case, direct=len(case[0])), "takes the sum"),
+        (after_the_step, "after the step"),
+        (lambda *case: -through(*case), "opposite sign"),
+        (end, "is where training ends"),
+        (lambda *case: 0.5, "is right for the numbers"),
     ],
 }
 TestNotebook14 = cases_of("14", MISTAKES)

@@ -208,6 +208,7 @@ TABLE = {
     ),
     "group_scores": lambda tau: {"sums": (reliability.group_scores(tau, nobody_of(tau)).values, 1)},
     "datamodelling_score": of_groups,
+    "verdicts": lambda tau: {"words": (reliability.verdicts(reliability.p_values(tau)).values, 0)},
 }
 TAKES_SCORES = ("scores", "scores_by_method", "summary", "p")
 

@@ -118,7 +118,9 @@ PARTS = (
         'after the semicolon what 95 % of experiments stay at or below. "True" is the share of '
         "pairs that have an effect, of two standard deviations. The average keeps the promise also "
         "where noise is correlated, but single experiments stray further from it. With no true "
-        "pair every discovery is false: the share is 0 or 100.",
+        "pair every discovery is false: the share is 0 or 100. The local false sign rate promises "
+        "something of signs, not of effects that are none: where nothing is true and noise moves "
+        "all pairs together, it names something too often.",
         {
             "bh": "Benjamini-Hochberg",
             "by": "Benjamini-Yekutieli",
