@@ -69,9 +69,9 @@ test: lint test-code student test-notebooks site-test ## all checks
 test-code: $(COURSE) $(call needs,test formats site browser cluster convert) ## tests and the examples in docstrings, the checks of notebooks and manifest too
 	@# Without tests/site, which needs a built site and a browser (`make site-test`), without
 	@# tests/test_wheel.py, which installs packages (`make wheel-test`), and the thousands of attacks
-	@# and the killed workflows of `make faults`.
+	@# and the killed runs and workflows of `make faults`.
 	$(TEST_ENV) $(PY) -m pytest --ignore=tests/site --ignore=tests/test_wheel.py \
-	    --ignore-glob='tests/faults/test_attacks_*.py' --ignore=tests/faults/test_snakemake.py \
+	    --ignore-glob='tests/faults/test_attacks_*.py' --ignore=tests/faults/test_snakemake.py --ignore=tests/faults/test_kills.py \
 	    -n '$(WORKERS)' --dist loadscope
 
 .PHONY: test-notebooks
