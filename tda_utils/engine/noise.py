@@ -20,7 +20,7 @@ from tda_utils.models.states import copied_model
 # What random numbers are for, so that one seed gives a stream for each use.
 NOISE_STREAM, STEP_STREAM, UNPAIRED_STREAM, LOOK_STREAM, CROP_STREAM = 1, 2, 3, 4, 5
 FLOOR_STREAM, CHECK_STREAM = 6, 7
-LAPLACE_STREAM, LANGEVIN_STREAM = 8, 9
+LAPLACE_STREAM, LANGEVIN_STREAM, NEARBY_STREAM = 8, 9, 14
 
 
 def derived_seed(seed: int, *path: int) -> int:

@@ -7,7 +7,6 @@ every epoch, and what is found is kept in a small file.
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,12 +25,11 @@ from tda_utils.attribution.unrolled import unrolled
 from tda_utils.checks import check_count
 from tda_utils.data.load import load_task
 from tda_utils.data.task import Task
-from tda_utils.engine.noise import derived_seed
+from tda_utils.engine.noise import NEARBY_STREAM, derived_seed
 from tda_utils.engine.recipe import Recipe
-from tda_utils.experiments.provenance import computed_with, git_state
-from tda_utils.experiments.store import canonical, checksum, key_of, put_aside
-from tda_utils.experiments.studies import SummaryError, in_lines
-from tda_utils.files import read_whole, write_whole
+from tda_utils.experiments.store import key_of, put_aside
+from tda_utils.experiments.studies import SummaryError
+from tda_utils.experiments.summaries import plain, read_content, write_content
 from tda_utils.models import model_builder
 from tda_utils.posterior import PAPER_SEEDS, Posterior, sample_posterior
 
@@ -40,9 +38,6 @@ VERSION = 1
 #: Trainings with weights near one, whose derivatives are averaged, and how far weights spread.
 NEARBY, SPREAD = 4, 0.2
 LAST_STEPS, LARGE_EPSILON = 10, 1e-4
-NEARBY_STREAM = 14
-DIGITS = 4
-MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -181,7 +176,7 @@ def remedies_of(
             trained[whole] = _members(size, task, whole, workers)
         numbers[name] = _held_against(size, task, REMEDIES[name], *trained[whole], name, workers)
         if str(folder):
-            _write(path, facts, numbers)
+            write_content(path, {**facts, "numbers": numbers})
     return _dataset(size, task, {name: numbers[name] for name in names})
 
 
@@ -253,7 +248,7 @@ def _held_against(
         "means": _by_epoch(scores.mean(0)[None], truth.mean(0)[None], pearson)[0],
         "slope": _by_epoch(scores, truth, slope),
     }
-    return numbers if holds is None else numbers | {"holds": _plain(_at_epochs(size, holds))}
+    return numbers if holds is None else numbers | {"holds": plain(_at_epochs(size, holds))}
 
 
 def _mean_nearby(size: Size, task: Task, remedy: Remedy, workers: int | None) -> np.ndarray:
@@ -303,13 +298,7 @@ def _by_epoch(
         [measure(score, true) for score, true in zip(own, its, strict=True)]
         for own, its in zip(scores, truth, strict=True)
     ]
-    return _plain(np.array(found))
-
-
-def _plain(values: np.ndarray) -> Any:
-    if values.ndim:
-        return [_plain(one) for one in values]
-    return float(f"{values:.{DIGITS}g}") if np.isfinite(values) else None
+    return plain(np.array(found))
 
 
 def _dataset(size: Size, task: Task, numbers: Mapping[str, Mapping[str, Any]]) -> xr.Dataset:
@@ -338,25 +327,10 @@ def _dataset(size: Size, task: Task, numbers: Mapping[str, Mapping[str, Any]]) -
 def _kept(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a file has, by remedy; nothing if there is none."""
     try:
-        text = bytes(read_whole(path, MOST_BYTES))
+        content = read_content(path, facts, lambda found: set(found["numbers"]) <= set(REMEDIES))
     except FileNotFoundError:
         return {}
-    try:
-        content = json.loads(text)
-        stored = content.pop("sha256")
-        sound = stored == checksum(canonical(content))
-        sound = sound and all(content[name] == value for name, value in facts.items())
-        sound = sound and set(content["numbers"]) <= set(REMEDIES)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        sound = False
-    if sound:
-        return dict(content["numbers"])
-    put_aside(path, SummaryError(f"{path} is half-written, damaged or of another size."))
-    return {}
-
-
-def _write(path: Path, facts: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
-    provenance = {"git": git_state(Path(__file__).parent), **computed_with()}
-    content = {**facts, "numbers": dict(numbers), "provenance": provenance}
-    record = {"sha256": checksum(canonical(content)), **content}
-    write_whole(path, (in_lines(record) + "\n").encode())
+    except SummaryError as problem:
+        put_aside(path, problem)
+        return {}
+    return dict(content["numbers"])

@@ -48,20 +48,41 @@ def kept_content(
     """
     if path is not None:
         try:
-            return _read(path, facts, is_whole)
+            return read_content(path, facts, is_whole)
         except FileNotFoundError:
             pass
         except SummaryError as problem:
             put_aside(path, problem)
+    content = {**facts, **make()}
+    return with_provenance(content) if path is None else write_content(path, content)
+
+
+def with_provenance(content: Mapping[str, Any]) -> Content:
+    """Return a content that says where it comes from, too."""
     provenance = {"git": git_state(Path(__file__).parent), **computed_with()}
-    content = {**facts, **make(), "provenance": provenance}
-    if path is not None:
-        record = {"sha256": checksum(canonical(content)), **content}
-        write_whole(path, (in_lines(record) + "\n").encode())
-    return content
+    return {**content, "provenance": provenance}
 
 
-def _read(path: Path, facts: Mapping[str, Any], is_whole: Callable[[Content], bool]) -> Content:
+def write_content(path: Path, content: Mapping[str, Any]) -> Content:
+    """Write a content with its provenance and its checksum; return it as `read_content` will."""
+    whole = with_provenance(content)
+    record = {"sha256": checksum(canonical(whole)), **whole}
+    write_whole(path, (in_lines(record) + "\n").encode())
+    return whole
+
+
+def read_content(
+    path: Path, facts: Mapping[str, Any], is_whole: Callable[[Content], bool]
+) -> Content:
+    """Return what a file says, without its checksum.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    SummaryError
+        If it is half-written, damaged, or of other facts.
+    """
     text = bytes(read_whole(path, MOST_BYTES))
     try:
         content = json.loads(text)

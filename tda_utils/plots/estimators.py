@@ -14,7 +14,7 @@ from scipy import stats
 from tda_utils.checks import check_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
-from tda_utils.plots.pictures import checked_pictures, draw_picture, picture_table
+from tda_utils.plots.pictures import checked_pictures, draw_picture, one_picture, picture_table
 
 #: The classes of a chart, told apart by colour-blind readers.
 CLASSES = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9")
@@ -185,7 +185,7 @@ def first_of_each(
     figure = style.new_figure(1.3 + 0.85 * top, 0.35 + 0.85 * len(first))
     left, right = figure.subfigures(1, 2, width_ratios=[1, 0.64 * top])
     question = left.subplots()
-    draw_picture(question, checked_pictures(np.asarray(picture)[None], "picture")[0])
+    draw_picture(question, one_picture(picture))
     question.set_title("the test digit", loc="center", fontweight="bold")
     grid = right.subplots(len(first), top, squeeze=False)
     for row, (name, digits) in zip(grid, first.items(), strict=True):

@@ -106,6 +106,11 @@ def draw_picture(axes: Axes, picture: np.ndarray) -> None:
     axes.spines[:].set(visible=True, color="#BBBBBB")
 
 
+def one_picture(picture: Any) -> np.ndarray:
+    """Return one picture, with a channel or without, as `checked_pictures` returns many."""
+    return checked_pictures(np.asarray(picture)[None], "picture")[0]
+
+
 def checked_pictures(pictures: Any, name: str, size: int | None = None) -> np.ndarray:
     """Return pictures (n, height, width) or (n, height, width, 3) with values in [0, 1]."""
     given = plain_array(name, pictures)

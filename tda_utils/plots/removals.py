@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tda_utils.checks import check_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
-from tda_utils.plots.pictures import checked_pictures, draw_picture
+from tda_utils.plots.pictures import checked_pictures, draw_picture, one_picture
 
 #: How many are drawn large at each end, and what they are called from the end inwards.
 ENDS = ("most", "second", "third")
@@ -51,7 +51,7 @@ def prediction(picture: Any, probabilities: Any, label: int) -> Figure:
     check_count("label", label, least=0, most=shares.size - 1)
     figure = style.new_figure(4, 1.3)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])
-    _draw_framed(left, _one_picture(picture))
+    _draw_framed(left, one_picture(picture))
     left.set_title(f"labelled {label}")
     colours = [style.HELPS if k == label else "#BBBBBB" for k in range(shares.size)]
     right.barh(range(shares.size), shares, color=colours)
@@ -149,7 +149,7 @@ def every_removal(tau: Any, train_images: Any, train_labels: Any, picture: Any) 
     figure = style.new_figure(7.5, 4.1)
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.9])
     panels = above.subplots(1, 2 * len(ENDS) + 1)
-    _draw_framed(panels[len(ENDS)], _one_picture(picture))
+    _draw_framed(panels[len(ENDS)], one_picture(picture))
     panels[len(ENDS)].set_title("the test digit", loc="center", fontweight="bold")
     harmful, helpful = ([f"most {word}", *ENDS[1:]] for word in ("harmful", "helpful"))
     ends = [*order[: len(ENDS)], *order[-len(ENDS) :]]
@@ -208,7 +208,7 @@ def one_removal(tau: Any, picture: Any, label: int) -> Figure:
     check_count("label", label, least=0)
     figure = style.new_figure(5.5, 1.7)
     left, right = figure.subplots(1, 2, width_ratios=[1, 4.5])
-    _draw_framed(left, _one_picture(picture), style.HURTS, 1.6)
+    _draw_framed(left, one_picture(picture), style.HURTS, 1.6)
     left.set_title(f"removed: a {label}", loc="center")
     colours = np.where(row > 0, style.HELPS, style.HURTS)
     right.bar(range(row.size), row, color=colours, width=1)
@@ -222,11 +222,6 @@ def one_removal(tau: Any, picture: Any, label: int) -> Figure:
         f"attribution goes from {row[0]:+.2f} to {row[-1]:+.2f}; {int((row > 0).sum())} are "
         "positive.",
     )
-
-
-def _one_picture(picture: Any) -> np.ndarray:
-    """Check one picture, with a channel or without."""
-    return checked_pictures(np.asarray(picture)[None], "picture")[0]
 
 
 def _draw_framed(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tda_utils.checks import brief, check_count
 from tda_utils.outputs import with_alt
 from tda_utils.plots import look as style
-from tda_utils.plots.pictures import checked_pictures, draw_picture
+from tda_utils.plots.pictures import checked_pictures, draw_picture, one_picture
 
 #: What differs between two models: colour and marker.
 DIFFERENCES = (
@@ -80,7 +80,7 @@ def most_helpful(
     for axes in grid[:, :2].ravel():
         axes.set_axis_off()
     question = figure.add_subplot(grid[0, 0].get_gridspec()[:, 0])
-    draw_picture(question, checked_pictures(np.asarray(picture)[None], "picture")[0])
+    draw_picture(question, one_picture(picture))
     name = _scalar(scores_a, "test", "?")
     label = _scalar(scores_a, "test_label", None)
     question.set_title(f"test {name}" + (f"\nlabelled {label}" if label is not None else ""))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tda_utils.experiments.studies import SummaryError
-from tda_utils.experiments.summaries import _read, kept_content
+from tda_utils.experiments.summaries import kept_content, read_content
 
 FACTS = {"members": 3, "scores": ["study/a.safetensors"]}
 
@@ -37,7 +37,7 @@ def test_a_file_that_is_not_what_was_written_is_refused_and_set_aside(harm, tmp_
     else:
         path.write_text({"cut": text[:40], "changed": json.dumps(changed), "a number": "1"}[harm])
     with pytest.raises(SummaryError, match=r"own\.json"):
-        _read(path, facts, lambda _: True)
+        read_content(path, facts, lambda _: True)
     if harm != "of others":
         with pytest.warns(RuntimeWarning, match="set aside"):
             assert made_in(path, [1.5])["numbers"] == [1.5]
@@ -48,4 +48,4 @@ def test_a_file_without_a_part_is_refused(tmp_path):
     path = tmp_path / "own.json"
     made_in(path)
     with pytest.raises(SummaryError):
-        _read(path, FACTS, lambda own: "curves" in own)
+        read_content(path, FACTS, lambda own: "curves" in own)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.coverage import ALPHA, LEVEL, NOISES, RESULTS
 from tools import ROOT
-from tools.pages.filling import write_or_check
+from tools.pages.filling import filled, write_or_check
 
 COVERAGE = ROOT / "docs" / "coverage.md"
 #: What an interval of 95 % may cover and still be called right.
@@ -274,10 +273,6 @@ def verdict(rows: list[Row]) -> str:
     return f"{said} At most {percent(max(map(misled, rows)))} % of experiments are misled."
 
 
-def _filled(paragraph: str) -> str:
-    return textwrap.fill(" ".join(paragraph.split()), 100, break_on_hyphens=False)
-
-
 def page(kinds: dict[str, list[Row]]) -> str:
     """Return the whole page."""
     factors, own = NOISES["correlated"]
@@ -290,14 +285,14 @@ def page(kinds: dict[str, list[Row]]) -> str:
         "most": f"{percent(MOST, 0)} %",
     }
     heading, *paragraphs = OPENING.format(**words).split("\n\n")
-    parts = [heading, *map(_filled, paragraphs)]
+    parts = [heading, *map(filled, paragraphs)]
     for part in PARTS:
         rows = kinds[part.kind]
-        parts += [f"## {part.heading}", _filled(part.text.format(**words))]
+        parts += [f"## {part.heading}", filled(part.text.format(**words))]
         parts.append(f"{rows[0]['simulations']:,} experiments for each row.")
         parts.append(table(part, rows))
         if part.intervals:
-            parts.append(_filled(verdict(rows)))
+            parts.append(filled(verdict(rows)))
     return "\n\n".join(parts) + "\n"
 
 

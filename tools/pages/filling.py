@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,33 @@ def write_or_check(
         print(f"{path.name} is out of date: run `make readme`.", file=sys.stderr)
         return 1
     return 0
+
+
+def filled(paragraph: str) -> str:
+    """Return a paragraph in lines of 100; words stay whole.
+
+    Examples
+    --------
+    >>> filled("one  two\\nthree")
+    'one two three'
+    """
+    return textwrap.fill(
+        " ".join(paragraph.split()), 100, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Return a table in Markdown, its first columns to the left and the others to the right.
+
+    Examples
+    --------
+    >>> print(table(["a", "b"], [["x", "1"]]))
+    | a | b |
+    | --- | ---: |
+    | x | 1 |
+    """
+    marks = ["---"] * left + ["---:"] * (len(heads) - left)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, marks, *rows))
 
 
 def sections(text: str) -> dict[str, str]:

@@ -10,7 +10,6 @@ import json
 import shutil
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 import xarray as xr
@@ -19,7 +18,7 @@ from tda_utils import outputs, plots
 from tda_utils.experiments.groups import OTHERS, OWN, GroupSummary
 from tda_utils.terms import METHOD_LABELS
 from tools import ROOT
-from tools.pages.filling import write_or_check
+from tools.pages.filling import filled, write_or_check
 
 PAGE, SUMMARIES = ROOT / "docs" / "groups.md", ROOT / "paper" / "groups"
 SEEDS = {"same": "same seed", "other": "other seeds", "mean": "means"}
@@ -156,10 +155,6 @@ def classes_table(classes: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
-def _filled(paragraph: str) -> str:
-    return textwrap.fill(" ".join(paragraph.split()), 100, break_on_hyphens=False)
-
-
 def page(summary: GroupSummary) -> str:
     """Return the whole page."""
     content = summary.content
@@ -173,18 +168,18 @@ def page(summary: GroupSummary) -> str:
     alt = outputs.alt_text(picture(summary))
     parts = [
         heading,
-        _filled(f"**{conclusion(summary)}**"),
-        _filled(opening),
+        filled(f"**{conclusion(summary)}**"),
+        filled(opening),
         f"![{alt}](groups.png)",
         "## Do scores foretell what halves do?",
-        _filled(SCORES.format(**words)),
+        filled(SCORES.format(**words)),
         scores_table(summary.scores()),
         "## Without the first samples",
-        _filled(random),
+        filled(random),
         curves_table(summary.curves()),
-        _filled(not_fair),
+        filled(not_fair),
         "## Without a class",
-        _filled(CLASSES),
+        filled(CLASSES),
         classes_table(summary.classes()),
         "`make groups` computes it again, `tda.retrain` and `tda.datamodelling_score` do so for "
         "your own model, and `paper/groups` has the numbers.",

@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+import xarray as xr
 
 from tda_utils.experiments.heldout import HeldOutSummary, file_of, held_out_of
 from tda_utils.reliability.heldout import RULES
@@ -22,7 +23,7 @@ from tda_utils.reproduce.manifest import Manifest, load_manifest
 from tda_utils.terms import METHOD_LABELS
 from tools import ROOT
 from tools.pages.evidence import Evidence, read_evidence
-from tools.pages.filling import write_or_check
+from tools.pages.filling import filled, table, write_or_check
 
 PAGE = ROOT / "docs" / "verdicts.md"
 #: The verdict that README shows: of so many members, by this rule.
@@ -44,6 +45,8 @@ class Set(NamedTuple):
     name: str
     held: Held
     summary: HeldOutSummary
+    #: What the summary says of each method.
+    methods: Mapping[str, xr.Dataset]
     floor: float | None
 
     @property
@@ -63,23 +66,20 @@ class Set(NamedTuple):
     ) -> float:
         """Return a number of a method, by default of ten members and README's rule."""
         where = {"seen": TEN, "rule": RULE, "statistic": statistic} | chosen
-        values = self.summary.of(method)[variable]
+        values = self.methods[method][variable]
         return float(values.sel({dim: where[dim] for dim in values.dims}))
 
 
 def sets_of(manifest: Manifest) -> list[Set]:
     """Return the sets whose summary is there, in the manifest's order."""
     folder, evidence = manifest.folder / "heldout", read_evidence(manifest.folder)
-    return [
-        Set(
-            _name(held),
-            held,
-            held_out_of(held.experiment, folder, held.methods),
-            _floor(held, evidence),
-        )
-        for held in held_of(manifest).values()
-        if file_of(held.experiment, folder, held.methods).is_file()
-    ]
+    found = []
+    for held in held_of(manifest).values():
+        if file_of(held.experiment, folder, held.methods).is_file():
+            summary = held_out_of(held.experiment, folder, held.methods)
+            methods = {method: summary.of(method) for method in summary.methods}
+            found.append(Set(_name(held), held, summary, methods, _floor(held, evidence)))
+    return found
 
 
 def _floor(held: Held, evidence: Evidence) -> float | None:
@@ -109,11 +109,6 @@ def percent(share: float) -> str:
     if math.isnan(share):
         return NONE
     return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
-
-
-def _table(heads: list[str], rows: list[list[str]], left: int = 1) -> str:
-    marks = ["---"] * left + ["---:"] * (len(heads) - left)
-    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, marks, *rows])
 
 
 def _between(low: float, high: float) -> str:
@@ -160,7 +155,7 @@ def short(manifest: Manifest) -> str:
     return "\n\n".join(
         [
             f"**{repeated(found)}** {right(found)}",
-            _table(heads, rows, left=2),
+            table(heads, rows, left=2),
             f"Ten of {found[0].held.experiment.members} seeds name pairs (t-test, "
             f"Benjamini-Hochberg at 5 %), and the {found[0].left} others judge them; means over "
             f"{draws} draws of which ten. The last column counts pairs that leave-one-out decides. "
@@ -240,7 +235,7 @@ def seen_table(one: Set) -> str:
         for method in one.summary.methods
         for seen in one.summary.content["seen"]
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _seen_row(one: Set, method: str, seen: int) -> list[str]:
@@ -275,9 +270,7 @@ def rule_table(one: Set) -> str:
         for method in one.summary.methods
         for rule in RULES
     ]
-    return _table(
-        ["method", "rule", "named", "other sign", "95 % of draws below", "power"], rows, 2
-    )
+    return table(["method", "rule", "named", "other sign", "95 % of draws below", "power"], rows, 2)
 
 
 def right_table(one: Set) -> str:
@@ -295,7 +288,7 @@ def right_table(one: Set) -> str:
         for name in names
     ]
     heads = ["verdict of", "named", "right", "right where decided", "of what leave-one-out finds"]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def plan_table(one: Set) -> str:
@@ -314,7 +307,7 @@ def plan_table(one: Set) -> str:
         + [of(f"{pilot} for {members}") for pilot in pilots]
         for members in reached
     ]
-    return _table(["members", "found", *(f"predicted by {pilot}" for pilot in pilots)], rows)
+    return table(["members", "found", *(f"predicted by {pilot}" for pilot in pilots)], rows)
 
 
 def stopped_text(one: Set) -> str:
@@ -398,7 +391,7 @@ def noisy_table(one: Set) -> str:
                 f"{_agreed(one, method, n):.2f} ({_most(one, method, n):.2f})" for n in members
             )
             rows.append([METHOD_LABELS[method], *found])
-    return _table(["method", *map(str, members)], rows)
+    return table(["method", *map(str, members)], rows)
 
 
 def _agreed(one: Set, method: str, members: int, variable: str = "other") -> float:
@@ -445,9 +438,9 @@ The summaries lie in `paper/heldout`; `bayes-tda heldout` makes them.
 def page(manifest: Manifest) -> str:
     """Return the whole page."""
     found = sets_of(manifest)
-    parts = [OPENING.rstrip(), _filled(f"**{repeated(found)}** {right(found)}")]
+    parts = [OPENING.rstrip(), filled(f"**{repeated(found)}** {right(found)}")]
     for one in found:
-        parts += [part if part.startswith("|") else _filled(part) for part in sections(one)]
+        parts += [part if part.startswith("|") else filled(part) for part in sections(one)]
     missing = len(held_of(manifest)) - len(found)
     if missing:
         parts.append(
@@ -455,10 +448,6 @@ def page(manifest: Manifest) -> str:
             "summed up yet."
         )
     return "\n\n".join(parts) + "\n"
-
-
-def _filled(paragraph: str) -> str:
-    return textwrap.fill(paragraph, 100, break_on_hyphens=False, break_long_words=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 
 import numpy as np
 import xarray as xr
@@ -16,7 +15,8 @@ import xarray as xr
 from tda_utils.experiments.one_run import OneRunSummary
 from tda_utils.terms import METHOD_LABELS
 from tools import ROOT
-from tools.pages.filling import write_or_check
+from tools.pages import filling
+from tools.pages.filling import filled, write_or_check
 
 PAGE, SUMMARIES = ROOT / "docs" / "one-run.md", ROOT / "paper" / "one_run"
 #: What a warning is made of, in words.
@@ -149,7 +149,7 @@ def table(summary: OneRunSummary, target: str) -> str:
     """Return the table of a target, a row for each method and warning."""
     found, costs = summary.warnings(target), summary.trainings()
     heads = ("method", "warning", "trainings", "runs", "AUC", "all", "surest")
-    lines = [f"| {' | '.join(heads)} |", "| --- | --- |" + " ---: |" * 5]
+    rows = []
     for method in found["by"].values.tolist():
         for warning, text in words(summary).items():
             one = found.sel(by=method, warning=warning)
@@ -159,12 +159,8 @@ def table(summary: OneRunSummary, target: str) -> str:
             shares = [f"{100 * float(one[name]):.0f} %" for name in ("all", "surest")]
             counts = [f"{cost:g}", f"{int(one['runs'])}"]
             cells = [METHOD_LABELS[method], text, *counts, auc(one), *shares]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _filled(paragraph: str) -> str:
-    return textwrap.fill(" ".join(paragraph.split()), 100, break_on_hyphens=False)
+            rows.append(cells)
+    return filling.table(heads, rows, left=2)
 
 
 def page(summary: OneRunSummary) -> str:
@@ -184,11 +180,11 @@ def page(summary: OneRunSummary) -> str:
         langevin=f"{chosen['langevin']['step']:g} and {chosen['langevin']['temperature']:g}",
         choices=" and ".join(str(len(own)) for own in content["settings"].values()),
     ).split("\n\n")
-    parts = [heading, _filled(f"**{conclusion(summary)}**"), *map(_filled, paragraphs)]
+    parts = [heading, filled(f"**{conclusion(summary)}**"), *map(filled, paragraphs)]
     for target, title in HEADINGS.items():
         parts += [f"## {title}", table(summary, target)]
     parts += [
-        _filled(draws(summary)),
+        filled(draws(summary)),
         "`make one-run` computes it again, and `paper/one_run` has the numbers.",
     ]
     return "\n\n".join(parts) + "\n"

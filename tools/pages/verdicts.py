@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tda_utils.reliability.significance import null_reference
-from tools.pages import rules
+from tools.pages import filling, rules
 from tools.pages.claims import CLAIMS, SIZE_RULE, VIEWS, Claim, Column, Question, Row
 from tools.pages.evidence import Evidence, Number, Study
 
@@ -66,8 +66,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
     rows = list(rows)
     if not rows:
         return []
-    line = ["---"] * left + ["---:"] * (len(header) - left)
-    return [*(f"| {' | '.join(cells)} |" for cells in (header, line, *rows)), ""]
+    return [*filling.table(header, rows, left).splitlines(), ""]
 
 
 def places(columns: Iterable[Column]) -> str:
